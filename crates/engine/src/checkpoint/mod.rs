@@ -1,0 +1,1 @@
+//! Checkpoints: Hugging Face folders and PEFT adapters, read and written.

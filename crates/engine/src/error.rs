@@ -1,0 +1,75 @@
+//! What can go wrong in the engine, always with names, shapes and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible engine call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An engine error. The message names the file, tensor or option concerned and what was expected of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file concerned.
+        path: PathBuf,
+        /// What was being done ("cannot read", "cannot write").
+        action: &'static str,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+    /// A file was read but does not hold what its format promises.
+    #[error("{}: {message}", path.display())]
+    Format {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
+    /// Two things that must have the same shape do not.
+    #[error("{what}: expected shape {expected:?}, got {got:?}")]
+    Shape {
+        /// The tensor or operation concerned.
+        what: String,
+        /// Shape required.
+        expected: Vec<usize>,
+        /// Shape found.
+        got: Vec<usize>,
+    },
+    /// A number that must be finite is not.
+    #[error("{what}: {value} where a finite number is needed{hint}")]
+    NotFinite {
+        /// What holds the number: a tensor, a loss.
+        what: String,
+        /// The number.
+        value: f64,
+        /// What to do about it, starting with "; ", or empty.
+        hint: String,
+    },
+    /// A combination of options that has no meaning, or an input that does not fit the model.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    /// An I/O error while `action` ("cannot read", "cannot write") was done to `path`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_owned(), action, source }
+    }
+
+    /// A file whose content is not what its format promises.
+    pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::Format { path: path.as_ref().to_owned(), message: message.into() }
+    }
+
+    /// A shape mismatch of the named tensor or operation.
+    pub fn shape(what: impl Into<String>, expected: &[usize], got: &[usize]) -> Self {
+        Error::Shape { what: what.into(), expected: expected.to_vec(), got: got.to_vec() }
+    }
+
+    /// An input or option that cannot be used, said in one sentence.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::Invalid(message.into())
+    }
+}

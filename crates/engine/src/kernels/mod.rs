@@ -1,0 +1,1 @@
+//! The arithmetic: the only module with `unsafe` code besides the memory map.

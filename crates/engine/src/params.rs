@@ -1,0 +1,128 @@
+//! A model's named parameters, and which of them may change.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::{Error, Result, Tensor};
+
+/// Handle of one parameter within its [`Params`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub(crate) usize);
+
+/// Which entries of a matrix (or vector) may change: the one mask that the gradient, the
+/// optimiser's state, weight decay and norm clipping all honour.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Rows that may change; `None` means all of them. Sorted, not overlapping.
+    pub rows: Option<Vec<Range<usize>>>,
+    /// Columns that may change; `None` means all of them. Sorted, not overlapping.
+    pub columns: Option<Vec<Range<usize>>>,
+}
+
+impl Selection {
+    /// Calls `visit` with every contiguous run of selected elements of a `rows` × `columns` matrix.
+    pub fn for_each_run(&self, rows: usize, columns: usize, mut visit: impl FnMut(Range<usize>)) {
+        let all_rows = [0..rows];
+        let all_columns = [0..columns];
+        let row_ranges = self.rows.as_deref().unwrap_or(&all_rows);
+        let column_ranges = self.columns.as_deref().unwrap_or(&all_columns);
+        for row in row_ranges.iter().flat_map(|r| r.start..r.end.min(rows)) {
+            for range in column_ranges {
+                visit(row * columns + range.start..row * columns + range.end.min(columns));
+            }
+        }
+    }
+}
+
+/// One named tensor of a model.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// The name the checkpoint uses.
+    pub name: String,
+    /// The value. Shape of a linear weight: [out, in].
+    pub tensor: Tensor,
+    /// Whether a gradient is computed for it. Frozen parameters cost none.
+    pub trainable: bool,
+    /// Which entries may change, where not all of them.
+    pub selection: Option<Selection>,
+}
+
+/// All parameters of a model. Cloning shares every tensor until one side changes it.
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    list: Vec<Param>,
+    by_name: HashMap<String, ParamId>,
+}
+
+impl Params {
+    /// Adds a trainable parameter; a name must not occur twice.
+    pub fn add(&mut self, name: impl Into<String>, tensor: Tensor) -> Result<ParamId> {
+        let name = name.into();
+        let id = ParamId(self.list.len());
+        if self.by_name.insert(name.clone(), id).is_some() {
+            return Err(Error::invalid(format!("parameter {name} is defined twice")));
+        }
+        self.list.push(Param { name, tensor, trainable: true, selection: None });
+        Ok(id)
+    }
+
+    /// The parameter behind a handle.
+    pub fn get(&self, id: ParamId) -> &Param {
+        &self.list[id.0]
+    }
+
+    /// The parameter behind a handle, for changing it.
+    pub fn get_mut(&mut self, id: ParamId) -> &mut Param {
+        &mut self.list[id.0]
+    }
+
+    /// Handle of the parameter with this name.
+    pub fn find(&self, name: &str) -> Option<ParamId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All parameters in checkpoint order.
+    pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Param)> {
+        self.list.iter().enumerate().map(|(i, p)| (ParamId(i), p))
+    }
+
+    /// All parameters, for changing them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParamId, &mut Param)> {
+        self.list.iter_mut().enumerate().map(|(i, p)| (ParamId(i), p))
+    }
+
+    /// Makes exactly those parameters trainable, whole, for which `rule` says so.
+    pub fn set_trainable(&mut self, rule: impl Fn(&str) -> bool) {
+        for param in &mut self.list {
+            param.trainable = rule(&param.name);
+            param.selection = None;
+        }
+    }
+
+    /// Number of parameter tensors.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Number of scalar parameters, and how many of them may change.
+    pub fn count(&self) -> (usize, usize) {
+        let total = self.list.iter().map(|p| p.tensor.len()).sum();
+        let trainable = self.list.iter().filter(|p| p.trainable).map(Param::selected_len).sum();
+        (total, trainable)
+    }
+}
+
+impl Param {
+    /// Number of scalars that may change when the parameter is trained.
+    pub fn selected_len(&self) -> usize {
+        let Some(selection) = &self.selection else { return self.tensor.len() };
+        let mut count = 0;
+        selection.for_each_run(self.tensor.rows(), self.tensor.columns(), |run| count += run.len());
+        count
+    }
+}
