@@ -1,14 +1,37 @@
 //! The engine: a language model that runs, learns and can be opened.
+//!
+//! ```no_run
+//! use amend_engine::{Batch, Example, Model, Taps};
+//! let model = Model::open("models/qwen3-0.6b")?;
+//! let batch = Batch::new(&[Example::text(vec![1, 2, 3])])?;
+//! let (loss, gradients) = model.loss_and_gradients(&batch, &Taps::none())?;
+//! println!("loss {loss}, gradient norm {}", gradients.norm());
+//! # Ok::<(), amend_engine::Error>(())
+//! ```
 
+mod batch;
 pub mod checkpoint;
 mod error;
+pub mod generate;
+mod gradients;
 pub mod kernels;
+pub mod models;
+pub mod optim;
 mod params;
 mod rng;
+mod score;
+pub mod tape;
+pub mod taps;
 pub mod tensor;
 pub mod tokenizer;
 
+pub use batch::{Batch, Example, split_by_tokens};
 pub use error::{Error, Result};
+pub use gradients::Gradients;
+pub use models::Model;
 pub use params::{Param, ParamId, Params, Selection};
 pub use rng::Rng;
+pub use score::SCORING_TOKENS;
+pub use tape::{Graph, Var};
+pub use taps::{Action, Selector, Site, Taps};
 pub use tensor::{DType, Device, Tensor};

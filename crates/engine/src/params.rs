@@ -2,8 +2,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
+use crate::kernels::{Mat, Packed};
 use crate::{Error, Result, Tensor};
+
+/// Up to this many rows a product with a weight costs less than packing the weight for it, so
+/// inference packs once and keeps the result.
+const FEW_ROWS: usize = 64;
 
 /// Handle of one parameter within its [`Params`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +51,7 @@ pub struct Param {
     pub trainable: bool,
     /// Which entries may change, where not all of them.
     pub selection: Option<Selection>,
+    packed: OnceLock<Arc<Packed>>,
 }
 
 /// All parameters of a model. Cloning shares every tensor until one side changes it.
@@ -62,7 +69,7 @@ impl Params {
         if self.by_name.insert(name.clone(), id).is_some() {
             return Err(Error::invalid(format!("parameter {name} is defined twice")));
         }
-        self.list.push(Param { name, tensor, trainable: true, selection: None });
+        self.list.push(Param { name, tensor, trainable: true, selection: None, packed: OnceLock::new() });
         Ok(id)
     }
 
@@ -73,7 +80,23 @@ impl Params {
 
     /// The parameter behind a handle, for changing it.
     pub fn get_mut(&mut self, id: ParamId) -> &mut Param {
-        &mut self.list[id.0]
+        let param = &mut self.list[id.0];
+        param.packed.take();
+        param
+    }
+
+    /// A linear weight laid out for products with few rows, made at the first call; `None` where
+    /// that does not pay.
+    pub(crate) fn packed(&self, id: ParamId, rows: usize, training: bool) -> Option<&Packed> {
+        if training || rows > FEW_ROWS {
+            return None;
+        }
+        let param = &self.list[id.0];
+        let pack = || {
+            let (out, inner) = (param.tensor.rows(), param.tensor.columns());
+            Arc::new(Packed::new(Mat::new(param.tensor.f32(), out, inner).t()))
+        };
+        Some(param.packed.get_or_init(pack))
     }
 
     /// Handle of the parameter with this name.
@@ -88,7 +111,10 @@ impl Params {
 
     /// All parameters, for changing them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParamId, &mut Param)> {
-        self.list.iter_mut().enumerate().map(|(i, p)| (ParamId(i), p))
+        self.list.iter_mut().enumerate().map(|(i, p)| {
+            p.packed.take();
+            (ParamId(i), p)
+        })
     }
 
     /// Makes exactly those parameters trainable, whole, for which `rule` says so.
@@ -97,6 +123,14 @@ impl Params {
             param.trainable = rule(&param.name);
             param.selection = None;
         }
+    }
+
+    /// The parameters without those at the end of the list for which `rule` holds: handles of the
+    /// rest stay valid because adapters are always added last.
+    pub(crate) fn without(&self, rule: impl Fn(&str) -> bool) -> Params {
+        let kept = self.list.iter().take_while(|p| !rule(&p.name)).cloned().collect::<Vec<_>>();
+        let by_name = kept.iter().enumerate().map(|(i, p)| (p.name.clone(), ParamId(i))).collect();
+        Params { list: kept, by_name }
     }
 
     /// Number of parameter tensors.

@@ -1,0 +1,158 @@
+//! Gradients as values: named, and with the algebra that gradient-geometry methods compute in.
+
+use rayon::prelude::*;
+
+use crate::params::{ParamId, Params};
+use crate::taps::Site;
+use crate::{Result, Tensor, kernels};
+
+/// Elements per parallel piece of a coordinate-wise map; results do not depend on it.
+const CHUNK: usize = 1 << 14;
+
+/// Gradient of one scalar with respect to every trainable parameter it reached.
+///
+/// A parameter without an entry has gradient zero.
+#[derive(Debug, Clone, Default)]
+pub struct Gradients {
+    entries: Vec<Option<Tensor>>,
+    /// Gradients at tapped sites that were asked to be differentiable leaves.
+    pub sites: Vec<(Site, Tensor)>,
+}
+
+impl Gradients {
+    /// No gradient yet for any of the parameters.
+    pub fn none(params: &Params) -> Self {
+        Gradients { entries: vec![None; params.len()], sites: Vec::new() }
+    }
+
+    /// The gradient of one parameter, in its shape; `None` means zero.
+    pub fn get(&self, id: ParamId) -> Option<&Tensor> {
+        self.entries.get(id.0)?.as_ref()
+    }
+
+    /// Sets the gradient of one parameter.
+    pub fn set(&mut self, id: ParamId, gradient: Tensor) {
+        self.entries[id.0] = Some(gradient);
+    }
+
+    /// The buffer to add one parameter's gradient to; zeros where there was none.
+    pub(crate) fn buffer(&mut self, id: ParamId, shape: &[usize]) -> &mut [f32] {
+        self.entries[id.0].get_or_insert_with(|| Tensor::zeros(shape, crate::DType::F32)).f32_mut()
+    }
+
+    /// Whether a parameter has received a gradient.
+    pub(crate) fn has(&self, id: ParamId) -> bool {
+        self.entries[id.0].is_some()
+    }
+
+    /// All gradients there are.
+    pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Tensor)> {
+        self.entries.iter().enumerate().filter_map(|(i, t)| Some((ParamId(i), t.as_ref()?)))
+    }
+
+    /// All gradients there are, for changing them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ParamId, &mut Tensor)> {
+        self.entries.iter_mut().enumerate().filter_map(|(i, t)| Some((ParamId(i), t.as_mut()?)))
+    }
+
+    /// Inner product over all coordinates, in f64 with a fixed order.
+    pub fn dot(&self, other: &Gradients) -> f64 {
+        self.iter().filter_map(|(id, a)| Some(kernels::dot(a.f32(), other.get(id)?.f32()))).sum()
+    }
+
+    /// Euclidean norm over all coordinates.
+    pub fn norm(&self) -> f64 {
+        self.dot(self).sqrt()
+    }
+
+    /// Cosine of the angle between the two; 0 where either vanishes.
+    pub fn cosine(&self, other: &Gradients) -> f64 {
+        let norms = self.norm() * other.norm();
+        if norms > 0.0 { self.dot(other) / norms } else { 0.0 }
+    }
+
+    /// Multiplies every coordinate.
+    pub fn scale(&mut self, factor: f32) {
+        for (_, tensor) in self.iter_mut() {
+            kernels::scale(factor, tensor.f32_mut());
+        }
+    }
+
+    /// Adds `factor · other`.
+    pub fn axpy(&mut self, factor: f32, other: &Gradients) {
+        for (id, theirs) in other.iter() {
+            kernels::axpy(factor, theirs.f32(), self.buffer(id, theirs.shape()));
+        }
+    }
+
+    /// A new gradient, coordinate by coordinate: `f(self_i, other_i)`. Absent entries count as zeros.
+    pub fn zip_map(&self, other: &Gradients, f: impl Fn(f32, f32) -> f32 + Sync) -> Gradients {
+        self.zip_tensors(other, |_, a, b| {
+            Ok(Tensor::build(a.shape(), |out| {
+                let (a, b) = (a.f32(), b.f32());
+                out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, out)| {
+                    for (j, out) in out.iter_mut().enumerate() {
+                        *out = f(a[i * CHUNK + j], b[i * CHUNK + j]);
+                    }
+                });
+            }))
+        })
+        .unwrap_or_default()
+    }
+
+    /// A new gradient, tensor by tensor: `f(parameter, self_t, other_t)`. Absent entries count as zeros.
+    pub fn zip_tensors(
+        &self,
+        other: &Gradients,
+        f: impl Fn(ParamId, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Gradients> {
+        let mut out = Gradients { entries: vec![None; self.entries.len()], sites: Vec::new() };
+        for (i, slot) in out.entries.iter_mut().enumerate() {
+            let (a, b) = (self.get(ParamId(i)), other.get(ParamId(i)));
+            let zeros = |like: &Tensor| Tensor::zeros(like.shape(), crate::DType::F32);
+            *slot = match (a, b) {
+                (Some(a), Some(b)) => Some(f(ParamId(i), a, b)?),
+                (Some(a), None) => Some(f(ParamId(i), a, &zeros(a))?),
+                (None, Some(b)) => Some(f(ParamId(i), &zeros(b), b)?),
+                (None, None) => None,
+            };
+        }
+        Ok(out)
+    }
+
+    /// Number of coordinates for which `rule(self_i, other_i)` holds. Absent entries count as zeros.
+    pub fn count(&self, other: &Gradients, rule: impl Fn(f32, f32) -> bool + Sync) -> usize {
+        self.iter()
+            .filter_map(|(id, a)| {
+                let b = other.get(id)?;
+                Some(
+                    a.f32()
+                        .par_chunks(CHUNK)
+                        .zip(b.f32().par_chunks(CHUNK))
+                        .map(|(a, b)| a.iter().zip(b).filter(|&(&a, &b)| rule(a, b)).count())
+                        .sum::<usize>(),
+                )
+            })
+            .sum()
+    }
+
+    /// Zeroes every coordinate that its parameter's selection excludes.
+    pub fn apply_selection(&mut self, params: &Params) {
+        for (id, tensor) in self.iter_mut() {
+            let param = params.get(id);
+            let Some(selection) = &param.selection else { continue };
+            let kept = tensor.clone();
+            let (rows, columns) = (tensor.rows(), tensor.columns());
+            let out = tensor.f32_mut();
+            out.fill(0.0);
+            selection.for_each_run(rows, columns, |run| out[run.clone()].copy_from_slice(&kept.f32()[run]));
+        }
+    }
+
+    /// The first parameter whose gradient holds a NaN or an infinity.
+    pub fn first_not_finite<'p>(&self, params: &'p Params) -> Option<&'p str> {
+        self.iter()
+            .find(|(_, t)| t.f32().par_chunks(CHUNK).any(|c| c.iter().any(|x| !x.is_finite())))
+            .map(|(id, _)| params.get(id).name.as_str())
+    }
+}

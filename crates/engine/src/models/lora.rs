@@ -1,0 +1,180 @@
+//! Low-rank adapters: attach, read, write, merge (LoRA, arXiv 2106.09685; PEFT's file format).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Model;
+use crate::checkpoint::{self, Adapter};
+use crate::tape::{Linear, LowRank};
+use crate::{Error, Result, Rng, Tensor, kernels};
+
+/// How an adapter is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraOptions {
+    /// Rank of the update.
+    pub r: usize,
+    /// The update is scaled by alpha / r.
+    pub alpha: f32,
+    /// Names of the projections to adapt, e.g. `q_proj`; empty means every linear of every block.
+    pub targets: Vec<String>,
+}
+
+impl Model {
+    fn linears(&self) -> impl Iterator<Item = (String, &Linear)> {
+        self.decoder.blocks.iter().enumerate().flat_map(|(l, block)| {
+            let (a, m) = (&block.self_attn, &block.mlp);
+            [
+                ("self_attn.q_proj", &a.q_proj),
+                ("self_attn.k_proj", &a.k_proj),
+                ("self_attn.v_proj", &a.v_proj),
+                ("self_attn.o_proj", &a.o_proj),
+                ("mlp.gate_proj", &m.gate_proj),
+                ("mlp.up_proj", &m.up_proj),
+                ("mlp.down_proj", &m.down_proj),
+            ]
+            .map(|(part, linear)| (format!("model.layers.{l}.{part}"), linear))
+        })
+    }
+
+    fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
+        let unknown = || Error::invalid(format!("the model has no linear layer called {module}"));
+        let (layer, part) = module
+            .strip_prefix("model.layers.")
+            .and_then(|rest| rest.split_once('.'))
+            .ok_or_else(unknown)?;
+        let index: usize = layer.parse().map_err(|_| unknown())?;
+        let block = self.decoder.blocks.get_mut(index).ok_or_else(unknown)?;
+        Ok(match part {
+            "self_attn.q_proj" => &mut block.self_attn.q_proj,
+            "self_attn.k_proj" => &mut block.self_attn.k_proj,
+            "self_attn.v_proj" => &mut block.self_attn.v_proj,
+            "self_attn.o_proj" => &mut block.self_attn.o_proj,
+            "mlp.gate_proj" => &mut block.mlp.gate_proj,
+            "mlp.up_proj" => &mut block.mlp.up_proj,
+            "mlp.down_proj" => &mut block.mlp.down_proj,
+            _ => return Err(unknown()),
+        })
+    }
+
+    /// Module path and parameters of every adapted layer.
+    pub fn adapter_layers(&self) -> impl Iterator<Item = (String, LowRank)> {
+        self.linears().filter_map(|(name, linear)| Some((name, linear.low_rank?)))
+    }
+
+    /// Attaches a fresh adapter (A Kaiming-uniform as PEFT draws it, B zero, so nothing changes yet)
+    /// and freezes everything else.
+    pub fn attach_lora(&mut self, options: &LoraOptions, seed: u64) -> Result<()> {
+        if options.r == 0 {
+            return Err(Error::invalid("an adapter needs a rank of at least 1"));
+        }
+        let wanted = |module: &str| {
+            options.targets.is_empty() || options.targets.iter().any(|t| module.rsplit('.').next() == Some(t))
+        };
+        let modules: Vec<_> = self.linears().map(|(name, _)| name).filter(|m| wanted(m)).collect();
+        if modules.is_empty() {
+            return Err(Error::invalid(format!(
+                "no layer matches the adapter's targets {:?}; there are q_proj, k_proj, v_proj, o_proj, \
+                 gate_proj, up_proj, down_proj",
+                options.targets
+            )));
+        }
+        let mut tensors = BTreeMap::new();
+        for module in modules {
+            let weight = self.linear_mut(&module)?.weight;
+            let shape = self.params.get(weight).tensor.shape().to_vec();
+            let (out, inner) = (shape[0], shape[1]);
+            let bound = 1.0 / (inner as f64).sqrt();
+            let mut rng = Rng::named(seed, &module);
+            let a = Tensor::build(&[options.r, inner], |a| {
+                a.iter_mut().for_each(|v| *v = ((2.0 * rng.uniform() - 1.0) * bound) as f32);
+            });
+            let b = Tensor::zeros(&[out, options.r], crate::DType::F32);
+            tensors.insert(module, (a, b));
+        }
+        let scaling = options.alpha / options.r as f32;
+        self.attach(tensors, |_| scaling)
+    }
+
+    /// Attaches an adapter that was read from a PEFT folder, and freezes everything else.
+    pub fn attach_adapter(&mut self, adapter: &Adapter) -> Result<()> {
+        let tensors =
+            adapter.tensors.iter().map(|(m, pair)| (m.clone(), (pair.a.to_f32(), pair.b.to_f32()))).collect();
+        self.attach(tensors, |module| adapter.scaling_of(module) as f32)
+    }
+
+    fn attach(
+        &mut self,
+        tensors: BTreeMap<String, (Tensor, Tensor)>,
+        scaling: impl Fn(&str) -> f32,
+    ) -> Result<()> {
+        self.params.set_trainable(|_| false);
+        for (module, (a, b)) in tensors {
+            let weight = self.linear_mut(&module)?.weight;
+            let (out, inner) = {
+                let tensor = &self.params.get(weight).tensor;
+                (tensor.rows(), tensor.columns())
+            };
+            if a.columns() != inner || b.rows() != out || a.rows() != b.columns() {
+                return Err(Error::shape(format!("adapter of {module}"), &[out, inner], &[b.rows(), a.columns()]));
+            }
+            let a = self.params.add(format!("{module}.lora_A.weight"), a)?;
+            let b = self.params.add(format!("{module}.lora_B.weight"), b)?;
+            let scaling = scaling(&module);
+            self.linear_mut(&module)?.low_rank = Some(LowRank { a, b, scaling });
+        }
+        Ok(())
+    }
+
+    /// This model with its adapter switched off, sharing all weights: the reference distribution.
+    pub fn without_adapter(&self) -> Model {
+        let mut base = self.clone();
+        for (module, _) in self.adapter_layers() {
+            if let Ok(linear) = base.linear_mut(&module) {
+                linear.low_rank = None;
+            }
+        }
+        base
+    }
+
+    /// The attached adapter as PEFT would hold it.
+    pub fn adapter(&self, options: &LoraOptions, base_model: &str) -> Adapter {
+        let tensor = |id| self.params.get(id).tensor.clone();
+        Adapter {
+            r: options.r,
+            lora_alpha: f64::from(options.alpha),
+            target_modules: options.targets.clone(),
+            base_model_name_or_path: Some(base_model.to_owned()),
+            task_type: Some("CAUSAL_LM".to_owned()),
+            tensors: self
+                .adapter_layers()
+                .map(|(module, low)| (module, checkpoint::LowRank { a: tensor(low.a), b: tensor(low.b) }))
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Writes the attached adapter as a PEFT folder.
+    pub fn save_adapter(&self, dir: &Path, options: &LoraOptions, base_model: &str) -> Result<()> {
+        self.adapter(options, base_model).write(dir)
+    }
+
+    /// A model of the same shape as before adapters, with `W + scaling·B·A` in the weights.
+    pub fn merged(&self) -> Result<Model> {
+        let mut merged = self.without_adapter();
+        for (module, low) in self.adapter_layers() {
+            let (a, b) = (&self.params.get(low.a).tensor, &self.params.get(low.b).tensor);
+            let weight = merged.linear_mut(&module)?.weight;
+            let mut delta = vec![0.0; b.rows() * a.columns()];
+            kernels::gemm(
+                kernels::Mat::new(b.f32(), b.rows(), b.columns()),
+                kernels::Mat::new(a.f32(), a.rows(), a.columns()),
+                kernels::MatMut::new(&mut delta, b.rows(), a.columns()),
+                false,
+            );
+            kernels::axpy(low.scaling, &delta, merged.params.get_mut(weight).tensor.f32_mut());
+        }
+        merged.params = merged.params.without(|name| name.contains(".lora_"));
+        merged.params.set_trainable(|_| true);
+        Ok(merged)
+    }
+}

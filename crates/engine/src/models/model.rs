@@ -1,0 +1,256 @@
+//! A model: parameters, forward pass, and the folder they came from.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::config::Config;
+use super::decoder::{Decoder, Spec, TensorSource};
+use super::{KvCache, spec_of};
+use crate::batch::Batch;
+use crate::checkpoint::{Checkpoint, ModelFiles, StoredType, write_model};
+use crate::params::Params;
+use crate::tape::{Graph, Layout, Linear, Var};
+use crate::taps::{Site, Taps};
+use crate::{DType, Error, Gradients, Result, Rng, Tensor};
+
+/// A language model. Cloning shares every tensor until one side changes it, so a frozen reference
+/// costs nothing but what training then changes.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Named parameters.
+    pub params: Params,
+    pub(super) decoder: Decoder,
+    config: Map<String, Value>,
+    generation_config: Option<Map<String, Value>>,
+    dtype: DType,
+    /// Keep only every block's input during training and recompute the rest: slower by a forward
+    /// pass, but memory grows with one block instead of all.
+    pub recompute: bool,
+}
+
+/// How much one tensor differs between two models.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TensorChange {
+    /// The tensor's name.
+    pub name: String,
+    /// ‖ΔW‖ (Frobenius).
+    pub change: f64,
+    /// ‖ΔW‖ / ‖W‖.
+    pub relative: f64,
+    /// Share of entries that differ at all.
+    pub changed: f64,
+}
+
+impl Model {
+    /// Opens a Hugging Face folder. Values become f32 in memory; the stored type is kept for writing.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir.as_ref())?;
+        let config = checkpoint.config().clone();
+        let place = dir.as_ref().join("config.json").display().to_string();
+        let mut spec = spec_of(&Config::new(&config, place))?;
+        // A checkpoint without a head is tied whatever its config forgot to say.
+        spec.tied = spec.tied || !checkpoint.contains("lm_head.weight");
+        let dtype = match checkpoint.dtype("model.embed_tokens.weight") {
+            Some(StoredType::Native(dtype)) => dtype,
+            _ => DType::F32,
+        };
+        let mut source = |name: &str, shape: &[usize]| checkpoint.tensor_f32(name, shape);
+        let mut params = Params::default();
+        let decoder = Decoder::build(spec, &mut params, &mut source)?;
+        let generation_config = checkpoint.generation_config().cloned();
+        Ok(Model { params, decoder, config, generation_config, dtype, recompute: false })
+    }
+
+    /// A model with random weights: matrices normal with the config's `initializer_range`
+    /// (default 0.02), norms one, biases zero. The same seed gives the same weights.
+    pub fn random(config: Map<String, Value>, seed: u64) -> Result<Self> {
+        let reader = Config::new(&config, "config");
+        let spec = spec_of(&reader)?;
+        let deviation = reader.float("initializer_range")?.unwrap_or(0.02);
+        let mut source = |name: &str, shape: &[usize]| Ok(random_tensor(name, shape, deviation, seed));
+        let source: &mut TensorSource<'_> = &mut source;
+        let mut params = Params::default();
+        let decoder = Decoder::build(spec, &mut params, source)?;
+        Ok(Model { params, decoder, config, generation_config: None, dtype: DType::F32, recompute: false })
+    }
+
+    /// What the model is made of.
+    pub fn spec(&self) -> &Spec {
+        &self.decoder.spec
+    }
+
+    /// The `config.json` it came with.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// The `generation_config.json` it came with.
+    pub fn generation_config(&self) -> Option<&Map<String, Value>> {
+        self.generation_config.as_ref()
+    }
+
+    /// Sets the token ids that start and end a text, in config and generation config.
+    pub fn set_special_tokens(&mut self, bos: Option<u32>, eos: Option<u32>, pad: Option<u32>) {
+        let mut generation = Map::new();
+        for (key, id) in [("bos_token_id", bos), ("eos_token_id", eos), ("pad_token_id", pad)] {
+            self.config.insert(key.into(), json!(id));
+            generation.insert(key.into(), json!(id));
+        }
+        self.generation_config = Some(generation);
+    }
+
+    /// Number type the model is written in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Writes a Hugging Face folder in `dtype` (default: the type it was read in), copying
+    /// tokenizer files from `tokenizer_from`. An attached adapter must be merged or written apart.
+    pub fn save(&self, dir: &Path, tokenizer_from: Option<&Path>, dtype: Option<DType>) -> Result<()> {
+        if self.adapter_layers().next().is_some() {
+            return Err(Error::invalid("merge the adapter before writing the whole model"));
+        }
+        let tensors = self.params.iter().map(|(_, p)| (p.name.clone(), p.tensor.clone())).collect();
+        write_model(
+            dir,
+            &ModelFiles {
+                generation_config: self.generation_config.clone().map(Value::Object),
+                dtype: Some(dtype.unwrap_or(self.dtype)),
+                tokenizer_from,
+                ..ModelFiles::new(Value::Object(self.config.clone()), tensors)
+            },
+        )
+    }
+
+    /// Final hidden states of a batch, after the last norm: [T, d].
+    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+        let recompute = self.recompute && g.is_recording();
+        self.decoder.forward(g, &batch.ids, &batch.layout, None, taps, recompute)
+    }
+
+    /// Hidden states of the rows that predict a scored token: [n, d].
+    pub fn scored_hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+        let hidden = self.hidden(g, batch, taps)?;
+        g.gather_rows(&hidden, &batch.rows)
+    }
+
+    /// Log-probability of every scored token: [n], in the batch's order.
+    pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+        let hidden = self.scored_hidden(g, batch, taps)?;
+        if taps.touches(Site::Logits) {
+            return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
+        }
+        g.token_logprobs(&hidden, self.decoder.head(), &batch.targets)
+    }
+
+    /// `Σ weight_t · (−log p_t)` over the scored tokens, with the gradient made in the same pass.
+    pub fn weighted_nll<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        batch: &'m Batch,
+        weights: &[f32],
+        taps: &'m Taps,
+    ) -> Result<Var> {
+        let hidden = self.scored_hidden(g, batch, taps)?;
+        g.cross_entropy(&hidden, self.decoder.head(), &batch.targets, weights)
+    }
+
+    /// Logits of the given rows: [rows.len(), V].
+    pub fn logits<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        hidden: &Var,
+        rows: &[usize],
+        taps: &Taps,
+    ) -> Result<Var> {
+        let hidden = g.gather_rows(hidden, rows)?;
+        let head = Linear { weight: self.decoder.head(), bias: None, low_rank: None };
+        let logits = g.linear(&hidden, &head)?;
+        taps.at(g, Site::Logits, logits, &Layout::packed(vec![1; rows.len()]))
+    }
+
+    /// Mean negative log-likelihood of the scored tokens, and its gradient.
+    pub fn loss_and_gradients(&self, batch: &Batch, taps: &Taps) -> Result<(f32, Gradients)> {
+        let mut g = Graph::recording(&self.params);
+        let weights = vec![1.0 / batch.targets.len().max(1) as f32; batch.targets.len()];
+        let loss = self.weighted_nll(&mut g, batch, &weights, taps)?;
+        Ok((loss.scalar(), g.backward(&loss)?))
+    }
+
+    /// Hidden states of new tokens that continue cached sequences: ids [T] → [T, d].
+    pub fn continue_hidden<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        ids: &[u32],
+        layout: &'m Layout,
+        caches: &mut [KvCache],
+        taps: &'m Taps,
+    ) -> Result<Var> {
+        self.decoder.forward(g, ids, layout, Some(caches), taps, false)
+    }
+
+    /// An empty cache for one sequence.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(self.spec().layers, self.spec().kv_heads * self.spec().head_dim)
+    }
+
+    /// The head's weight [V, d], for distances between distributions.
+    pub fn head_weight(&self) -> &Tensor {
+        &self.params.get(self.decoder.head()).tensor
+    }
+
+    /// KL(reference ‖ model) of every scored row: [n], in nats.
+    pub fn divergence_from<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        batch: &'m Batch,
+        reference: &Model,
+        taps: &'m Taps,
+    ) -> Result<Var> {
+        let none = Taps::none();
+        let theirs = reference.scored_hidden(&mut Graph::inference(&reference.params), batch, &none)?;
+        let ours = self.scored_hidden(g, batch, taps)?;
+        g.divergence_from(&ours, self.decoder.head(), theirs.value(), reference.head_weight())
+    }
+
+    /// What changed between `before` and this model, per tensor, largest relative change first.
+    pub fn changes_since(&self, before: &Model) -> Result<Vec<TensorChange>> {
+        let mut changes = Vec::new();
+        for (_, param) in self.params.iter() {
+            let Some(id) = before.params.find(&param.name) else { continue };
+            let old = &before.params.get(id).tensor;
+            if old.shape() != param.tensor.shape() {
+                return Err(Error::shape(&param.name, old.shape(), param.tensor.shape()));
+            }
+            let (mut square, mut base, mut changed) = (0.0, 0.0, 0usize);
+            for (&new, &old) in param.tensor.f32().iter().zip(old.f32()) {
+                square += f64::from(new - old).powi(2);
+                base += f64::from(old).powi(2);
+                changed += usize::from(new.to_bits() != old.to_bits());
+            }
+            let change = square.sqrt();
+            changes.push(TensorChange {
+                name: param.name.clone(),
+                change,
+                relative: if base > 0.0 { change / base.sqrt() } else { change },
+                changed: changed as f64 / param.tensor.len().max(1) as f64,
+            });
+        }
+        changes.sort_by(|a, b| b.relative.total_cmp(&a.relative));
+        Ok(changes)
+    }
+}
+
+fn random_tensor(name: &str, shape: &[usize], deviation: f64, seed: u64) -> Tensor {
+    Tensor::build(shape, |out| {
+        if name.ends_with("norm.weight") {
+            out.fill(1.0);
+        } else if name.ends_with(".bias") {
+            out.fill(0.0);
+        } else {
+            let mut rng = Rng::named(seed, name);
+            out.iter_mut().for_each(|w| *w = (rng.normal() * deviation) as f32);
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! The forward pass taken apart at places the fused operations hide: scores, patterns, heads, norm scales.
+//!
+//! Built from general operations whose kernels keep the same order of arithmetic, so that looking
+//! without touching changes no bit.
+
+use crate::params::ParamId;
+use crate::tape::{AttentionKind, Graph, Keys, Layout, Linear, Var};
+use crate::taps::{BlockSite, Site, Taps};
+use crate::{Result, Tensor};
+
+/// Self-attention with scores and patterns held whole: q [T, H·w], k and v [T, H_kv·w] → [T, H·w].
+pub(super) fn attention<'m>(
+    g: &mut Graph<'m>,
+    l: usize,
+    [q, k, v]: [&Var; 3],
+    layout: &Layout,
+    kind: &AttentionKind,
+    taps: &Taps,
+) -> Result<Var> {
+    let width = k.value().columns();
+    let mut pieces = Vec::new();
+    for rows in &layout.sequences {
+        let keys = g.slice(k, rows.clone(), 0..width)?;
+        let values = g.slice(v, rows.clone(), 0..width)?;
+        pieces.push((keys, values, 0));
+    }
+    attend(g, l, q, &pieces, layout, kind, taps)
+}
+
+/// The same against cached keys and values.
+pub(super) fn cached_attention<'m>(
+    g: &mut Graph<'m>,
+    l: usize,
+    q: &Var,
+    keys: &[Keys<'_>],
+    layout: &Layout,
+    kind: &AttentionKind,
+    taps: &Taps,
+) -> Result<Var> {
+    let width = kind.kv_heads * kind.head_dim;
+    let mut pieces = Vec::new();
+    for (rows, keys) in layout.sequences.iter().zip(keys) {
+        let shape = [keys.k.len() / width, width];
+        let as_constant = |x: &[f32]| Ok::<_, crate::Error>(Var::constant(Tensor::from_f32(x, &shape)?));
+        pieces.push((as_constant(keys.k)?, as_constant(keys.v)?, layout.positions[rows.start] as usize));
+    }
+    attend(g, l, q, &pieces, layout, kind, taps)
+}
+
+fn attend<'m>(
+    g: &mut Graph<'m>,
+    l: usize,
+    q: &Var,
+    pieces: &[(Var, Var, usize)],
+    layout: &Layout,
+    kind: &AttentionKind,
+    taps: &Taps,
+) -> Result<Var> {
+    let (heads, w) = (kind.heads, kind.head_dim);
+    let group = heads / kind.kv_heads;
+    let mut blocks = Vec::new();
+    for (rows, (k, v, first)) in layout.sequences.iter().zip(pieces) {
+        let keys = k.value().rows();
+        // Sites see one sequence at a time: their number of columns is its number of keys.
+        let alone = Layout::continued([(*first, rows.len())]);
+        let mut scores = Vec::new();
+        for h in 0..heads {
+            let kv = h / group * w..(h / group + 1) * w;
+            let q = g.slice(q, rows.clone(), h * w..(h + 1) * w)?;
+            let k = g.slice(k, 0..keys, kv)?;
+            let k = g.transpose(&k)?;
+            let s = g.matmul(&q, &k)?;
+            let s = g.scale(&s, kind.scale)?;
+            let s = match kind.softcap {
+                Some(cap) => {
+                    let s = g.scale(&s, 1.0 / cap)?;
+                    let s = g.tanh(&s)?;
+                    g.scale(&s, cap)?
+                }
+                None => s,
+            };
+            scores.push(g.add(&s, &Var::constant(mask(rows.len(), keys, *first, kind)))?);
+        }
+        let scores = interleave(g, &scores, rows.len(), keys)?;
+        let scores = taps.at(g, Site::Block(l, BlockSite::Scores), scores, &alone)?;
+        let pattern = g.softmax(&scores)?;
+        let pattern = taps.at(g, Site::Block(l, BlockSite::Pattern), pattern, &alone)?;
+        for h in 0..heads {
+            let kv = h / group * w..(h / group + 1) * w;
+            let rows_of_head: Vec<_> = (0..rows.len()).map(|t| t * heads + h).collect();
+            let p = g.gather_rows(&pattern, &rows_of_head)?;
+            let v = g.slice(v, 0..keys, kv)?;
+            blocks.push((g.matmul(&p, &v)?, rows.start, h * w));
+        }
+    }
+    g.assemble([layout.rows(), heads * w], &blocks)
+}
+
+/// Per-head [T, keys] matrices → one row per (token, head).
+fn interleave(g: &mut Graph<'_>, per_head: &[Var], rows: usize, keys: usize) -> Result<Var> {
+    let stacked: Vec<_> = per_head.iter().enumerate().map(|(h, s)| (s.clone(), h * rows, 0)).collect();
+    let stacked = g.assemble([rows * per_head.len(), keys], &stacked)?;
+    let order: Vec<_> =
+        (0..rows).flat_map(|t| (0..per_head.len()).map(move |h| h * rows + t)).collect();
+    g.gather_rows(&stacked, &order)
+}
+
+/// 0 where a key is visible, −∞ where it is not.
+fn mask(rows: usize, keys: usize, first: usize, kind: &AttentionKind) -> Tensor {
+    Tensor::build(&[rows, keys], |out| {
+        for (i, row) in out.chunks_exact_mut(keys.max(1)).enumerate() {
+            let p = first + i;
+            for (j, m) in row.iter_mut().enumerate() {
+                let hidden = (kind.causal && j > p) || kind.window.is_some_and(|w| p >= j + w);
+                *m = if hidden { f32::NEG_INFINITY } else { 0.0 };
+            }
+        }
+    })
+}
+
+/// Lets taps see every head's share of the attention output, z_h·W_o,hᵀ: [T, heads·d].
+///
+/// What they change is added to the fused output as a difference, so an untouched value adds exact zeros.
+#[expect(clippy::too_many_arguments, reason = "the site's context")]
+pub(super) fn per_head_result<'m>(
+    g: &mut Graph<'m>,
+    l: usize,
+    z: &Var,
+    out: Var,
+    o_proj: &'m Linear,
+    layout: &Layout,
+    kind: &AttentionKind,
+    taps: &Taps,
+) -> Result<Var> {
+    let (rows, w, d) = (layout.rows(), kind.head_dim, out.value().columns());
+    let weight = g.parameter(o_proj.weight);
+    let mut shares = Vec::new();
+    for h in 0..kind.heads {
+        let z = g.slice(z, 0..rows, h * w..(h + 1) * w)?;
+        let weight = g.slice(&weight, 0..d, h * w..(h + 1) * w)?;
+        let weight = g.transpose(&weight)?;
+        shares.push((g.matmul(&z, &weight)?, 0, h * d));
+    }
+    let before = g.assemble([rows, kind.heads * d], &shares)?;
+    let after = taps.at(g, Site::Block(l, BlockSite::HeadResult), before.clone(), layout)?;
+    let change = g.sub(&after, &before)?;
+    let mut out = out;
+    for h in 0..kind.heads {
+        let share = g.slice(&change, 0..rows, h * d..(h + 1) * d)?;
+        out = g.add(&out, &share)?;
+    }
+    Ok(out)
+}
+
+/// RMSNorm in three steps with taps on scale and quotient.
+pub(super) fn norm<'m>(
+    g: &mut Graph<'m>,
+    x: &Var,
+    weight: ParamId,
+    eps: f32,
+    [scale_site, normalized_site]: [Site; 2],
+    layout: &Layout,
+    taps: &Taps,
+) -> Result<Var> {
+    let inverse = g.inverse_rms(x, eps)?;
+    let inverse = if taps.touches(scale_site) {
+        let scale = g.reciprocal(&inverse)?;
+        let tapped = taps.at(g, scale_site, scale.clone(), layout)?;
+        // Dividing twice would cost the last bit of a scale that nobody changed.
+        if tapped.value().f32() == scale.value().f32() { inverse } else { g.reciprocal(&tapped)? }
+    } else {
+        inverse
+    };
+    let normalized = g.mul_rows(x, &inverse)?;
+    let normalized = taps.at(g, normalized_site, normalized, layout)?;
+    let gain = g.parameter(weight);
+    g.mul_columns(&normalized, &gain)
+}

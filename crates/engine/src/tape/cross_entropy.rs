@@ -1,0 +1,208 @@
+//! The language-model head with log-softmax, in chunks: full logits are never held.
+
+use rayon::prelude::*;
+
+use super::{Graph, Var};
+use crate::kernels::{self, Mat, MatMut, Packed};
+use crate::params::ParamId;
+use crate::{DType, Error, Result, Tensor};
+
+/// Logits held at a time, in numbers: large enough for full-speed products, small next to a model.
+const CHUNK_LOGITS: usize = 8 << 20;
+
+/// Rows per chunk for a vocabulary. Has no influence on results: rows are computed independently.
+pub(super) fn chunk_rows(vocabulary: usize) -> usize {
+    (CHUNK_LOGITS / vocabulary.max(1)).clamp(64, 1024)
+}
+
+/// A head's weight, packed once for all chunks of one call.
+pub(super) struct PackedHead<'a> {
+    weight: &'a [f32],
+    pub(super) vocabulary: usize,
+    width: usize,
+    forward: Packed,
+}
+
+impl<'a> PackedHead<'a> {
+    pub(super) fn new(weight: &'a Tensor) -> Self {
+        let (vocabulary, width) = (weight.rows(), weight.columns());
+        let forward = Packed::new(Mat::new(weight.f32(), vocabulary, width).t());
+        PackedHead { weight: weight.f32(), vocabulary, width, forward }
+    }
+
+    /// hidden [n, d] → logits [n, V] into `out`.
+    pub(super) fn logits(&self, hidden: &[f32], out: &mut [f32]) {
+        let rows = hidden.len() / self.width;
+        kernels::gemm_packed(
+            Mat::new(hidden, rows, self.width),
+            &self.forward,
+            MatMut::new(out, rows, self.vocabulary),
+            false,
+        );
+    }
+
+    /// dLogits [n, V] → dHidden [n, d].
+    pub(super) fn hidden_gradient(&self, dlogits: &[f32], out: &mut [f32]) {
+        let rows = dlogits.len() / self.vocabulary;
+        kernels::gemm(
+            Mat::new(dlogits, rows, self.vocabulary),
+            Mat::new(self.weight, self.vocabulary, self.width),
+            MatMut::new(out, rows, self.width),
+            false,
+        );
+    }
+
+    /// dW [V, d] += dLogitsᵀ · hidden.
+    pub(super) fn weight_gradient(&self, dlogits: &[f32], hidden: &[f32], out: &mut [f32]) {
+        let rows = hidden.len() / self.width;
+        kernels::gemm(
+            Mat::new(dlogits, rows, self.vocabulary).t(),
+            Mat::new(hidden, rows, self.width),
+            MatMut::new(out, self.vocabulary, self.width),
+            true,
+        );
+    }
+}
+
+/// What a visit to one row of logits sees: the row's index, its logits (free to be overwritten).
+pub(super) fn for_each_chunk(
+    head: &PackedHead<'_>,
+    hidden: &Tensor,
+    mut visit: impl FnMut(usize, &[f32], &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let rows = chunk_rows(head.vocabulary);
+    let mut buffer = Tensor::stale(&[rows.min(hidden.rows().max(1)), head.vocabulary]);
+    for (index, hidden) in hidden.f32().chunks(rows * head.width).enumerate() {
+        let logits = &mut buffer.f32_mut()[..hidden.len() / head.width * head.vocabulary];
+        head.logits(hidden, logits);
+        visit(index * rows, hidden, logits)?;
+    }
+    Ok(())
+}
+
+impl<'m> Graph<'m> {
+    /// Log-probability of every target: hidden [n, d], head [V, d], targets [n] → [n].
+    ///
+    /// The backward pass computes the logits a second time, because the weight of each row is known
+    /// only then; where it is known beforehand [`Graph::cross_entropy`] is cheaper.
+    pub fn token_logprobs(&mut self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<Var> {
+        let weight = self.check_targets(hidden, head, targets)?;
+        let mut value = Tensor::stale(&[targets.len()]);
+        let mut lse = Tensor::stale(&[targets.len()]);
+        {
+            let packed = PackedHead::new(weight);
+            let vocabulary = packed.vocabulary;
+            let (value, lse) = (value.f32_mut(), lse.f32_mut());
+            for_each_chunk(&packed, &hidden.value, |first, _, logits| {
+                let rows = logits.len() / vocabulary;
+                value[first..first + rows]
+                    .par_iter_mut()
+                    .zip(&mut lse[first..first + rows])
+                    .zip(&targets[first..first + rows])
+                    .zip(logits.par_chunks(vocabulary))
+                    .for_each(|(((value, lse), &target), logits)| {
+                        *lse = kernels::log_sum_exp(logits);
+                        *value = logits[target as usize] - *lse;
+                    });
+                Ok(())
+            })?;
+        }
+        let learns = self.learns(head);
+        let (hidden, targets) = (hidden.clone(), targets.to_vec());
+        Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
+            let packed = PackedHead::new(weight);
+            let vocabulary = packed.vocabulary;
+            let mut dhidden = Tensor::stale(hidden.shape());
+            for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
+                let rows = logits.len() / vocabulary;
+                logits.par_chunks_mut(vocabulary).enumerate().for_each(|(i, row)| {
+                    let row_index = first + i;
+                    softmax_gradient(row, lse.f32()[row_index], targets[row_index], -gradient.f32()[row_index]);
+                });
+                let width = packed.width;
+                packed.hidden_gradient(logits, &mut dhidden.f32_mut()[first * width..(first + rows) * width]);
+                if learns {
+                    packed.weight_gradient(logits, rows_in, back.param(head));
+                }
+                Ok(())
+            })?;
+            back.add(&hidden, dhidden)
+        }))
+    }
+
+    /// `Σ weight_t · (−log p_t)`: hidden [n, d], head [V, d], targets and weights [n] → scalar.
+    ///
+    /// The weights are known, so the gradient is made in the same pass over the logits.
+    pub fn cross_entropy(&mut self, hidden: &Var, head: ParamId, targets: &[u32], weights: &[f32]) -> Result<Var> {
+        let weight = self.check_targets(hidden, head, targets)?;
+        if weights.len() != targets.len() {
+            return Err(Error::shape("loss weights", &[targets.len()], &[weights.len()]));
+        }
+        let learns = self.learns(head);
+        let needs = learns || (self.recording && hidden.needs_gradient());
+        let packed = PackedHead::new(weight);
+        let vocabulary = packed.vocabulary;
+        let mut losses = Tensor::stale(&[targets.len()]);
+        let mut dhidden = needs.then(|| Tensor::stale(hidden.shape()));
+        let mut dweight = learns.then(|| Tensor::zeros(weight.shape(), DType::F32));
+        for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
+            let rows = logits.len() / vocabulary;
+            losses.f32_mut()[first..first + rows]
+                .par_iter_mut()
+                .zip(logits.par_chunks_mut(vocabulary))
+                .enumerate()
+                .for_each(|(i, (loss, logits))| {
+                    let (target, w) = (targets[first + i], weights[first + i]);
+                    let lse = kernels::log_sum_exp(logits);
+                    *loss = w * (lse - logits[target as usize]);
+                    if needs {
+                        softmax_gradient(logits, lse, target, w);
+                    }
+                });
+            if let Some(dhidden) = &mut dhidden {
+                let width = packed.width;
+                packed.hidden_gradient(logits, &mut dhidden.f32_mut()[first * width..(first + rows) * width]);
+            }
+            if let Some(dweight) = &mut dweight {
+                packed.weight_gradient(logits, rows_in, dweight.f32_mut());
+            }
+            Ok(())
+        })?;
+        let total: f64 = losses.f32().iter().map(|&l| f64::from(l)).sum();
+        let value = Tensor::from_f32(&[total as f32], &[])?;
+        let hidden = hidden.clone();
+        Ok(self.push(value, needs, move |back, gradient| {
+            let factor = gradient.f32()[0];
+            if let Some(dweight) = dweight {
+                kernels::axpy(factor, dweight.f32(), back.param(head));
+            }
+            let Some(mut dhidden) = dhidden else { return Ok(()) };
+            kernels::scale(factor, dhidden.f32_mut());
+            back.add(&hidden, dhidden)
+        }))
+    }
+
+    fn check_targets(&self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<&'m Tensor> {
+        let weight = &self.param(head).tensor;
+        if hidden.shape() != [targets.len(), weight.columns()] {
+            return Err(Error::shape("hidden states", &[targets.len(), weight.columns()], hidden.shape()));
+        }
+        match targets.iter().find(|&&t| t as usize >= weight.rows()) {
+            Some(t) => {
+                Err(Error::invalid(format!("target id {t} is outside the vocabulary of {}", weight.rows())))
+            }
+            None => Ok(weight),
+        }
+    }
+}
+
+/// Replaces logits by `w · (softmax − onehot(target))`, the gradient of `w · (−log p_target)`.
+fn softmax_gradient(logits: &mut [f32], lse: f32, target: u32, w: f32) {
+    if w == 0.0 {
+        logits.fill(0.0);
+        return;
+    }
+    kernels::exp_minus(logits, lse);
+    kernels::scale(w, logits);
+    logits[target as usize] -= w;
+}

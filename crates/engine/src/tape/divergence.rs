@@ -1,0 +1,104 @@
+//! Kullback–Leibler divergence from a frozen reference, in chunks of rows.
+
+use rayon::prelude::*;
+
+use super::cross_entropy::{PackedHead, for_each_chunk};
+use super::{Graph, Var};
+use crate::params::ParamId;
+use crate::{Error, Result, Tensor, kernels};
+
+impl<'m> Graph<'m> {
+    /// `KL(p_ref ‖ p_θ)` of every row: hidden [n, d] under `head`, reference hidden [n, d'] under the
+    /// reference head [V, d'] → [n], in nats.
+    pub fn divergence_from(
+        &mut self,
+        hidden: &Var,
+        head: ParamId,
+        reference_hidden: &Tensor,
+        reference_head: &Tensor,
+    ) -> Result<Var> {
+        let weight = &self.param(head).tensor;
+        let rows = hidden.value.rows();
+        if reference_hidden.rows() != rows || reference_head.rows() != weight.rows() {
+            return Err(Error::shape(
+                "reference distribution",
+                &[rows, weight.rows()],
+                &[reference_hidden.rows(), reference_head.rows()],
+            ));
+        }
+        let mut value = Tensor::stale(&[rows]);
+        let mut lse = Tensor::stale(&[rows, 2]);
+        with_both(weight, &hidden.value, reference_head, reference_hidden, |first, vocabulary, _, ours, theirs| {
+            let count = ours.len() / vocabulary;
+            value.f32_mut()[first..first + count]
+                .par_iter_mut()
+                .zip(lse.f32_mut()[2 * first..2 * (first + count)].par_chunks_mut(2))
+                .zip(ours.par_chunks(vocabulary).zip(theirs.par_chunks(vocabulary)))
+                .for_each(|((value, lse), (ours, theirs))| {
+                    lse[0] = kernels::log_sum_exp(ours);
+                    lse[1] = kernels::log_sum_exp(theirs);
+                    let sum: f64 = ours
+                        .iter()
+                        .zip(theirs)
+                        .map(|(&z, &r)| {
+                            let log_reference = f64::from(r - lse[1]);
+                            log_reference.exp() * (log_reference - f64::from(z - lse[0]))
+                        })
+                        .sum();
+                    *value = sum as f32;
+                });
+            Ok(())
+        })?;
+        let learns = self.learns(head);
+        let hidden = hidden.clone();
+        let (reference_hidden, reference_head) = (reference_hidden.clone(), reference_head.clone());
+        Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
+            let packed = PackedHead::new(weight);
+            let width = weight.columns();
+            let mut dhidden = Tensor::stale(hidden.shape());
+            with_both(weight, &hidden.value, &reference_head, &reference_hidden, |first, vocabulary, rows_in, ours, theirs| {
+                let count = ours.len() / vocabulary;
+                ours.par_chunks_mut(vocabulary).zip(theirs.par_chunks_mut(vocabulary)).enumerate().for_each(
+                    |(i, (ours, theirs))| {
+                        let row = first + i;
+                        kernels::exp_minus(ours, lse.f32()[2 * row]);
+                        kernels::exp_minus(theirs, lse.f32()[2 * row + 1]);
+                        kernels::axpy(-1.0, theirs, ours);
+                        kernels::scale(gradient.f32()[row], ours);
+                    },
+                );
+                packed.hidden_gradient(ours, &mut dhidden.f32_mut()[first * width..(first + count) * width]);
+                if learns {
+                    packed.weight_gradient(ours, rows_in, back.param(head));
+                }
+                Ok(())
+            })?;
+            back.add(&hidden, dhidden)
+        }))
+    }
+}
+
+/// Visits the logits of model and reference together, chunk by chunk:
+/// `visit(first row, V, hidden rows, logits, reference logits)`.
+fn with_both(
+    weight: &Tensor,
+    hidden: &Tensor,
+    reference_weight: &Tensor,
+    reference_hidden: &Tensor,
+    mut visit: impl FnMut(usize, usize, &[f32], &mut [f32], &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let (head, reference) = (PackedHead::new(weight), PackedHead::new(reference_weight));
+    let vocabulary = head.vocabulary;
+    let reference_width = reference_weight.columns();
+    let mut buffer = Tensor::stale(&[0]);
+    for_each_chunk(&head, hidden, |first, rows_in, logits| {
+        if buffer.len() < logits.len() {
+            buffer = Tensor::stale(&[logits.len()]);
+        }
+        let count = logits.len() / vocabulary;
+        let theirs = &mut buffer.f32_mut()[..logits.len()];
+        let reference_rows = first * reference_width..(first + count) * reference_width;
+        reference.logits(&reference_hidden.f32()[reference_rows], theirs);
+        visit(first, vocabulary, rows_in, logits, theirs)
+    })
+}

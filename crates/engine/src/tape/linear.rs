@@ -1,0 +1,76 @@
+//! Linear layers, with bias and low-rank adapter.
+
+use super::{Graph, Var};
+use crate::kernels::{self, Mat, MatMut};
+use crate::params::ParamId;
+use crate::{Error, Result, Tensor};
+
+/// A low-rank addition to a linear layer: `scaling · B·(A·x)` (LoRA, arXiv 2106.09685).
+#[derive(Debug, Clone, Copy)]
+pub struct LowRank {
+    /// A: [r, in].
+    pub a: ParamId,
+    /// B: [out, r].
+    pub b: ParamId,
+    /// alpha / r.
+    pub scaling: f32,
+}
+
+/// The parameters of one linear layer: `y = W·x + bias (+ low-rank)`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// W: [out, in].
+    pub weight: ParamId,
+    /// Bias: [out].
+    pub bias: Option<ParamId>,
+    /// Adapter, where one is attached.
+    pub low_rank: Option<LowRank>,
+}
+
+impl<'m> Graph<'m> {
+    /// `y = x·Wᵀ + bias + scaling·(x·Aᵀ)·Bᵀ`; x: [T, in] → y: [T, out].
+    pub fn linear(&mut self, x: &Var, layer: &Linear) -> Result<Var> {
+        let y = self.project(x, layer.weight, layer.bias)?;
+        let Some(low_rank) = layer.low_rank else { return Ok(y) };
+        let down = self.project(x, low_rank.a, None)?;
+        let up = self.project(&down, low_rank.b, None)?;
+        self.add_scaled(&y, &up, low_rank.scaling)
+    }
+
+    fn project(&mut self, x: &Var, weight: ParamId, bias: Option<ParamId>) -> Result<Var> {
+        let param = self.param(weight);
+        let (out, inner) = (param.tensor.rows(), param.tensor.columns());
+        if x.value.columns() != inner {
+            return Err(Error::shape(&param.name, &[out, x.value.columns()], param.tensor.shape()));
+        }
+        let rows = x.value.rows();
+        let w = param.tensor.f32();
+        let bias_values = bias.map(|b| &self.param(b).tensor);
+        let value = Tensor::build(&[rows, out], |y| {
+            let x = Mat::new(x.value.f32(), rows, inner);
+            match self.params.packed(weight, rows, self.recording) {
+                Some(packed) => kernels::gemm_packed(x, packed, MatMut::new(y, rows, out), false),
+                None => kernels::gemm(x, Mat::new(w, out, inner).t(), MatMut::new(y, rows, out), false),
+            }
+            if let Some(bias) = bias_values {
+                y.chunks_exact_mut(out).for_each(|row| kernels::axpy(1.0, bias.f32(), row));
+            }
+        });
+        let learns = self.learns(weight);
+        let bias = bias.filter(|&b| self.learns(b));
+        let needs = x.needs_gradient() || learns || bias.is_some();
+        let x = x.clone();
+        Ok(self.push(value, needs, move |back, dy| {
+            let dy_matrix = Mat::new(dy.f32(), rows, out);
+            if learns {
+                back.add_param_product(weight, dy_matrix.t(), Mat::new(x.value.f32(), rows, inner));
+            }
+            if let Some(bias) = bias {
+                let sum = back.param(bias);
+                dy.f32().chunks_exact(out).for_each(|row| kernels::axpy(1.0, row, sum));
+            }
+            back.add_product(&x, dy_matrix, Mat::new(w, out, inner));
+            Ok(())
+        }))
+    }
+}

@@ -1,0 +1,229 @@
+//! The tape: reverse-mode differentiation over coarse fused operations.
+//!
+//! A [`Var`] is a value and, where something upstream can learn, the number of the node that made
+//! it. A node holds one closure, its hand-written backward, which owns just the activations it
+//! needs: everything else is freed as the forward pass goes on. Outside a recording graph no node
+//! is made at all, so inference is the same code at no extra cost.
+
+mod attention;
+mod checkpoint;
+mod cross_entropy;
+mod divergence;
+mod elementwise;
+mod embedding;
+mod linear;
+mod matrix;
+mod norm;
+mod rotary;
+
+use crate::gradients::Gradients;
+use crate::params::{Param, ParamId, Params};
+use crate::taps::Site;
+use crate::{Error, Result, Tensor, kernels};
+
+pub use attention::{AttentionKind, Keys, Layout};
+pub use linear::{Linear, LowRank};
+pub use rotary::RotaryTable;
+
+/// A value in a graph. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Var {
+    value: Tensor,
+    node: Option<usize>,
+}
+
+impl Var {
+    /// A constant: no gradient flows into it.
+    pub fn constant(value: Tensor) -> Self {
+        Var { value, node: None }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Extents of the value.
+    pub fn shape(&self) -> &[usize] {
+        self.value.shape()
+    }
+
+    /// The single number a scalar holds.
+    pub fn scalar(&self) -> f32 {
+        self.value.f32()[0]
+    }
+
+    /// The same value with its history forgotten.
+    pub fn detach(&self) -> Self {
+        Self::constant(self.value.clone())
+    }
+
+    /// Whether a gradient can reach anything trainable through this value.
+    pub fn needs_gradient(&self) -> bool {
+        self.node.is_some()
+    }
+}
+
+type BackwardFn<'m> = Box<dyn FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 'm>;
+
+/// A computation on the parameters of one model.
+pub struct Graph<'m> {
+    params: &'m Params,
+    recording: bool,
+    replaying: bool,
+    nodes: Vec<BackwardFn<'m>>,
+}
+
+impl<'m> Graph<'m> {
+    /// A graph that remembers what `backward` needs.
+    pub fn recording(params: &'m Params) -> Self {
+        Graph { params, recording: true, replaying: false, nodes: Vec::new() }
+    }
+
+    /// A graph that only computes.
+    pub fn inference(params: &'m Params) -> Self {
+        Graph { params, recording: false, replaying: false, nodes: Vec::new() }
+    }
+
+    /// Whether this is the second run of a checkpointed block: taps have already read its values.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replaying
+    }
+
+    /// Whether a backward pass may follow.
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    fn param(&self, id: ParamId) -> &'m Param {
+        self.params.get(id)
+    }
+
+    fn learns(&self, id: ParamId) -> bool {
+        self.recording && self.params.get(id).trainable
+    }
+
+    /// Adds the value of an operation whose backward is `backward`, called with the gradient of `value`.
+    fn push(
+        &mut self,
+        value: Tensor,
+        needs_gradient: bool,
+        backward: impl FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 'm,
+    ) -> Var {
+        if !(self.recording && needs_gradient) {
+            return Var::constant(value);
+        }
+        self.nodes.push(Box::new(backward));
+        Var { value, node: Some(self.nodes.len() - 1) }
+    }
+
+    /// A value whose gradient is returned under `site`, whether or not anything upstream learns.
+    pub fn leaf(&mut self, x: &Var, site: Site) -> Var {
+        let input = x.clone();
+        let value = x.value.clone();
+        self.push(value, true, move |back, gradient| {
+            back.gradients.sites.push((site, gradient.clone()));
+            back.add(&input, gradient)
+        })
+    }
+
+    /// Gradients of the scalar `loss`, consuming the graph.
+    ///
+    /// Fails where the loss is not a finite number: its gradient would destroy the model.
+    pub fn backward(self, loss: &Var) -> Result<Gradients> {
+        let mut gradients = Gradients::none(self.params);
+        self.backward_into(loss, &mut gradients)?;
+        Ok(gradients)
+    }
+
+    /// As [`Graph::backward`], adding to gradients there already are (accumulation over micro-batches).
+    pub fn backward_into(self, loss: &Var, gradients: &mut Gradients) -> Result<()> {
+        if loss.value.len() != 1 {
+            return Err(Error::shape("loss", &[], loss.shape()));
+        }
+        if !loss.scalar().is_finite() {
+            return Err(Error::NotFinite {
+                what: "loss".into(),
+                value: f64::from(loss.scalar()),
+                hint: "; lower the learning rate or look for broken values in this batch".into(),
+            });
+        }
+        let params = self.params;
+        self.run_backward(loss, Tensor::from_f32(&[1.0], loss.shape())?, gradients)?;
+        gradients.apply_selection(params);
+        Ok(())
+    }
+
+    /// Walks the nodes backwards from `output`, whose gradient is `seed`; returns what reached node 0.
+    fn run_backward(self, output: &Var, seed: Tensor, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+        let mut back =
+            Backward { params: self.params, gradients, nodes: (0..self.nodes.len()).map(|_| None).collect() };
+        back.add(output, seed)?;
+        let mut reached_first = None;
+        for (index, node) in self.nodes.into_iter().enumerate().rev() {
+            if let Some(gradient) = back.nodes[index].take() {
+                if index == 0 {
+                    reached_first = Some(gradient.clone());
+                }
+                node(&mut back, gradient)?;
+            }
+        }
+        Ok(reached_first)
+    }
+}
+
+/// The state of a backward pass: gradients of nodes not yet visited, and of parameters.
+struct Backward<'a> {
+    params: &'a Params,
+    gradients: &'a mut Gradients,
+    nodes: Vec<Option<Tensor>>,
+}
+
+impl Backward<'_> {
+    /// Adds to the gradient of `var`; nothing happens where none is needed.
+    fn add(&mut self, var: &Var, gradient: Tensor) -> Result<()> {
+        let Some(node) = var.node else { return Ok(()) };
+        if gradient.len() != var.value.len() {
+            return Err(Error::shape("gradient", var.shape(), gradient.shape()));
+        }
+        match &mut self.nodes[node] {
+            Some(sum) => kernels::axpy(1.0, gradient.f32(), sum.f32_mut()),
+            empty => *empty = Some(gradient),
+        }
+        Ok(())
+    }
+
+    /// Lets `write` add to the gradient of `var`, handing it a buffer of zeros where there was none.
+    fn add_with(&mut self, var: &Var, write: impl FnOnce(&mut [f32])) {
+        let Some(node) = var.node else { return };
+        let buffer = self.nodes[node].get_or_insert_with(|| Tensor::zeros(var.shape(), crate::DType::F32));
+        write(buffer.f32_mut());
+    }
+
+    /// Adds `gradient = a · b` to `var` straight from the matrix product, without a temporary.
+    fn add_product(&mut self, var: &Var, a: kernels::Mat<'_>, b: kernels::Mat<'_>) {
+        let Some(node) = var.node else { return };
+        let slot = &mut self.nodes[node];
+        let accumulate = slot.is_some();
+        let buffer = slot.get_or_insert_with(|| Tensor::stale(var.shape()));
+        kernels::gemm(a, b, kernels::MatMut::new(buffer.f32_mut(), a.rows, b.cols), accumulate);
+    }
+
+    /// Adds `a · b` to the gradient of a parameter.
+    fn add_param_product(&mut self, id: ParamId, a: kernels::Mat<'_>, b: kernels::Mat<'_>) {
+        let accumulate = self.gradients.has(id);
+        if !accumulate {
+            let shape = self.params.get(id).tensor.shape();
+            self.gradients.set(id, Tensor::stale(shape));
+        }
+        let shape = self.params.get(id).tensor.shape();
+        let buffer = self.gradients.buffer(id, shape);
+        kernels::gemm(a, b, kernels::MatMut::new(buffer, a.rows, b.cols), accumulate);
+    }
+
+    /// The buffer that a parameter's gradient is added to.
+    fn param(&mut self, id: ParamId) -> &mut [f32] {
+        let shape = self.params.get(id).tensor.shape();
+        self.gradients.buffer(id, shape)
+    }
+}

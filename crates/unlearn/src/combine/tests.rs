@@ -1,0 +1,108 @@
+//! The theory's invariants, on random gradients.
+
+use amend_engine::{DType, Gradients, Params, Tensor};
+use proptest::prelude::*;
+
+use super::*;
+
+fn params(sizes: &[usize]) -> Params {
+    let mut params = Params::default();
+    for (i, &n) in sizes.iter().enumerate() {
+        params.add(format!("p{i}"), Tensor::zeros(&[n], DType::F32)).unwrap();
+    }
+    params
+}
+
+fn gradients(params: &Params, values: &[f32]) -> Gradients {
+    let mut out = Gradients::none(params);
+    let mut rest = values;
+    for (id, param) in params.iter() {
+        let (own, others) = rest.split_at(param.tensor.len());
+        out.set(id, Tensor::from_f32(own, &[own.len()]).unwrap());
+        rest = others;
+    }
+    out
+}
+
+fn flat(g: &Gradients) -> Vec<f32> {
+    g.iter().flat_map(|(_, t)| t.f32().to_vec()).collect()
+}
+
+const ONE: Weights = Weights { forget: 1.0, retain: 1.0 };
+
+#[test]
+fn hand_case() {
+    let params = params(&[2]);
+    let (f, r) = (gradients(&params, &[-2.0, 1.0]), gradients(&params, &[1.0, 0.5]));
+    let pcgrad = PcGrad::default().combine(&f, &r, ONE).unwrap();
+    for (got, want) in flat(&pcgrad).iter().zip([0.2, 2.1]) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+    assert!((pcgrad.cosine(&r) - 0.530).abs() < 1e-3);
+    let sago = Sago::default().combine(&f, &r, ONE).unwrap();
+    assert_eq!(flat(&sago), [1.0, 1.0]);
+    assert!((sago.cosine(&r) - 0.949).abs() < 1e-3);
+}
+
+#[test]
+fn sago_is_not_always_tighter() {
+    let params = params(&[3]);
+    let (f, r) = (gradients(&params, &[0.01, -20.0, 5.0]), gradients(&params, &[10.0, 1.0, 1.0]));
+    let global = PcGrad { scope: pcgrad::Scope::Global };
+    assert!((global.combine(&f, &r, ONE).unwrap().cosine(&r) - 0.441).abs() < 1e-3);
+    assert!((Sago::default().combine(&f, &r, ONE).unwrap().cosine(&r) - 0.118).abs() < 1e-3);
+}
+
+#[test]
+fn single_loss_is_refused_with_the_reason() {
+    let error = check(&Combination::Sago(Sago::default()), false).unwrap_err().to_string();
+    assert!(error.contains("retain = \"none\""), "{error}");
+    check(&Combination::Sum(Sum::default()), false).unwrap();
+}
+
+fn coordinate() -> impl Strategy<Value = f32> {
+    prop_oneof![4 => -3.0f32..3.0, 1 => Just(0.0), 1 => -1e-30f32..1e-30]
+}
+
+proptest! {
+    #[test]
+    fn no_coordinate_opposes_retention(
+        f in prop::collection::vec(coordinate(), 12),
+        r in prop::collection::vec(coordinate(), 12),
+        alpha in 0.01f32..3.0,
+        gamma in 0.01f32..3.0,
+    ) {
+        let params = params(&[5, 7]);
+        let (forget, retain) = (gradients(&params, &f), gradients(&params, &r));
+        let weights = Weights { forget: gamma, retain: alpha };
+        let sago = Sago::default().combine(&forget, &retain, weights).unwrap();
+        for ((g, &f), &r) in flat(&sago).into_iter().zip(&f).zip(&r) {
+            prop_assert!(!(g > 0.0 && r < 0.0 || g < 0.0 && r > 0.0), "{g} against {r}");
+            if f == 0.0 {
+                prop_assert_eq!(g, 0.0);
+            }
+        }
+        prop_assert!(sago.cosine(&retain) >= 0.0);
+        for scope in [pcgrad::Scope::Tensor, pcgrad::Scope::Global] {
+            let pcgrad = PcGrad { scope }.combine(&forget, &retain, weights).unwrap();
+            prop_assert!(pcgrad.cosine(&retain) >= -1e-6);
+        }
+    }
+
+    #[test]
+    fn without_conflict_nothing_is_changed(
+        pairs in prop::collection::vec((0.0f32..3.0, 0.0f32..3.0, prop::bool::ANY), 9),
+    ) {
+        let params = params(&[9]);
+        let sign = |negative: bool| if negative { -1.0 } else { 1.0 };
+        let f: Vec<f32> = pairs.iter().map(|p| p.0 * sign(p.2)).collect();
+        let r: Vec<f32> = pairs.iter().map(|p| p.1 * sign(p.2)).collect();
+        let (forget, retain) = (gradients(&params, &f), gradients(&params, &r));
+        let weights = Weights { forget: 0.5, retain: 2.0 };
+        let sum = Sum::default().combine(&forget, &retain, weights).unwrap();
+        let pcgrad = PcGrad::default().combine(&forget, &retain, weights).unwrap();
+        prop_assert_eq!(flat(&pcgrad), flat(&sum));
+        let sago = Sago::default().combine(&forget, &retain, weights).unwrap();
+        prop_assert_eq!(flat(&sago), f.iter().map(|f| 0.5 * f).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,33 @@
+//! Slot `where`: which weights the update may touch.
+
+mod all;
+mod layers;
+mod lora;
+
+use amend_engine::models::LoraOptions;
+use amend_engine::{Model, Result};
+use amend_run::slot;
+
+pub use all::All;
+pub use layers::Layers;
+pub use lora::Lora;
+
+/// A choice of weights.
+pub trait Place {
+    /// Makes exactly the chosen weights trainable.
+    fn prepare(&self, model: &mut Model, seed: u64) -> Result<()>;
+
+    /// The adapter's settings, where the update lives in one.
+    fn adapter(&self) -> Option<LoraOptions> {
+        None
+    }
+}
+
+slot! {
+    /// Which weights the update may touch.
+    pub slot Where("unlearn", "where"): dyn Place, default All {
+        "all" => All,
+        "lora" => Lora,
+        "layers" => Layers,
+    }
+}

@@ -1,0 +1,37 @@
+//! Plain training on the retain set.
+
+use amend_engine::optim::nll_gradients;
+use amend_engine::{Example, Gradients, Model, Result, SCORING_TOKENS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::RetainObjective;
+
+/// # What it does
+/// Goes on training on the retain set: mean cross-entropy of its answer tokens.
+///
+/// # When to use it
+/// By default. It needs data like what the model was trained on; with little or unlike data, prefer `kl`.
+///
+/// # What it logs
+/// `loss_retain`: cross-entropy in nats per token.
+///
+/// # Source
+/// Liu et al., "Continual Learning and Private Unlearning", arXiv 2203.12817 (GradDiff); Maini et al.,
+/// arXiv 2401.06121.
+///
+/// # Inferred parts
+/// None.
+///
+/// # Expected result
+/// Retain loss stays near its start while the forget loss climbs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nll {}
+
+impl RetainObjective for Nll {
+    fn gradients(&self, model: &Model, _reference: &Model, batch: &[&Example]) -> Result<Option<(f64, Gradients)>> {
+        let (loss, gradients) = nll_gradients(model, batch, SCORING_TOKENS)?;
+        Ok(Some((f64::from(loss), gradients)))
+    }
+}

@@ -1,0 +1,38 @@
+//! No retain objective.
+
+use amend_engine::{Example, Gradients, Model, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::RetainObjective;
+
+/// # What it does
+/// Nothing: only the forget objective acts.
+///
+/// # When to use it
+/// To see what an objective does alone. Combinations of two gradients (PCGrad, SAGO) refuse it.
+///
+/// # What it logs
+/// Nothing.
+///
+/// # Source
+/// Jang et al., arXiv 2210.01504, use gradient ascent this way.
+///
+/// # Inferred parts
+/// None.
+///
+/// # Expected result
+/// With gradient ascent, a model that has forgotten everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoRetain {}
+
+impl RetainObjective for NoRetain {
+    fn gradients(&self, _: &Model, _: &Model, _: &[&Example]) -> Result<Option<(f64, Gradients)>> {
+        Ok(None)
+    }
+
+    fn is_active(&self) -> bool {
+        false
+    }
+}
