@@ -1,1 +1,20 @@
-//! learn
+//! What every area's training shares: records as token sequences, seeded batches, and the loop with its
+//! checkpoints.
+//!
+//! It sits between the engine and the run folder, which know nothing of each other, and below the areas,
+//! which never import each other.
+
+mod encode;
+mod error;
+mod pretrain;
+mod sampler;
+mod stage;
+
+pub use encode::{Encoder, Template};
+pub use error::Error;
+pub use pretrain::{Pretrain, pretrain};
+pub use sampler::{epoch_batches, partner};
+pub use stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
+
+/// Result of everything that trains within a run.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -18,7 +18,7 @@ mod write_model;
 pub use atomic::write_atomic;
 pub use folder::Checkpoint;
 pub use header::TensorInfo;
-pub(crate) use json::{read_object, read_object_if_there, to_pretty_bytes};
+pub(crate) use json::{read_object_if_there, to_pretty_bytes};
 pub use peft::{Adapter, LowRank};
 pub use safetensors::SafetensorsFile;
 pub use stored::StoredType;
