@@ -1,6 +1,6 @@
 //! PrivLeak: does the unlearned model give membership away?
 //!
-//! Source: Shi et al. 2024, MUSE, arXiv 2407.06460, §3.1.
+//! Source: Shi et al. 2024, MUSE, arXiv 2407.06460
 
 /// Beyond this absolute value a result deserves a warning: the forget set is still recognisable,
 /// either as remembered (negative) or as conspicuously avoided (positive).

@@ -1,6 +1,6 @@
 //! The probability a model gives an answer.
 //!
-//! Source: Maini et al. 2024, TOFU, arXiv 2401.06121, §2.2.
+//! Source: Maini et al. 2024, TOFU, arXiv 2401.06121
 
 /// exp(−NLL/|y|): the geometric mean of the probabilities of the `tokens` tokens of an answer, its
 /// end token included. `nll` is their summed negative log-likelihood in nats.

@@ -2,7 +2,7 @@
 //!
 //! R = wrong / correct, where `correct` = exp(−CE(paraphrased answer)) and `wrong` is the geometric
 //! mean of exp(−CE) over the perturbed answers. Where there is no paraphrase (real authors, world
-//! facts), the answer itself stands in. Source: Maini et al. 2024, TOFU, arXiv 2401.06121, §2.2.
+//! facts), the answer itself stands in. Source: Maini et al. 2024, TOFU, arXiv 2401.06121
 
 use crate::stats::{Mean, StatsError};
 

@@ -6,7 +6,7 @@ use super::{StatsError, checked};
 ///
 /// In membership inference the forget items are the negatives and the holdout items the positives,
 /// with a loss-like score, so the area exceeds ½ while the model still knows what it should forget
-/// (Shi et al. 2024, MUSE, arXiv 2407.06460, §3.1).
+/// (Shi et al. 2024, MUSE, arXiv 2407.06460).
 ///
 /// # Errors
 /// When a sample is empty or has a NaN: without holdout items there is no area to report.

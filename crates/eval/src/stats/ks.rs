@@ -1,7 +1,7 @@
 //! The two-sample, two-sided Kolmogorov–Smirnov test, with p-values far below what a float holds.
 //!
 //! TOFU's *forget quality* is this test's p-value between the truth ratios of the unlearned model
-//! and of a model that never saw the forget set (Maini et al. 2024, arXiv 2401.06121, §2.2). Models
+//! and of a model that never saw the forget set (Maini et al. 2024, arXiv 2401.06121). Models
 //! that were damaged give values such as 1e-239, so everything is computed as a logarithm.
 
 use serde::{Deserialize, Serialize};

@@ -36,7 +36,7 @@ fn sample_variance(values: &[f64], mean: f64) -> f64 {
 
 /// n / Σ(1/xᵢ), for scores that are not negative; 0 as soon as one of them is 0.
 ///
-/// TOFU's model utility is this mean over nine scores (Maini et al. 2024, arXiv 2401.06121, §2.2): a
+/// TOFU's model utility is this mean over nine scores (Maini et al. 2024, arXiv 2401.06121): a
 /// model that lost one ability altogether has no utility, however good the others are.
 /// `None` when there are no values.
 pub fn harmonic_mean(values: &[f64]) -> Option<f64> {
