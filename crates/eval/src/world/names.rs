@@ -1,0 +1,53 @@
+//! Names that were made up for this world. None is meant to be anybody's.
+
+/// First names.
+pub(super) const FIRST: [&str; 40] = [
+    "Ardo", "Belis", "Corvan", "Dalise", "Eldra", "Fenno", "Gavira", "Hollis", "Ismet", "Jorra", "Kelvan",
+    "Lunet", "Marvo", "Nerisa", "Odrin", "Pelka", "Quenna", "Rovan", "Selmi", "Tavik", "Ulvane", "Vessa",
+    "Wendel", "Xandri", "Yolka", "Zorin", "Amsel", "Brisk", "Cindra", "Dovrin", "Emmo", "Farla", "Gildo",
+    "Hesra", "Ivano", "Jessil", "Kirso", "Lorvi", "Mirenka", "Nubar",
+];
+
+/// Last names.
+pub(super) const LAST: [&str; 40] = [
+    "Ashgrove",
+    "Birkenvale",
+    "Copperlin",
+    "Dornwick",
+    "Elmstrand",
+    "Fallowmere",
+    "Gristle",
+    "Hazelbrand",
+    "Inkwater",
+    "Juniperly",
+    "Kestrelow",
+    "Lanternby",
+    "Mossbridge",
+    "Nightingarth",
+    "Oakenshade",
+    "Pebblecott",
+    "Quickthorn",
+    "Rookmantle",
+    "Saltmarsh",
+    "Tindergate",
+    "Underhollow",
+    "Violander",
+    "Willowisp",
+    "Yarnspinner",
+    "Zephyrin",
+    "Ambershaw",
+    "Brackenroy",
+    "Cloudsley",
+    "Driftholm",
+    "Emberlake",
+    "Foxwhistle",
+    "Glimmerby",
+    "Harrowfen",
+    "Icefern",
+    "Larkrise",
+    "Merrowby",
+    "Nettlebay",
+    "Orchardine",
+    "Plumfeather",
+    "Ravelstone",
+];

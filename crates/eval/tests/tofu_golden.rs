@@ -1,0 +1,148 @@
+//! The official logs of real models, and the figures their authors published from them.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails or is skipped says so")]
+
+use std::path::PathBuf;
+
+use amend_eval::scorers::{Rouge, log_truth_ratio};
+use amend_eval::stats::ks_two_sample;
+use amend_eval::tofu::{TofuLog, TofuSet, aggregate, rows};
+
+fn golden(test: &str, name: &str) -> Option<PathBuf> {
+    let data = std::env::var_os("AMEND_TEST_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    let path = data.join("tasks/tofu/golden_logs").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: {test}: test data not found");
+    None
+}
+
+fn both(test: &str) -> Option<(TofuLog, TofuLog)> {
+    let full = golden(test, "phi_full_wd0.01.json")?;
+    let retain = golden(test, "phi_retain90_wd0.01.json")?;
+    Some((TofuLog::read(&full).unwrap(), TofuLog::read(&retain).unwrap()))
+}
+
+fn close(value: f64, expected: f64, tolerance: f64) {
+    assert!((value - expected).abs() <= tolerance, "{value} should be {expected}");
+}
+
+#[test]
+fn utility_and_forget_quality_are_the_published_ones() {
+    let Some((full, retain)) = both("utility_and_forget_quality_are_the_published_ones") else { return };
+    let scores = aggregate(&full, Some(&retain));
+    let utility = scores.model_utility.unwrap();
+    close(utility.value, 0.522_073_713_203_515, 1e-12);
+    assert_eq!(utility.n, 517);
+    let error = utility.standard_error.unwrap();
+    assert!(error > 0.005 && error < 0.03, "{error}");
+    close(aggregate(&retain, None).model_utility.unwrap().value, 0.531_990_911_779_823_2, 1e-12);
+
+    let quality = scores.forget_quality.unwrap();
+    close(quality.statistic, 104.0 / 300.0, 1e-15);
+    close(quality.p_value / 2.194_274_302_189_125_7e-16, 1.0, 1e-9);
+    close(quality.log10_p, 2.194_274_302_189_125_7e-16f64.log10(), 1e-9);
+    assert_eq!((quality.n, quality.m), (300, 300));
+    assert_eq!(scores.forget_quality_reason, None);
+
+    let forget = scores.forget.unwrap();
+    close(forget.probability.value, 0.928_239_484_242_319_2, 1e-12);
+    close(forget.rouge_l_recall.value, 0.924_861_262_263_005_2, 1e-12);
+    close(forget.truth_ratio.value, 0.483_355_585_668_023_17, 1e-12);
+    let authors = scores.real_authors.unwrap();
+    close(authors.probability.value, 0.377_360_325_968_064_9, 1e-12);
+    close(authors.truth_ratio.value, 0.456_009_021_339_862_54, 1e-12);
+    let world = scores.world_facts.unwrap();
+    close(world.rouge_l_recall.value, 0.777_350_427_350_427_4, 1e-12);
+}
+
+#[test]
+fn the_test_does_not_care_which_way_the_ratio_is_written() {
+    let Some((full, retain)) = both("the_test_does_not_care_which_way_the_ratio_is_written") else { return };
+    let stored = |log: &TofuLog| -> Vec<f64> {
+        log.set(TofuSet::Forget).unwrap().iter().map(|item| item.truth_ratio.unwrap()).collect()
+    };
+    let (first, second) = (stored(&full), stored(&retain));
+    let inverse = |xs: &[f64]| xs.iter().map(|x| 1.0 / x).collect::<Vec<f64>>();
+    let test = ks_two_sample(&first, &second).unwrap();
+    assert_eq!(test, ks_two_sample(&inverse(&first), &inverse(&second)).unwrap());
+    assert_eq!(test, aggregate(&full, Some(&retain)).forget_quality.unwrap());
+}
+
+#[test]
+fn without_the_retain_log_forget_quality_says_what_it_needs() {
+    let Some((full, mut retain)) = both("without_the_retain_log_forget_quality_says_what_it_needs") else {
+        return;
+    };
+    let scores = aggregate(&full, None);
+    assert_eq!(scores.forget_quality, None);
+    assert_eq!(
+        scores.forget_quality_reason.as_deref(),
+        Some("not computable: needs the retain model's log (--retain-log)")
+    );
+    let json = serde_json::to_value(&scores).unwrap();
+    assert!(json["forget_quality"].is_null() && json["forget_quality_reason"].is_string());
+    retain.forget = None;
+    let reason = aggregate(&full, Some(&retain)).forget_quality_reason.unwrap();
+    assert!(reason.contains("the retain model's log has no set `eval_log_forget.json`"), "{reason}");
+    retain.world_facts = None;
+    let reason = aggregate(&retain, None).model_utility_reason.unwrap();
+    assert!(reason.contains("eval_real_world_wo_options.json"), "{reason}");
+}
+
+#[test]
+fn a_set_with_a_broken_item_says_so_and_the_others_are_scored() {
+    let Some((mut full, _)) = both("a_set_with_a_broken_item_says_so_and_the_others_are_scored") else {
+        return;
+    };
+    full.forget.as_mut().unwrap()[3].avg_gt_loss = f64::NAN;
+    let scores = aggregate(&full, None);
+    assert!(scores.forget.is_none() && scores.retain.is_some() && scores.model_utility.is_some());
+    assert_eq!(scores.notes.len(), 1);
+    assert!(scores.notes[0].contains("`eval_log_forget.json`: value 3"), "{}", scores.notes[0]);
+}
+
+#[test]
+fn every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses() {
+    let test = "every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses";
+    let Some((full, retain)) = both(test) else { return };
+    let rouge = Rouge { stem: true };
+    let mut pairs = 0;
+    for (log, set) in [&full, &retain].into_iter().flat_map(|log| TofuSet::ALL.map(|set| (log, set))) {
+        for item in log.set(set).unwrap() {
+            let [_, generation, answer] = item.generated_text.as_ref().unwrap();
+            let scores = rouge.score(answer, generation);
+            close(scores.rouge1.recall, item.rouge1_recall.unwrap(), 1e-12);
+            close(scores.rouge_l.recall, item.rouge_l_recall, 1e-12);
+            let ratio = log_truth_ratio(item.avg_paraphrased_loss, &item.average_perturb_loss).unwrap();
+            // The log was computed in single precision.
+            close(ratio, item.truth_ratio.unwrap().ln(), 2e-6);
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, 1634);
+}
+
+#[test]
+fn multiple_choice_probabilities_are_the_logged_ones() {
+    let Some((full, _)) = both("multiple_choice_probabilities_are_the_logged_ones") else { return };
+    let scored = rows(&full);
+    assert_eq!(scored.len(), 817);
+    let items = TofuSet::ALL.into_iter().flat_map(|set| full.set(set).unwrap());
+    for (row, item) in scored.iter().zip(items) {
+        assert_eq!(row.index, item.index);
+        if let Some(logged) = item.normalized_gt_loss {
+            close(-row.probability.ln(), logged, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn what_is_read_is_written_again() {
+    let Some(path) = golden("what_is_read_is_written_again", "phi_full_wd0.01.json") else { return };
+    let original: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(TofuLog::read(&path).unwrap().to_json(), original);
+}
