@@ -1,1 +1,225 @@
-//! Tokenizers and chat templates.
+//! Tokenizers: `tokenizer.json` exactly as Hugging Face reads it, chat templates, and training of
+//! small byte-level BPE vocabularies.
+
+mod chat;
+mod python;
+mod special;
+mod stream;
+mod strftime;
+mod template;
+mod train;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use tokenizers::processors::PostProcessorWrapper;
+
+pub use chat::Message;
+pub use stream::StreamDecoder;
+pub use train::train_bpe;
+
+use crate::checkpoint::{read_object_if_there, to_pretty_bytes, write_atomic};
+use crate::{Error, Result};
+use special::SpecialTokens;
+use template::ChatTemplate;
+
+const FILE: &str = "tokenizer.json";
+
+/// Token ids of a text, each with the bytes of the text it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// For every token its byte range in the text; empty for tokens that were added. Several tokens
+    /// share a range where one character takes more than one.
+    pub offsets: Vec<Range<usize>>,
+}
+
+/// A tokenizer with its special tokens and chat template.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The file it came from, for messages.
+    path: PathBuf,
+    config: Map<String, Value>,
+    special: SpecialTokens,
+    special_ids: HashSet<u32>,
+    template: Option<ChatTemplate>,
+    variables: Map<String, Value>,
+}
+
+impl Tokenizer {
+    /// Opens the tokenizer of a model folder.
+    ///
+    /// `tokenizer.json` is required. Special tokens and the chat template come from
+    /// `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja`; what ends a text
+    /// also from `generation_config.json` and `config.json`.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        Self::open_optional(dir)?.ok_or_else(|| Error::format(dir, missing(dir)))
+    }
+
+    /// Like [`Tokenizer::open`]; `None` where the folder has no `tokenizer.json`.
+    pub fn open_optional(dir: impl AsRef<Path>) -> Result<Option<Self>> {
+        let dir = dir.as_ref();
+        let path = dir.join(FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(path, "cannot read", e)),
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|e| Error::format(&path, format!("not a tokenizer that can be loaded: {e}")))?;
+        let config = read_object_if_there(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
+        special::add_missing_tokens(&mut inner, &config);
+        let special = SpecialTokens::read(dir, &config, &inner)?;
+        let template = ChatTemplate::read(dir, &config)?;
+        Ok(Some(Self::assemble(inner, path, config, special, template)))
+    }
+
+    fn assemble(
+        mut inner: tokenizers::Tokenizer,
+        path: PathBuf,
+        config: Map<String, Value>,
+        special: SpecialTokens,
+        template: Option<ChatTemplate>,
+    ) -> Self {
+        // A file may ask for cut or padded sequences; callers here decide that themselves.
+        inner.with_padding(None);
+        let _ = inner.with_truncation(None);
+        if let Some(mut post) = inner.get_post_processor().cloned() {
+            keep_whole_offsets(&mut post);
+            inner.with_post_processor(Some(post));
+        }
+        let added = inner.get_added_tokens_decoder();
+        let special_ids = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
+        Tokenizer { inner, path, config, special, special_ids, template, variables: Map::new() }
+    }
+
+    /// Token ids of `text`. With `add_special` the tokenizer adds what it puts around a text, such as
+    /// a BOS token. Special tokens spelled out in the text are recognised either way.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, add_special).map_err(|e| self.error(&e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids of `text` with the byte range each stands for. A space that belongs to a token is
+    /// part of its range.
+    pub fn encode_offsets(&self, text: &str, add_special: bool) -> Result<Encoded> {
+        let encoding = self.inner.encode(text, add_special).map_err(|e| self.error(&e))?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets })
+    }
+
+    /// The text of `ids`, without special tokens where `skip_special`. Ids beyond the vocabulary,
+    /// which models with a padded embedding can produce, have no text.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special).map_err(|e| self.error(&e))
+    }
+
+    /// Decodes ids one at a time, for showing a text while it is generated.
+    pub fn stream(&self, skip_special: bool) -> StreamDecoder<'_> {
+        StreamDecoder::new(self, skip_special)
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// The token that fills up a batch.
+    pub fn pad(&self) -> Option<u32> {
+        self.special.pad
+    }
+
+    /// Every token that ends a generated text, [`Tokenizer::eos`] first.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.special.eos_ids
+    }
+
+    /// Id of the token spelled `token`.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Spelling of the token `id` in the vocabulary, where a space may look like `Ġ` or `▁`.
+    pub fn token_of(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Whether `id` is a control token rather than text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// The file the tokenizer came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, where there is
+    /// one, `chat_template.jinja` into the folder `dir`, as `AutoTokenizer.from_pretrained` reads them.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let json = self.inner.to_string(true).map_err(|e| self.error(&e))?;
+        write_atomic(dir.join(FILE), json.as_bytes())?;
+        let mut config = self.config.clone();
+        if let Some(template) = &self.template {
+            config.shift_remove("chat_template");
+            write_atomic(dir.join("chat_template.jinja"), template.source().as_bytes())?;
+        }
+        write_atomic(dir.join("tokenizer_config.json"), &to_pretty_bytes(&Value::Object(config)))?;
+        let map = Value::Object(self.special.names.clone());
+        write_atomic(dir.join("special_tokens_map.json"), &to_pretty_bytes(&map))
+    }
+
+    fn error(&self, source: &dyn fmt::Display) -> Error {
+        Error::format(&self.path, format!("the tokenizer failed: {source}"))
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokenizer({}, {} tokens)", self.path.display(), self.vocab_size())
+    }
+}
+
+/// Says which file is there instead, for the two cases people meet.
+fn missing(dir: &Path) -> String {
+    if !dir.is_dir() {
+        return "there is no such folder".into();
+    }
+    for name in ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"] {
+        if dir.join(name).exists() {
+            return format!(
+                "there is no {FILE}, only {name}; convert it in Python: \
+                 AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            );
+        }
+    }
+    format!("there is no {FILE} in this folder")
+}
+
+/// Makes a token's range include its leading space. Which tokens come out is not affected, but a
+/// span of text can then be mapped to tokens without losing those that are nothing but spaces.
+fn keep_whole_offsets(post: &mut PostProcessorWrapper) {
+    match post {
+        PostProcessorWrapper::ByteLevel(inner) => inner.trim_offsets = false,
+        PostProcessorWrapper::Roberta(inner) => inner.trim_offsets = false,
+        PostProcessorWrapper::Sequence(inner) => inner.as_mut().iter_mut().for_each(keep_whole_offsets),
+        _ => {}
+    }
+}

@@ -1,0 +1,48 @@
+//! Decoding one token at a time.
+
+use super::Tokenizer;
+use crate::Result;
+
+/// Turns a stream of ids into a stream of text.
+///
+/// A token may hold a part of a character, and what a token looks like may depend on the one before
+/// it, so text is held back until it is certain. Each step decodes a short window only.
+#[derive(Debug, Clone)]
+pub struct StreamDecoder<'a> {
+    tokenizer: &'a Tokenizer,
+    skip_special: bool,
+    /// Ids from the last emitted piece on.
+    window: Vec<u32>,
+    /// How many of the window's ids have been emitted.
+    emitted: usize,
+}
+
+impl<'a> StreamDecoder<'a> {
+    pub(super) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+        StreamDecoder { tokenizer, skip_special, window: Vec::new(), emitted: 0 }
+    }
+
+    /// Takes the next id and returns the text that has become certain, often none.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.window.push(id);
+        let text = self.pending()?;
+        // The replacement character stands for a character whose other bytes are still to come.
+        if text.is_empty() || text.ends_with(char::REPLACEMENT_CHARACTER) {
+            return Ok(String::new());
+        }
+        self.window.drain(..self.emitted);
+        self.emitted = self.window.len();
+        Ok(text)
+    }
+
+    /// The rest of the text, incomplete characters included.
+    pub fn finish(self) -> Result<String> {
+        self.pending()
+    }
+
+    fn pending(&self) -> Result<String> {
+        let before = self.tokenizer.decode(&self.window[..self.emitted], self.skip_special)?;
+        let all = self.tokenizer.decode(&self.window, self.skip_special)?;
+        Ok(all.strip_prefix(&before).unwrap_or_default().to_owned())
+    }
+}
