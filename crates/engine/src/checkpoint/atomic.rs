@@ -170,3 +170,21 @@ fn sync_folder(folder: &Path) -> Result<()> {
     let _ = folder;
     Ok(())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_reported_with_the_final_name() {
+        // Writing to this device always fails with "no space left on device".
+        let device = File::options().write(true).open("/dev/full").unwrap();
+        let mut sink = Sink::new(&device, Path::new("model.safetensors"));
+        sink.write(b"small enough to be buffered").unwrap();
+        let late = sink.finish(&device).unwrap_err().to_string();
+        assert!(late.starts_with("model.safetensors: cannot write: No space left"), "{late}");
+        let mut sink = Sink::new(&device, Path::new("model.safetensors"));
+        let early = sink.write(&[0; 2 << 20]).unwrap_err();
+        assert!(matches!(early, Error::Io { .. }));
+    }
+}

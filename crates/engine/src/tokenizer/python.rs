@@ -105,7 +105,7 @@ impl Dump {
             serde_json::Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
                 if self.sort_keys {
-                    entries.sort_by_key(|e| format!("{e:?}"));
+                    entries.sort_by_key(|(key, _)| *key);
                 }
                 self.list('{', '}', &entries, depth, out, |(key, item), out| {
                     self.string(key, out);
