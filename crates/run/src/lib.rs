@@ -1,1 +1,40 @@
-//! run
+//! What a run is, whatever it computes: a recipe, a folder, rows of metrics, checkpoints, data sets, a report.
+//!
+//! The crate knows nothing of models or tensors. An area (unlearning, training, …) declares the options of its
+//! methods and its slots with [`slot!`]; the command line reads a [`recipe`], creates a [`RunFolder`], lets the
+//! area work, and writes a [`Report`].
+//!
+//! A run can be killed at any moment and resumed: every file is either replaced atomically ([`file`]) or appended
+//! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
+
+pub mod checkpoints;
+pub mod figure;
+pub mod file;
+pub mod folder;
+pub mod machine;
+pub mod method;
+pub mod metrics;
+mod nearest;
+pub mod progress;
+pub mod recipe;
+pub mod records;
+//pub mod report;
+
+pub use checkpoints::Checkpoints;
+pub use figure::{Figure, write_results};
+pub use file::FileError;
+pub use folder::{FolderError, RunFolder, RunInfo, Status};
+pub use method::{Method, missing_headings};
+pub use metrics::Metrics;
+pub use nearest::nearest;
+pub use progress::{Progress, Silent, Stop, Task};
+pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
+pub use records::{Dataset, Record, overlap};
+//pub use report::Report;
+
+/// What the expansion of [`slot!`] refers to; not part of the public interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use schemars;
+    pub use serde;
+}

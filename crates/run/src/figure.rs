@@ -1,0 +1,147 @@
+//! A measured number with what is needed to judge it: how many cases it rests on and its standard error.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::file::{FileError, at, write_atomic};
+
+/// A figure of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The number itself; NaN where there was nothing to measure (written as null).
+    #[serde(deserialize_with = "null_is_nan")]
+    pub value: f64,
+    /// How many independent cases it was measured on.
+    pub n: usize,
+    /// Standard error; `None` where it cannot be estimated.
+    pub stderr: Option<f64>,
+}
+
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+impl Figure {
+    /// A number without a spread: a count, a p-value, a time measured once.
+    pub fn exact(value: f64, n: usize) -> Self {
+        Self { value, n, stderr: None }
+    }
+
+    /// The mean with its standard error: sample standard deviation (divisor n − 1) over √n.
+    pub fn mean(values: &[f64]) -> Self {
+        let n = values.len();
+        if n == 0 {
+            return Self::exact(f64::NAN, 0);
+        }
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let stderr = (n > 1).then(|| (squares / (n - 1) as f64 / n as f64).sqrt());
+        Self { value: mean, n, stderr }
+    }
+
+    /// The share of `hits` among `n` cases, with the same standard error as [`Figure::mean`] of zeros and ones.
+    pub fn share(hits: usize, n: usize) -> Self {
+        if n == 0 {
+            return Self::exact(f64::NAN, 0);
+        }
+        let p = hits as f64 / n as f64;
+        let stderr = (n > 1).then(|| (p * (1.0 - p) / (n - 1) as f64).sqrt());
+        Self { value: p, n, stderr }
+    }
+
+    /// The value without its error, with as many digits as the error lets one believe.
+    pub fn format_value(&self) -> String {
+        number(self.value, self.stderr)
+    }
+
+    /// The error alone, with two significant digits: `0.013`.
+    pub fn format_error(&self) -> Option<String> {
+        let stderr = self.stderr.filter(|e| e.is_finite() && *e > 0.0)?;
+        Some(number(stderr, Some(stderr)))
+    }
+}
+
+/// `0.412 ± 0.013 (n = 400)`.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.format_value())?;
+        if let Some(error) = self.format_error() {
+            write!(f, " ± {error}")?;
+        }
+        if self.n > 0 { write!(f, " (n = {})", self.n) } else { Ok(()) }
+    }
+}
+
+/// Digits down to the second significant one of the error; without an error, four significant digits.
+fn number(value: f64, stderr: Option<f64>) -> String {
+    if !value.is_finite() {
+        return "n/a".into();
+    }
+    let (scale, digits) = match stderr.filter(|e| e.is_finite() && *e > 0.0) {
+        Some(error) => (error, 2),
+        None if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e15 => return format!("{value:.0}"),
+        None => (value.abs(), 4),
+    };
+    let decimals = digits - 1 - scale.log10().floor() as i32;
+    if value.abs() >= 1e7 || decimals > 9 {
+        return format!("{value:.3e}");
+    }
+    let text = format!("{value:.*}", decimals.max(0) as usize);
+    // A tiny negative number rounds to "-0.00", which reads like a sign that means something.
+    match text.strip_prefix('-') {
+        Some(positive) if positive.chars().all(|c| c == '0' || c == '.') => positive.to_owned(),
+        _ => text,
+    }
+}
+
+/// Writes `results.json` into a run folder: every figure of the run, pretty-printed.
+///
+/// # Errors
+/// Where the results cannot be written as JSON or the file cannot be written; names the file.
+pub fn write_results(dir: &Path, results: &impl Serialize) -> Result<(), FileError> {
+    let path = dir.join("results.json");
+    let mut text = serde_json::to_string_pretty(results).map_err(|e| at("write", &path)(e.into()))?;
+    text.push('\n');
+    write_atomic(&path, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_and_shares_agree() {
+        let values = [1.0, 0.0, 1.0, 1.0];
+        let (mean, share) = (Figure::mean(&values), Figure::share(3, 4));
+        assert_eq!(mean.value, 0.75);
+        assert!((mean.stderr.unwrap() - 0.25).abs() < 1e-12, "{mean}");
+        assert!((mean.stderr.unwrap() - share.stderr.unwrap()).abs() < 1e-12);
+        assert_eq!(Figure::mean(&[2.0]).stderr, None);
+        assert!(Figure::mean(&[]).value.is_nan());
+    }
+
+    #[test]
+    fn digits_follow_the_error() {
+        let show = |value, stderr| Figure { value, n: 400, stderr }.to_string();
+        assert_eq!(show(0.41234, Some(0.01312)), "0.412 ± 0.013 (n = 400)");
+        assert_eq!(show(1234.5, Some(25.0)), "1234 ± 25 (n = 400)");
+        assert_eq!(show(0.5, None), "0.5000 (n = 400)");
+        assert_eq!(show(3.0, None), "3 (n = 400)");
+        assert_eq!(show(-0.0001, Some(0.01)), "0.000 ± 0.010 (n = 400)");
+        assert_eq!(show(f64::NAN, None), "n/a (n = 400)");
+        assert_eq!(show(1.0e-12, None), "1.000e-12 (n = 400)");
+    }
+
+    #[test]
+    fn results_are_readable_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let figures = [Figure::mean(&[]), Figure::share(1, 2)];
+        write_results(dir.path(), &figures).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("results.json")).unwrap();
+        let again: Vec<Figure> = serde_json::from_str(&text).unwrap();
+        assert!(again[0].value.is_nan());
+        assert_eq!(again[1], figures[1]);
+    }
+}

@@ -1,0 +1,359 @@
+//! The folder of a run: what was asked (`recipe.toml`), what is known about it (`run.json`), what it said
+//! (`log.txt`), and who is working on it (`lock`).
+//!
+//! `run.json` records which stages are done, with what each of them found out, so that an interrupted run goes
+//! on where it stopped. The lock is the operating system's: it vanishes with the process, however that ends.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::file::{FileError, at, write_atomic};
+use crate::machine::Machine;
+
+/// Why a run folder was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A new run was sent to a folder that already holds something.
+    #[error("{} exists; choose another --out or `amend resume {}`", path.display(), path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no run to go on with.
+    #[error("{} is not a run folder: {reason}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or damaged.
+        reason: String,
+    },
+    /// The run was completed.
+    #[error("{} is finished; nothing is left to resume (its report is report.html)", path.display())]
+    Finished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process is working on the run.
+    #[error("{} is in use by another process; wait for it or stop it first", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What is known about a run before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Version of the program.
+    pub version: String,
+    /// Commit the program was built from; see [`crate::machine::commit`].
+    pub commit: String,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The folder that relative paths in the recipe start from: the recipe's original one.
+    pub recipe_folder: PathBuf,
+    /// SHA-256 of the model's files, by path as the recipe says it; see [`crate::file::content_hash`].
+    pub model: BTreeMap<String, String>,
+    /// SHA-256 of each data file, by path as the recipe says it.
+    pub data: BTreeMap<String, String>,
+}
+
+/// How far a run got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Working, or killed without a chance to say so.
+    Running,
+    /// Stopped on request; can be resumed.
+    Interrupted,
+    /// Stopped by an error; can be resumed once its cause is gone.
+    Failed,
+    /// Complete.
+    Done,
+}
+
+/// The content of `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// What was known before the start.
+    #[serde(flatten)]
+    pub info: RunInfo,
+    /// Where it ran; after a resume, where it ran last.
+    pub machine: Machine,
+    /// How far it got.
+    pub status: Status,
+    /// Start, UTC, RFC 3339.
+    pub started: String,
+    /// When it was resumed.
+    #[serde(default)]
+    pub resumed: Vec<String>,
+    /// When it ended, in whatever way.
+    pub finished: Option<String>,
+    /// The stages that are done, in order, each with what later stages need of it.
+    #[serde(default)]
+    pub stages: Map<String, Value>,
+}
+
+/// A run folder that this process has locked.
+#[derive(Debug)]
+pub struct RunFolder {
+    dir: PathBuf,
+    state: RunState,
+    /// Held open for the lock alone.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Starts a new run in `dir`, which must not exist or be empty.
+    ///
+    /// # Errors
+    /// [`FolderError::Exists`], [`FolderError::Locked`], or a file that cannot be written.
+    pub fn create(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
+        fs::create_dir_all(dir).map_err(at("create", dir))?;
+        if fs::read_dir(dir).map_err(at("read", dir))?.next().is_some() {
+            return Err(FolderError::Exists { path: dir.to_path_buf() });
+        }
+        let lock = lock(dir)?;
+        // Between looking and locking, another process may have come and gone.
+        if dir.join("run.json").exists() {
+            return Err(FolderError::Exists { path: dir.to_path_buf() });
+        }
+        let state = RunState {
+            info,
+            machine: Machine::detect(),
+            status: Status::Running,
+            started: now(),
+            resumed: Vec::new(),
+            finished: None,
+            stages: Map::new(),
+        };
+        write_atomic(&dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
+        let folder = Self { dir: dir.to_path_buf(), state, _lock: lock };
+        folder.write_state()?;
+        Ok(folder)
+    }
+
+    /// Opens an unfinished run to go on with it.
+    ///
+    /// # Errors
+    /// [`FolderError::NotARun`], [`FolderError::Finished`], [`FolderError::Locked`].
+    pub fn open(dir: &Path) -> Result<Self, FolderError> {
+        // Read before locking: locking creates a file, and a folder that is no run is none of our business.
+        read_state(dir)?;
+        let lock = lock(dir)?;
+        let mut state = read_state(dir)?;
+        if state.status == Status::Done {
+            return Err(FolderError::Finished { path: dir.to_path_buf() });
+        }
+        state.status = Status::Running;
+        state.machine = Machine::detect();
+        state.resumed.push(now());
+        state.finished = None;
+        let folder = Self { dir: dir.to_path_buf(), state, _lock: lock };
+        folder.write_state()?;
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What `run.json` says.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The resolved recipe's text.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn recipe(&self) -> Result<String, FolderError> {
+        let path = self.dir.join("recipe.toml");
+        Ok(fs::read_to_string(&path).map_err(at("read", &path))?)
+    }
+
+    /// Whether a stage was completed, in this process or before.
+    pub fn stage_done(&self, stage: &str) -> bool {
+        self.state.stages.contains_key(stage)
+    }
+
+    /// Records a stage as completed, with what later stages and the report need of it.
+    ///
+    /// # Errors
+    /// Where `run.json` cannot be written; the stage then counts as not done.
+    pub fn mark_stage(&mut self, stage: &str, value: Value) -> Result<(), FolderError> {
+        let before = self.state.stages.insert(stage.to_owned(), value);
+        self.write_state().inspect_err(|_| {
+            match before {
+                Some(before) => self.state.stages.insert(stage.to_owned(), before),
+                None => self.state.stages.shift_remove(stage),
+            };
+        })
+    }
+
+    /// What a completed stage left.
+    pub fn stage_value(&self, stage: &str) -> Option<&Value> {
+        self.state.stages.get(stage)
+    }
+
+    /// Appends one line with the time to `log.txt`.
+    ///
+    /// # Errors
+    /// Where the log cannot be written.
+    pub fn log(&self, line: &str) -> Result<(), FolderError> {
+        let path = self.log_path();
+        let mut file = self.open_log()?;
+        Ok(writeln!(file, "{} {line}", now()).map_err(at("write", &path))?)
+    }
+
+    /// `log.txt`, opened for appending: for a subscriber of log events.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened.
+    pub fn open_log(&self) -> Result<File, FolderError> {
+        let path = self.log_path();
+        Ok(OpenOptions::new().create(true).append(true).open(&path).map_err(at("write", &path))?)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("log.txt")
+    }
+
+    /// Ends the run for this process and releases the folder.
+    ///
+    /// # Errors
+    /// Where `run.json` cannot be written.
+    pub fn finish(mut self, status: Status) -> Result<(), FolderError> {
+        self.state.status = status;
+        self.state.finished = Some(now());
+        self.write_state()
+    }
+
+    fn write_state(&self) -> Result<(), FolderError> {
+        let path = self.dir.join("run.json");
+        let mut text = serde_json::to_string_pretty(&self.state).map_err(|e| at("write", &path)(e.into()))?;
+        text.push('\n');
+        Ok(write_atomic(&path, text.as_bytes())?)
+    }
+}
+
+/// Reads `run.json` without locking the folder: for reports and monitors, also of a run in progress.
+///
+/// # Errors
+/// [`FolderError::NotARun`] where there is none or it is damaged.
+pub fn read_state(dir: &Path) -> Result<RunState, FolderError> {
+    let refuse = |reason: String| FolderError::NotARun { path: dir.to_path_buf(), reason };
+    let text = match fs::read_to_string(dir.join("run.json")) {
+        Ok(text) => text,
+        Err(_) if !dir.exists() => return Err(refuse("it does not exist".into())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(refuse("it has no run.json".into()));
+        }
+        Err(e) => return Err(refuse(format!("run.json cannot be read: {e}"))),
+    };
+    serde_json::from_str(&text).map_err(|e| refuse(format!("run.json is damaged: {e}")))
+}
+
+fn lock(dir: &Path) -> Result<File, FolderError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(at("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FolderError::Locked { path: dir.to_path_buf() }),
+        Err(TryLockError::Error(e)) => Err(at("lock", &path)(e).into()),
+    }
+}
+
+/// Now, UTC, RFC 3339 to the second.
+pub fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    timestamp(seconds)
+}
+
+/// Days to a date with Hinnant's `civil_from_days`: years begin in March so that leap days come last.
+fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn info() -> RunInfo {
+        RunInfo { version: "0.1.0".into(), seed: 3, command: vec!["amend".into()], ..RunInfo::default() }
+    }
+
+    #[test]
+    fn a_run_is_created_interrupted_resumed_and_finished() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("runs/first");
+        let mut run = RunFolder::create(&dir, "seed = 3\n", info()).unwrap();
+        run.mark_stage("forget", json!({ "steps": 10 })).unwrap();
+        run.log("hello").unwrap();
+        assert!(matches!(RunFolder::open(&dir), Err(FolderError::Locked { .. })));
+        drop(run);
+
+        let run = RunFolder::open(&dir).unwrap();
+        assert!(run.stage_done("forget") && !run.stage_done("attack"));
+        assert_eq!(run.stage_value("forget"), Some(&json!({ "steps": 10 })));
+        assert_eq!(run.recipe().unwrap(), "seed = 3\n");
+        assert_eq!(run.state().resumed.len(), 1);
+        run.finish(Status::Interrupted).unwrap();
+        assert_eq!(read_state(&dir).unwrap().status, Status::Interrupted);
+        RunFolder::open(&dir).unwrap().finish(Status::Done).unwrap();
+        assert_eq!(read_state(&dir).unwrap().info, info());
+        let error = RunFolder::open(&dir).unwrap_err().to_string();
+        assert!(error.contains("is finished"), "{error}");
+        assert!(fs::read_to_string(dir.join("log.txt")).unwrap().ends_with("Z hello\n"));
+    }
+
+    #[test]
+    fn a_new_run_never_touches_an_old_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "years").unwrap();
+        let error = RunFolder::create(dir.path(), "", info()).unwrap_err().to_string();
+        assert!(error.contains("exists; choose another --out or `amend resume "), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = RunFolder::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("is not a run folder: it has no run.json"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no lock is left in a stranger's folder");
+        fs::write(dir.path().join("run.json"), "{\"version\"").unwrap();
+        assert!(RunFolder::open(dir.path()).unwrap_err().to_string().contains("damaged"));
+        assert!(RunFolder::open(&dir.path().join("no")).unwrap_err().to_string().contains("does not exist"));
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(timestamp(1_772_323_200), "2026-03-01T00:00:00Z");
+    }
+}

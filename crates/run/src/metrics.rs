@@ -1,0 +1,245 @@
+//! `metrics.jsonl`: one JSON object per logged step, in the order in which they were logged.
+//!
+//! Two runs of the same recipe write the same bytes, so rows never hold times. Each row is written with one call
+//! and kept by the system even if the process is killed; a machine that loses power may tear the last row, which
+//! is dropped on reopening.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::file::{FileError, at, write_atomic};
+
+const FILE: &str = "metrics.jsonl";
+
+/// What can go wrong with metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A row in the middle of the file is not a row.
+    #[error("{}:{line}: not a row of metrics ({reason}); the file was changed by something else", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong with the line.
+        reason: String,
+    },
+    /// The caller logged something that is not a set of named values.
+    #[error("cannot log these values at {stage} step {step}: {reason}")]
+    Values {
+        /// Stage being logged.
+        stage: String,
+        /// Step being logged.
+        step: u64,
+        /// What is wrong with them.
+        reason: String,
+    },
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Row {
+    /// The stage of the run: "forget", "relearn".
+    pub stage: String,
+    /// The step within the stage.
+    pub step: u64,
+    /// The logged values in their order; null stands for NaN and infinities.
+    #[serde(flatten)]
+    pub values: Map<String, Value>,
+}
+
+/// Appends rows.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens `metrics.jsonl` in the run folder `dir`, creating it or repairing a torn last row.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written, or a row before the last is damaged.
+    pub fn open(dir: &Path) -> Result<Self, MetricsError> {
+        let path = dir.join(FILE);
+        let bytes = read_if_present(&path)?;
+        let whole = whole_rows(&path, &bytes)?;
+        let kept: usize = whole.iter().map(|(line, _)| line.len() + 1).sum();
+        if kept != bytes.len() {
+            write_atomic(&path, &join(whole.iter().map(|(line, _)| *line)))?;
+        }
+        Ok(Self { file: append_to(&path)?, path })
+    }
+
+    /// Appends `{"stage": …, "step": …, <values>}`. `values` is anything that serialises to named values: a
+    /// struct, a map, `serde_json::json!({…})`. NaN and infinities become null.
+    ///
+    /// # Errors
+    /// Where `values` is not a set of names, names `stage` or `step` again, or the file cannot be written.
+    pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), MetricsError> {
+        let refuse = |reason: String| MetricsError::Values { stage: stage.to_owned(), step, reason };
+        // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
+        let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
+        let names: Map<String, Value> =
+            serde_json::from_str(&values).map_err(|_| refuse("they are not named".into()))?;
+        if let Some(taken) = ["stage", "step"].into_iter().find(|name| names.contains_key(*name)) {
+            return Err(refuse(format!("the name `{taken}` is taken")));
+        }
+        let stage = Value::from(stage);
+        let separator = if names.is_empty() { "" } else { "," };
+        let row = format!("{{\"stage\":{stage},\"step\":{step}{separator}{}\n", &values[1..]);
+        self.file.write_all(row.as_bytes()).map_err(at("write", &self.path))?;
+        Ok(())
+    }
+
+    /// Forgets what was logged after the last checkpoint, so that a resumed run's file ends up equal to the file
+    /// of a run that was never interrupted. Kept are the rows of `finished` stages, and those of `stage` up to
+    /// and including `step` (`None`: the stage starts afresh).
+    ///
+    /// # Errors
+    /// Where the file cannot be read or replaced.
+    pub fn rewind(
+        &mut self,
+        stage: &str,
+        step: Option<u64>,
+        finished: impl Fn(&str) -> bool,
+    ) -> Result<(), MetricsError> {
+        let bytes = read_if_present(&self.path)?;
+        let rows = whole_rows(&self.path, &bytes)?;
+        let kept = rows.iter().filter(|(_, row)| {
+            if row.stage == stage { step.is_some_and(|step| row.step <= step) } else { finished(&row.stage) }
+        });
+        write_atomic(&self.path, &join(kept.map(|(line, _)| *line)))?;
+        // The old handle still points at the file that was replaced.
+        self.file = append_to(&self.path)?;
+        Ok(())
+    }
+
+    /// All rows of the run folder `dir`; none where nothing was logged yet. A torn last row is left out.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or a row before the last is damaged.
+    pub fn read(dir: &Path) -> Result<Vec<Row>, MetricsError> {
+        let path = dir.join(FILE);
+        let bytes = read_if_present(&path)?;
+        Ok(whole_rows(&path, &bytes)?.into_iter().map(|(_, row)| row).collect())
+    }
+}
+
+fn read_if_present(path: &Path) -> Result<Vec<u8>, FileError> {
+    match fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(at("read", path)),
+    }
+}
+
+fn append_to(path: &Path) -> Result<File, FileError> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(at("write", path))
+}
+
+fn join<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Vec<u8> {
+    lines.flat_map(|line| [line, b"\n"].concat()).collect()
+}
+
+/// The lines that are whole rows, with what they say. Only the last line may be anything else.
+fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, MetricsError> {
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let last = bytes.strip_suffix(b"\n").map_or(lines.len(), |_| lines.len() - 1);
+    let mut rows = Vec::with_capacity(last);
+    for (index, line) in lines[..last].iter().enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(row) => rows.push((*line, row)),
+            Err(_) if index + 1 == last => break,
+            Err(e) => {
+                let reason = e.to_string();
+                return Err(MetricsError::Row { path: path.to_path_buf(), line: index + 1, reason });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(dir: &Path) -> String {
+        fs::read_to_string(dir.join(FILE)).unwrap()
+    }
+
+    #[test]
+    fn rows_hold_what_was_logged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(dir.path()).unwrap();
+        #[derive(Serialize)]
+        struct Logged {
+            loss: f32,
+            norm: f64,
+        }
+        metrics.append("forget", 1, &Logged { loss: 0.1, norm: f64::NAN }).unwrap();
+        metrics.append("forget", 2, &json!({})).unwrap();
+        let expected = "{\"stage\":\"forget\",\"step\":1,\"loss\":0.1,\"norm\":null}\n\
+                        {\"stage\":\"forget\",\"step\":2}\n";
+        assert_eq!(text(dir.path()), expected);
+        let rows = Metrics::read(dir.path()).unwrap();
+        assert_eq!((rows[0].step, &rows[0].values["loss"]), (1, &json!(0.1)));
+        assert!(metrics.append("forget", 3, &json!([1])).is_err());
+        assert!(metrics.append("forget", 3, &json!({ "step": 1 })).is_err());
+        assert_eq!(text(dir.path()), expected, "a refused row leaves nothing behind");
+    }
+
+    #[test]
+    fn a_torn_last_row_is_dropped_and_only_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let good = "{\"stage\":\"a\",\"step\":1}\n";
+        for torn in ["{\"stage\":\"a\",\"st", "\0\0\0\n", "{", "\u{fffd}"] {
+            fs::write(&path, format!("{good}{torn}")).unwrap();
+            assert_eq!(Metrics::read(dir.path()).unwrap().len(), 1, "{torn:?}");
+            let mut metrics = Metrics::open(dir.path()).unwrap();
+            metrics.append("a", 2, &json!({})).unwrap();
+            assert_eq!(text(dir.path()), format!("{good}{{\"stage\":\"a\",\"step\":2}}\n"));
+        }
+        fs::write(&path, "{\"stage\":\"a\",\"step\":1}").unwrap();
+        drop(Metrics::open(dir.path()).unwrap());
+        assert_eq!(text(dir.path()), good, "a whole row that only lacks its newline is kept");
+        fs::write(&path, format!("oops\n{good}")).unwrap();
+        let error = Metrics::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl:1:"), "{error}");
+    }
+
+    #[test]
+    fn a_rewound_and_continued_file_equals_the_uninterrupted_one() {
+        let log = |metrics: &mut Metrics, stage: &str, steps: std::ops::RangeInclusive<u64>| {
+            for step in steps {
+                metrics.append(stage, step, &json!({ "loss": 1.0 / step as f64 })).unwrap();
+            }
+        };
+        let [whole, cut] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut metrics = Metrics::open(whole.path()).unwrap();
+        log(&mut metrics, "a", 1..=3);
+        log(&mut metrics, "b", 1..=6);
+
+        let mut metrics = Metrics::open(cut.path()).unwrap();
+        log(&mut metrics, "a", 1..=3);
+        log(&mut metrics, "b", 1..=5);
+        let mut metrics = Metrics::open(cut.path()).unwrap();
+        metrics.rewind("b", Some(4), |stage| stage == "a").unwrap();
+        log(&mut metrics, "b", 5..=6);
+        assert_eq!(text(cut.path()), text(whole.path()));
+
+        metrics.rewind("b", None, |stage| stage == "a").unwrap();
+        log(&mut metrics, "b", 1..=6);
+        assert_eq!(text(cut.path()), text(whole.path()));
+        metrics.rewind("a", None, |_| false).unwrap();
+        assert_eq!(text(cut.path()), "");
+    }
+}

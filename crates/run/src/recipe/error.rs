@@ -1,0 +1,131 @@
+//! What is wrong with a recipe, and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use super::tree::Origin;
+
+/// Why a recipe was refused. The fields are the first problem; [`RecipeError::more`] holds the others.
+#[derive(Clone, Debug)]
+pub struct RecipeError {
+    /// The recipe's file.
+    pub path: Box<Path>,
+    /// The whole text, so that the offending line can be shown.
+    pub source_text: Box<str>,
+    /// The bytes of `source_text` to point at; `None` where the problem has no place in the file.
+    pub span: Option<Range<usize>>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+    /// Further problems of the same recipe, in the order of the file.
+    pub more: Box<[Problem]>,
+}
+
+/// One thing that is wrong with a recipe.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The bytes of the recipe to point at.
+    pub span: Option<Range<usize>>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(span: Option<Range<usize>>, message: String) -> Self {
+        Self { span, message, hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: String) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+}
+
+/// A problem found in the tree, before it is known how its origin is called.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) at: Origin,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Finding {
+    pub(crate) fn new(at: &Origin, message: String, hint: Option<String>) -> Self {
+        Self { at: at.clone(), message, hint }
+    }
+
+    /// A value given by `--set` has no place in the file; its problem quotes the flag instead.
+    pub(crate) fn into_problem(self, sets: &[String]) -> Problem {
+        let (span, message) = match self.at {
+            Origin::File(span) => (Some(span), self.message),
+            Origin::Set(index) => (None, format!("--set {}: {}", sets[index], self.message)),
+            Origin::Nowhere => (None, self.message),
+        };
+        Problem { span, message, hint: self.hint }
+    }
+}
+
+impl RecipeError {
+    /// `problems` holds at least one; they are put in the order of the file.
+    pub(crate) fn new(path: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
+        let mut problems = problems.into_iter();
+        let first =
+            problems.next().unwrap_or_else(|| Problem::new(None, "the recipe could not be read".into()));
+        Self {
+            path: path.into(),
+            source_text: text.into(),
+            span: first.span,
+            message: first.message,
+            hint: first.hint,
+            more: problems.collect(),
+        }
+    }
+
+    /// Line and column of a byte of the recipe, both counted from 1, columns in characters.
+    pub fn line_column(&self, byte: usize) -> (usize, usize) {
+        let mut end = byte.min(self.source_text.len());
+        while !self.source_text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let before = &self.source_text[..end];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    fn write_one(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        span: &Option<Range<usize>>,
+        message: &str,
+        hint: &Option<String>,
+    ) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(span) = span {
+            let (line, column) = self.line_column(span.start);
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {message}")?;
+        match hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_one(f, &self.span, &self.message, &self.hint)?;
+        for problem in &self.more {
+            writeln!(f)?;
+            self.write_one(f, &problem.span, &problem.message, &problem.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for RecipeError {}

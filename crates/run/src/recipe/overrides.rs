@@ -1,0 +1,90 @@
+//! `--set a.b=value`: edits to the tree before it is checked.
+
+use super::error::Problem;
+use super::tree::{Entry, Node, Origin, Value, from_value};
+
+/// Applies one override. Whether the key exists is for the check against the schema to say.
+pub(crate) fn apply(root: &mut Node, index: usize, set: &str) -> Result<(), Problem> {
+    let refuse = |message: String| Problem::new(None, format!("--set {set}: {message}"));
+    let Some((path, value)) = set.split_once('=') else {
+        return Err(
+            refuse("expected KEY=VALUE".into()).hint("for example `--set train.steps=100`".to_owned())
+        );
+    };
+    let keys = toml_edit::Key::parse(path.trim())
+        .map_err(|_| refuse(format!("`{}` is not a dotted key", path.trim())))?;
+    let origin = Origin::Set(index);
+    let value = read_value(value.trim(), &origin);
+
+    let Some((last, leading)) = keys.split_last() else {
+        return Err(refuse("expected KEY=VALUE".into()));
+    };
+    let mut node = root;
+    for (depth, key) in leading.iter().enumerate() {
+        node = step_into(node, key.get(), &origin).map_err(|what| {
+            let so_far: Vec<&str> = leading[..depth].iter().map(toml_edit::Key::get).collect();
+            refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), key.get()))
+        })?;
+    }
+    let target = step_into(node, last.get(), &origin).map_err(|what| {
+        let so_far: Vec<&str> = leading.iter().map(toml_edit::Key::get).collect();
+        refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), last.get()))
+    })?;
+    *target = value;
+    Ok(())
+}
+
+/// TOML where it is TOML, a string where it is not: `--set model.path=models/a` needs no quotes.
+fn read_value(text: &str, origin: &Origin) -> Node {
+    match text.parse::<toml_edit::Value>() {
+        Ok(value) if !value.is_datetime() => relabel(from_value(&value, origin), origin),
+        _ => Node { at: origin.clone(), value: Value::String(text.to_owned()) },
+    }
+}
+
+/// Spans inside the flag's own text would be mistaken for spans of the recipe.
+fn relabel(mut node: Node, origin: &Origin) -> Node {
+    node.at = origin.clone();
+    match &mut node.value {
+        Value::Array(items) => {
+            for item in items.iter_mut() {
+                *item = relabel(item.clone(), origin);
+            }
+        }
+        Value::Table(entries) => {
+            for entry in entries.iter_mut() {
+                entry.at = origin.clone();
+                entry.node = relabel(entry.node.clone(), origin);
+            }
+        }
+        _ => {}
+    }
+    node
+}
+
+/// The value under `key`, created where absent. `Err` says what the node is instead of a table.
+fn step_into<'n>(node: &'n mut Node, key: &str, origin: &Origin) -> Result<&'n mut Node, String> {
+    // `forget = "npo"` is short for `forget = { name = "npo" }`; an option of it needs the long form.
+    if let Value::String(name) = &node.value {
+        let name = Node { at: node.at.clone(), value: Value::String(name.clone()) };
+        let entry = Entry { key: "name".into(), at: node.at.clone(), node: name };
+        node.value = Value::Table(vec![entry]);
+    }
+    let what = node.describe();
+    match &mut node.value {
+        Value::Table(entries) => {
+            let position = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
+                let empty = Node { at: origin.clone(), value: Value::Table(Vec::new()) };
+                entries.push(Entry { key: key.to_owned(), at: origin.clone(), node: empty });
+                entries.len() - 1
+            });
+            Ok(&mut entries[position].node)
+        }
+        Value::Array(items) => {
+            let count = items.len();
+            let found = key.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            found.ok_or_else(|| format!("an array of {count} (counted from 0)"))
+        }
+        _ => Err(what),
+    }
+}

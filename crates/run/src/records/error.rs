@@ -1,0 +1,51 @@
+//! What is wrong with a data set, and where.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why a data set was refused.
+#[derive(Clone, Debug)]
+pub struct RecordsError {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, counted from 1; for a JSON array the line on which the record ends.
+    pub line: Option<usize>,
+    /// Column in bytes, counted from 1.
+    pub column: Option<usize>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl RecordsError {
+    pub(crate) fn new(path: &Path, line: Option<usize>, message: String) -> Self {
+        Self { path: path.to_path_buf(), line, column: None, message, hint: None }
+    }
+
+    pub(crate) fn column(mut self, column: usize) -> Self {
+        self.column = Some(column);
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for RecordsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        for number in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{number}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for RecordsError {}
