@@ -1,0 +1,5 @@
+//! Slot `attack`: what an unlearned model has to withstand.
+
+mod relearn;
+
+pub use relearn::{Curve, Relearn, relearn};

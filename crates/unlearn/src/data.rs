@@ -1,0 +1,139 @@
+//! The record sets of a run: from files, or from a world made on the spot.
+
+use std::path::Path;
+
+use amend_engine::Rng;
+use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
+use amend_learn::{Error, Result, Run};
+use amend_run::file::write_atomic;
+use amend_run::{Dataset, Record, RecipePath, overlap};
+
+use crate::recipe::Data;
+
+/// What is forgotten, kept, measured and attacked with.
+#[derive(Debug, Clone, Default)]
+pub struct Sets {
+    /// To be forgotten.
+    pub forget: Vec<Record>,
+    /// To be kept.
+    pub retain: Vec<Record>,
+    /// The forget set as it is measured.
+    pub forget_eval: Vec<Record>,
+    /// The retain set as it is measured.
+    pub retain_eval: Vec<Record>,
+    /// Questions about real authors.
+    pub real_authors: Option<Vec<Record>>,
+    /// Questions about the world.
+    pub world_facts: Option<Vec<Record>>,
+    /// Half T of the forget set: what a relearning attacker has.
+    pub attack: Vec<Record>,
+    /// Half V: what the attacker wants back.
+    pub attack_test: Vec<Record>,
+}
+
+impl Sets {
+    /// Reads or makes the sets of one seed.
+    pub fn prepare(run: &mut Run<'_>, data: &Data, base: &Path, seed: u64) -> Result<Self> {
+        let sets = match (&data.world, &data.forget, &data.retain) {
+            (Some(world), None, None) => Self::from_world(run, world, seed)?,
+            (None, Some(forget), Some(retain)) => Self::from_files(run, data, forget, retain, base, seed)?,
+            (Some(_), ..) => {
+                return Err(Error::invalid("[data]: give either `world` or `forget` and `retain`, not both"));
+            }
+            _ => {
+                return Err(Error::invalid(
+                    "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep",
+                ));
+            }
+        };
+        let same = overlap(&sets.forget, &sets.retain).len();
+        if same > 0 {
+            run.progress.note(&format!(
+                "warning: {same} records are in both the forget and the retain set; they pull both ways"
+            ));
+        }
+        Ok(sets)
+    }
+
+    fn from_files(
+        run: &Run<'_>,
+        data: &Data,
+        forget: &RecipePath,
+        retain: &RecipePath,
+        base: &Path,
+        seed: u64,
+    ) -> Result<Self> {
+        let read = |path: &RecipePath| -> Result<Vec<Record>> {
+            let set = Dataset::read(&[path.resolve(base)])?;
+            run.progress.note(&format!("{path}: {}", set.reading));
+            Ok(set.records)
+        };
+        let optional = |path: &Option<RecipePath>| path.as_ref().map(read).transpose();
+        let (forget, retain) = (read(forget)?, read(retain)?);
+        let (attack, attack_test) = halves(&forget, seed);
+        Ok(Sets {
+            forget_eval: optional(&data.forget_eval)?.unwrap_or_else(|| forget.clone()),
+            retain_eval: optional(&data.retain_eval)?.unwrap_or_else(|| retain.clone()),
+            real_authors: optional(&data.real_authors)?,
+            world_facts: optional(&data.world_facts)?,
+            forget,
+            retain,
+            attack,
+            attack_test,
+        })
+    }
+
+    /// Makes the world, writes it into the run folder and reads it back, so that a run on one's own
+    /// files can start from what the demo wrote.
+    fn from_world(run: &Run<'_>, config: &WorldConfig, seed: u64) -> Result<Self> {
+        let config = WorldConfig { seed, ..config.clone() };
+        let world = World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))?;
+        let dir = run.folder.path().join("data").join(format!("seed{seed}"));
+        std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
+        let keep = |name: &str, records: Vec<amend_eval::world::Record>| -> Result<Vec<Record>> {
+            let path = dir.join(name);
+            let text = jsonl(&records).map_err(|e| Error::invalid(e.to_string()))?;
+            write_atomic(&path, text.as_bytes())?;
+            Ok(Dataset::read(&[path])?.records)
+        };
+        let forget = keep("forget.jsonl", world.records(Split::Forget, Phrasing::Trained))?;
+        let retain = keep("retain.jsonl", world.records(Split::Retain, Phrasing::Trained))?;
+        let split = world.relearn_split(seed);
+        Ok(Sets {
+            attack: keep("attack.jsonl", world.records_of_facts(&split.attack, Phrasing::Trained))?,
+            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test, Phrasing::Trained))?,
+            forget_eval: forget.clone(),
+            retain_eval: retain.clone(),
+            forget,
+            retain,
+            ..Default::default()
+        })
+    }
+
+    /// All text of forget and retain set, in order: what a tokenizer is trained on.
+    pub fn texts(&self) -> Vec<String> {
+        self.retain.iter().chain(&self.forget).flat_map(text_of).collect()
+    }
+}
+
+fn text_of(record: &Record) -> Vec<String> {
+    match record {
+        Record::Question { question, answer, .. } => vec![question.clone(), answer.clone()],
+        Record::PromptCompletion { prompt, completion } => vec![prompt.clone(), completion.clone()],
+        Record::Messages(messages) => messages.iter().map(|m| m.content.clone()).collect(),
+        Record::Text(text) => vec![text.clone()],
+    }
+}
+
+/// Two random halves of the records.
+fn halves(records: &[Record], seed: u64) -> (Vec<Record>, Vec<Record>) {
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    Rng::named(seed, "relearn split").shuffle(&mut order);
+    let (test, attack) = order.split_at(records.len() / 2);
+    let pick = |indices: &[usize]| {
+        let mut indices = indices.to_vec();
+        indices.sort_unstable();
+        indices.iter().map(|&i| records[i].clone()).collect()
+    };
+    (pick(attack), pick(test))
+}

@@ -1,0 +1,141 @@
+//! Measuring one model on all sets of a run.
+
+use amend_engine::tokenizer::Tokenizer;
+use amend_engine::{Example, Model, SCORING_TOKENS};
+use amend_eval::questions::{Answered, Asking, SetFigures, Subject, ratio, tofu_items};
+use amend_eval::stats::{KsTest, Mean, ks_two_sample};
+use amend_eval::tofu::{TofuLog, aggregate};
+use amend_learn::{Encoder, Result, Run};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Sets;
+use crate::recipe::{Evaluation, Watched};
+
+/// Most samples kept of each set.
+const SAMPLES: usize = 8;
+
+/// Everything measured on one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// On what is to be forgotten.
+    pub forget: SetFigures,
+    /// On what is to be kept.
+    pub retain: SetFigures,
+    /// On real authors, where the recipe names them.
+    pub real_authors: Option<SetFigures>,
+    /// On world facts, where the recipe names them.
+    pub world_facts: Option<SetFigures>,
+    /// TOFU's model utility, where all its sets are there.
+    pub model_utility: Option<Mean>,
+    /// Per-item truth ratios of the forget set, for forget quality.
+    pub forget_ratios: Vec<f64>,
+    /// Question, right answer, the model's answer; of the forget set first, then of the retain set.
+    pub samples: Vec<[String; 3]>,
+}
+
+impl Snapshot {
+    /// Forget quality: the KS test of this model's truth ratios against the gold model's.
+    pub fn forget_quality(&self, gold: &Snapshot) -> Option<KsTest> {
+        ks_two_sample(&self.forget_ratios, &gold.forget_ratios).ok()
+    }
+
+    /// The watched figure on the forget set.
+    pub fn watched(&self, watch: Watched) -> Option<f64> {
+        match watch {
+            Watched::Probability => Some(self.forget.probability.value),
+            Watched::Accuracy => Some(self.forget.accuracy.value),
+            Watched::Choice => self.forget.choice.as_ref().map(|c| c.value),
+        }
+    }
+}
+
+/// Measures a model as stage `name`, and writes its answers in TOFU's log format to `eval/<name>.json`.
+pub fn snapshot(
+    run: &mut Run<'_>,
+    name: &str,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    encoder: &Encoder<'_>,
+    sets: &Sets,
+    options: &Evaluation,
+) -> Result<Snapshot> {
+    run.once(name, |run| {
+        let subject = Subject { model, tokenizer, encoder };
+        let asking = Asking { limit: Some(options.limit), max_new_tokens: options.max_new_tokens };
+        let wanted = [Some(&sets.forget_eval), Some(&sets.retain_eval), sets.real_authors.as_ref(), sets.world_facts.as_ref()];
+        let total: usize = wanted.iter().flatten().map(|r| r.len().min(options.limit)).sum();
+        let mut bar = run.progress.begin(name, total as u64, "questions");
+        let mut ask = |records: Option<&Vec<_>>| -> Result<Option<Vec<Answered>>> {
+            let Some(records) = records else { return Ok(None) };
+            let mut answered = Vec::new();
+            let limit = asking.limit.unwrap_or(records.len()).min(records.len());
+            for piece in records[..limit].chunks(64) {
+                run.check_stop()?;
+                answered.extend(subject.ask(piece, &Asking { limit: None, ..asking.clone() })?);
+                bar.advance(piece.len() as u64, "");
+            }
+            Ok(Some(answered))
+        };
+        let forget = ask(wanted[0])?.unwrap_or_default();
+        let retain = ask(wanted[1])?.unwrap_or_default();
+        let (authors, facts) = (ask(wanted[2])?, ask(wanted[3])?);
+        bar.finish(&format!("{total} questions"));
+        let log = TofuLog {
+            forget: with_wrong_answers(&forget),
+            retain: with_wrong_answers(&retain),
+            real_authors: authors.as_deref().and_then(with_wrong_answers),
+            world_facts: facts.as_deref().and_then(with_wrong_answers),
+        };
+        write_log(run, name, &log)?;
+        let sample = |a: &Answered| [a.question.clone(), a.measured.answer.clone(), a.measured.generation.clone()];
+        Ok(Snapshot {
+            forget: SetFigures::of(&forget),
+            retain: SetFigures::of(&retain),
+            real_authors: authors.as_deref().map(SetFigures::of),
+            world_facts: facts.as_deref().map(SetFigures::of),
+            model_utility: aggregate(&log, None).model_utility,
+            forget_ratios: forget.iter().filter_map(|a| ratio(&a.measured)).collect(),
+            samples: spread(&forget).chain(spread(&retain)).map(sample).collect(),
+        })
+    })
+}
+
+/// The log format has no place for questions without wrong answers.
+fn with_wrong_answers(answered: &[Answered]) -> Option<Vec<amend_eval::tofu::TofuItem>> {
+    let all = !answered.is_empty() && answered.iter().all(|a| !a.measured.perturbed_losses.is_empty());
+    all.then(|| tofu_items(answered))
+}
+
+fn write_log(run: &Run<'_>, name: &str, log: &TofuLog) -> Result<()> {
+    if log.forget.is_none() {
+        return Ok(());
+    }
+    let dir = run.folder.path().join("eval");
+    std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
+    if let Err(error) = log.write(&dir.join(format!("{name}.json"))) {
+        // A model that diverged has numbers the format cannot hold; the figures say so by themselves.
+        run.progress.note(&format!("no evaluation log for {name}: {error}"));
+    }
+    Ok(())
+}
+
+/// Some items, evenly spread over the set.
+fn spread(answered: &[Answered]) -> impl Iterator<Item = &Answered> {
+    answered.iter().step_by(answered.len().div_ceil(SAMPLES).max(1))
+}
+
+/// Share of answers given word for word.
+pub(crate) fn share_exact(model: &Model, examples: &[Example]) -> Result<f64> {
+    let matches = model.top_choices(examples, SCORING_TOKENS)?;
+    let right = matches.iter().filter(|m| m.iter().all(|&hit| hit)).count();
+    Ok(right as f64 / examples.len().max(1) as f64)
+}
+
+/// Mean length-normalised probability of the answers.
+pub(crate) fn mean_probability(model: &Model, examples: &[Example]) -> Result<f64> {
+    let logprobs = model.score(examples, SCORING_TOKENS)?;
+    let probability = |lp: &Vec<f32>| {
+        (lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64).exp()
+    };
+    Ok(logprobs.iter().map(probability).sum::<f64>() / examples.len().max(1) as f64)
+}
