@@ -1,1 +1,42 @@
 //! The arithmetic: the only module with `unsafe` code besides the memory map.
+//!
+//! Everything works on plain f32 slices. What the engine promises rests on three rules that the
+//! kernels keep on any number of threads:
+//!
+//! - An element of a matrix product is a chain of fused multiply-adds over ascending k, in blocks
+//!   of a fixed length; see [`gemm`](gemm()).
+//! - A row's softmax, log-sum-exp or norm depends on that row alone, and −∞ or zeros appended to it
+//!   change nothing.
+//! - Reductions of whole vectors add partial sums of fixed length in a fixed order.
+//!
+//! So scoring and decoding a sequence give the same bits alone, in a batch, in one pass or token
+//! by token. Between processors the bits agree where both have fused multiply-add.
+#![expect(unsafe_code, reason = "vector instructions and output rectangles shared out among threads")]
+
+mod activation;
+mod attention;
+mod gemm;
+mod matrix;
+mod norm;
+mod optimizer;
+mod pack;
+mod rope;
+mod rows;
+mod scratch;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
+
+pub use activation::{Activation, activate, activate_backward, gated, gated_backward, softcap};
+pub use attention::{AttentionShape, Segment, attention, attention_backward};
+pub use gemm::{gemm, gemm_packed, gemm_serial};
+pub use matrix::{Mat, MatMut};
+pub use norm::{rms_norm, rms_norm_backward};
+pub use optimizer::{AdamWStep, adamw};
+pub use pack::Packed;
+pub use rope::rope;
+pub use rows::{argmax, exp_in_place, log_sum_exp, softmax_row, softmax_rows};
+pub use simd::simd_level;
+pub use vector::{add, axpy, dot, mul, scale};
