@@ -1,29 +1,42 @@
-//! stub
-#![allow(missing_docs, unused_variables, clippy::todo, clippy::too_many_arguments)]
-#[derive(Clone, Copy)] pub struct Mat<'a> { pub data: &'a [f32], pub rows: usize, pub cols: usize, pub row_stride: usize, pub col_stride: usize }
-impl<'a> Mat<'a> { pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self { Mat{data,rows,cols,row_stride:cols,col_stride:1} } pub fn t(self)->Self {Mat{data:self.data,rows:self.cols,cols:self.rows,row_stride:self.col_stride,col_stride:self.row_stride}} }
-pub struct MatMut<'a> { pub data: &'a mut [f32], pub rows: usize, pub cols: usize, pub row_stride: usize }
-impl<'a> MatMut<'a> { pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self { MatMut{data,rows,cols,row_stride:cols} } }
-pub fn gemm(a: Mat, b: Mat, c: MatMut, accumulate: bool) { todo!() }
-#[derive(Debug)] pub struct Packed; impl Packed { pub fn new(b: Mat) -> Self {todo!()} pub fn bytes(&self)->usize {todo!()} }
-pub fn gemm_packed(a: Mat, b: &Packed, c: MatMut, accumulate: bool) {todo!()}
-pub fn softmax_rows(x: &mut [f32], cols: usize) {todo!()}
-pub fn log_sum_exp(x: &[f32]) -> f32 {todo!()}
-pub fn argmax(x: &[f32]) -> usize {todo!()}
-pub fn rms_norm(x: &[f32], weight: &[f32], offset: f32, eps: f32, out: &mut [f32], inv_rms: &mut [f32]) {todo!()}
-pub fn rms_norm_backward(x: &[f32], weight: &[f32], offset: f32, inv_rms: &[f32], dout: &[f32], dx: &mut [f32], dweight: Option<&mut [f32]>) {todo!()}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)] pub enum Activation { Silu, GeluTanh, Gelu, Relu, QuickGelu }
-pub fn gated(act: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {todo!()}
-pub fn gated_backward(act: Activation, gate: &[f32], up: &[f32], dout: &[f32], dgate: &mut [f32], dup: &mut [f32]) {todo!()}
-pub fn rope(x: &mut [f32], heads: usize, head_dim: usize, positions: &[u32], cos: &[f32], sin: &[f32], inverse: bool) {todo!()}
-#[derive(Clone, Debug, PartialEq)] pub struct AttentionShape { pub heads: usize, pub kv_heads: usize, pub head_dim: usize, pub scale: f32, pub causal: bool, pub window: Option<usize>, pub softcap: Option<f32> }
-pub struct Segment<'a> { pub q_rows: std::ops::Range<usize>, pub k: &'a [f32], pub v: &'a [f32], pub keys: usize, pub first_query: usize }
-pub fn attention(q: &[f32], segments: &[Segment], shape: &AttentionShape, out: &mut [f32], lse: Option<&mut [f32]>) {todo!()}
-pub fn attention_backward(q: &[f32], k: &[f32], v: &[f32], out: &[f32], lse: &[f32], dout: &[f32], segments: &[std::ops::Range<usize>], shape: &AttentionShape, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {todo!()}
-pub struct AdamWStep { pub lr: f32, pub beta1: f32, pub beta2: f32, pub eps: f32, pub weight_decay: f32, pub step: u64, pub grad_scale: f32 }
-pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamWStep) {todo!()}
-pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {todo!()}
-pub fn scale(alpha: f32, x: &mut [f32]) {todo!()}
-pub fn dot(x: &[f32], y: &[f32]) -> f64 {todo!()}
-pub fn mul(x: &[f32], y: &[f32], out: &mut [f32]) {todo!()}
-pub fn exp_minus(x: &mut [f32], c: f32) {todo!()}
+//! The arithmetic: the only module with `unsafe` code besides the memory map.
+//!
+//! Everything works on plain f32 slices. What the engine promises rests on three rules that the
+//! kernels keep on any number of threads:
+//!
+//! - An element of a matrix product is a chain of fused multiply-adds over ascending k, in blocks
+//!   of a fixed length; see [`gemm`](gemm()).
+//! - A row's softmax, log-sum-exp or norm depends on that row alone, and −∞ or zeros appended to it
+//!   change nothing.
+//! - Reductions of whole vectors add partial sums of fixed length in a fixed order.
+//!
+//! So scoring and decoding a sequence give the same bits alone, in a batch, in one pass or token
+//! by token. Between processors the bits agree where both have fused multiply-add.
+#![expect(unsafe_code, reason = "vector instructions and output rectangles shared out among threads")]
+
+mod activation;
+mod attention;
+mod gemm;
+mod matrix;
+mod norm;
+mod optimizer;
+mod pack;
+mod rope;
+mod rows;
+mod scratch;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
+
+pub use activation::{Activation, activate, activate_backward, gated, gated_backward, softcap};
+pub use attention::{AttentionShape, Segment, attention, attention_backward};
+pub use gemm::{gemm, gemm_packed, gemm_serial};
+pub use matrix::{Mat, MatMut};
+pub use norm::{rms_norm, rms_norm_backward};
+pub use optimizer::{AdamWStep, adamw};
+pub use pack::Packed;
+pub use rope::rope;
+pub use rows::{argmax, exp_in_place, log_sum_exp, softmax_row, softmax_rows};
+pub use simd::simd_level;
+pub use vector::{add, axpy, dot, mul, scale};

@@ -1,0 +1,236 @@
+//! The forward pass, for training, prefill and decoding alike.
+
+use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
+use crate::kernels::activation::softcap;
+use crate::kernels::gemm::{Right, columns_per_panel, serial};
+use crate::kernels::matrix::{Mat, Out};
+use crate::kernels::pack::{self, Panels};
+use crate::kernels::rows::softmax_row_lse;
+use crate::kernels::scratch::{self, Buffer, Use};
+use crate::kernels::simd::LANES;
+use crate::kernels::vector::scale;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Attention of every segment's queries over its keys.
+///
+/// `q`, `out` `[Tq, heads * head_dim]`; `lse` `[Tq, heads]` receives ln Σ exp(score), which
+/// [`attention_backward`] needs. A query that sees no key gets zeros. Rows of `out` that belong
+/// to no segment stay as they are.
+///
+/// # Panics
+/// When lengths disagree or segments overlap.
+///
+/// [`attention_backward`]: super::attention_backward
+pub fn attention(
+    q: &[f32],
+    segments: &[Segment],
+    shape: &AttentionShape,
+    out: &mut [f32],
+    lse: Option<&mut [f32]>,
+) {
+    shape.check();
+    let width = shape.width();
+    assert!(q.len() == out.len() && (width == 0 || q.len().is_multiple_of(width)), "attention: q and out differ");
+    if q.is_empty() {
+        return;
+    }
+    let rows = q.len() / width;
+    check_segments(segments, shape, rows);
+    let out = Out { ptr: out.as_mut_ptr(), rows, cols: width, row_stride: width };
+    let lse = lse.map(|lse| {
+        assert_eq!(lse.len(), rows * shape.heads, "attention: lse is not [{rows}, {}]", shape.heads);
+        Out { ptr: lse.as_mut_ptr(), rows, cols: shape.heads, row_stride: shape.heads }
+    });
+    let tasks = tasks(segments, shape);
+    let run = |task: &Task| run(q, &segments[task.segment], task, shape, out, lse);
+    let work: usize = segments.iter().map(|s| s.q_rows.len() * s.keys * width).sum();
+    if work < SERIAL {
+        tasks.iter().for_each(run);
+    } else {
+        tasks.par_iter().with_max_len(1).for_each(run);
+    }
+}
+
+/// Queries of one segment, all those heads that share a key head.
+struct Task {
+    segment: usize,
+    kv_head: usize,
+    /// Rows counted from the segment's first.
+    rows: Range<usize>,
+}
+
+fn check_segments(segments: &[Segment], shape: &AttentionShape, rows: usize) {
+    let mut ranges: Vec<_> = segments.iter().map(|s| s.q_rows.clone()).filter(|r| !r.is_empty()).collect();
+    ranges.sort_by_key(|r| r.start);
+    assert!(ranges.windows(2).all(|w| w[0].end <= w[1].start), "attention: segments share query rows");
+    assert!(ranges.last().is_none_or(|r| r.end <= rows), "attention: a segment reaches beyond {rows} query rows");
+    for s in segments {
+        let needed = s.keys * shape.kv_width();
+        assert!(
+            s.k.len() >= needed && s.v.len() >= needed,
+            "attention: {} keys of {} elements in slices of {} and {}",
+            s.keys,
+            shape.kv_width(),
+            s.k.len(),
+            s.v.len()
+        );
+    }
+}
+
+/// A task per segment and key head; long segments are cut further where threads would idle.
+fn tasks(segments: &[Segment], shape: &AttentionShape) -> Vec<Task> {
+    let whole = segments.len() * shape.kv_heads;
+    let wanted = (2 * rayon::current_num_threads()).div_ceil(whole.max(1));
+    let mut tasks = Vec::new();
+    for (segment, s) in segments.iter().enumerate() {
+        // Each part packs keys and values anew, which two blocks of queries repay.
+        let part = s.q_rows.len().div_ceil(wanted).next_multiple_of(QUERY_BLOCK).max(2 * QUERY_BLOCK);
+        for start in (0..s.q_rows.len()).step_by(part) {
+            let rows = start..s.q_rows.len().min(start + part);
+            tasks.extend((0..shape.kv_heads).map(|kv_head| Task { segment, kv_head, rows: rows.clone() }));
+        }
+    }
+    tasks
+}
+
+fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: Out, lse: Option<Out>) {
+    let uses = [Use::AttentionKeysTransposed, Use::AttentionValues, Use::AttentionScores];
+    scratch::with(uses, |[keys, values, scores]| {
+        if task.rows.len() == 1 {
+            decode(q, segment, task, shape, out, lse, scores);
+            return;
+        }
+        // Everything the task sees is packed once and used by each head and block.
+        let positions = segment.first_query + task.rows.start..segment.first_query + task.rows.end;
+        let span = shape.span(positions, segment.keys);
+        let k = shape.kv_head(segment.k, span.clone(), task.kv_head);
+        let v = shape.kv_head(segment.v, span.clone(), task.kv_head);
+        let k = pack::panels(k.t(), keys);
+        let v = pack::panels(v, values);
+        for start in task.rows.clone().step_by(QUERY_BLOCK) {
+            let rows = start..task.rows.end.min(start + QUERY_BLOCK);
+            let first = segment.first_query + rows.start;
+            let seen = shape.span(first..first + rows.len(), segment.keys);
+            let seen = seen.start..seen.end.max(seen.start);
+            let offset = seen.start - span.start;
+            let rows = segment.q_rows.start + rows.start..segment.q_rows.start + rows.end;
+            for head in shape.group(task.kv_head) {
+                let block = Block {
+                    q: shape.head(q, rows.clone(), head),
+                    k: Right::Panels(k).columns(offset..k.n),
+                    v: Right::Panels(Panels { skip: offset, ..v }),
+                    seen: seen.clone(),
+                    keys: segment.keys,
+                };
+                let columns = head * shape.head_dim..(head + 1) * shape.head_dim;
+                let out = out.part(rows.clone(), columns);
+                let lse = lse.map(|lse| lse.part(rows.clone(), head..head + 1));
+                block.run(shape, |i| first + i, out, lse, scores);
+            }
+        }
+    });
+}
+
+/// One query: the heads that share a key head are the rows of one product, so that the cache is
+/// read once; nothing is packed in full.
+fn decode(
+    q: &[f32],
+    segment: &Segment,
+    task: &Task,
+    shape: &AttentionShape,
+    out: Out,
+    lse: Option<Out>,
+    scores: &mut Buffer,
+) {
+    let position = segment.first_query + task.rows.start;
+    let row = segment.q_rows.start + task.rows.start;
+    let seen = shape.span(position..position + 1, segment.keys);
+    let seen = seen.start..seen.end.max(seen.start);
+    let group = shape.group(task.kv_head);
+    let hd = shape.head_dim;
+    let start = row * shape.width() + group.start * hd;
+    let block = Block {
+        q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd),
+        k: Right::Strided(shape.kv_head(segment.k, seen.clone(), task.kv_head).t()),
+        v: Right::Strided(shape.kv_head(segment.v, seen.clone(), task.kv_head)),
+        seen,
+        keys: segment.keys,
+    };
+    // The heads of one row, seen as rows: they follow one another without gaps.
+    let rows_of = |whole: Out, width: usize| {
+        let part = whole.part(row..row + 1, group.start * width..group.end * width);
+        Out { ptr: part.ptr, rows: group.len(), cols: width, row_stride: width }
+    };
+    block.run(shape, |_| position, rows_of(out, hd), lse.map(|lse| rows_of(lse, 1)), scores);
+}
+
+/// Some query rows against the keys `seen`.
+struct Block<'a> {
+    q: Mat<'a>,
+    k: Right<'a>,
+    v: Right<'a>,
+    seen: Range<usize>,
+    keys: usize,
+}
+
+impl Block<'_> {
+    /// `position` maps a row of the block to its position.
+    fn run(
+        &self,
+        shape: &AttentionShape,
+        position: impl Fn(usize) -> usize,
+        out: Out,
+        lse: Option<Out>,
+        scores: &mut Buffer,
+    ) {
+        let stride = score_stride(self.seen.len());
+        let scores = scores.stale(self.q.rows * stride);
+        let (rows, cols) = (self.q.rows, self.seen.len());
+        let target = Out { ptr: scores.as_mut_ptr(), rows, cols, row_stride: stride };
+        // SAFETY: the scores are this thread's own.
+        unsafe { serial(self.q, self.k, target, false) };
+        for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let visible = shape.visible(position(i), self.keys);
+            let value = probabilities(&mut row[..cols], self.seen.start, visible, shape);
+            if let Some(lse) = lse {
+                // SAFETY: one element per row of the rectangle this task owns.
+                unsafe { *lse.ptr.add(i * lse.row_stride) = value };
+            }
+        }
+        let p = Mat { data: scores, rows, cols, row_stride: stride, col_stride: 1 };
+        // SAFETY: `out` is the rectangle this task owns.
+        unsafe { serial(p, self.v, out, false) };
+    }
+}
+
+/// Scores become probabilities in place; `row[0]` is key `first`. Returns ln Σ exp.
+///
+/// Entries that are not visible count as −∞. Those before and after the visible ones are not
+/// computed: whole vectors of −∞ add exactly nothing to any lane.
+fn probabilities(row: &mut [f32], first: usize, visible: Range<usize>, shape: &AttentionShape) -> f32 {
+    if visible.is_empty() {
+        row.fill(0.0);
+        return f32::NEG_INFINITY;
+    }
+    let visible = visible.start - first..visible.end - first;
+    let aligned = visible.start / LANES * LANES;
+    row[..aligned].fill(0.0);
+    row[visible.end..].fill(0.0);
+    let row = &mut row[aligned..visible.end];
+    scale(shape.scale, row);
+    if let Some(cap) = shape.softcap {
+        softcap(row, cap);
+    }
+    row[..visible.start - aligned].fill(f32::NEG_INFINITY);
+    softmax_row_lse(row)
+}
+
+/// Columns of a panel must divide what is skipped, at every level.
+#[cfg(test)]
+#[test]
+fn skipped_keys_are_whole_panels() {
+    crate::kernels::simd::forced::each_level(|| {
+        assert!(super::SKIP.is_multiple_of(columns_per_panel()));
+    });
+}

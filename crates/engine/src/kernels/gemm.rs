@@ -1,0 +1,276 @@
+//! Matrix products: C = A·B or C += A·B.
+//!
+//! k is cut into blocks of [`KC`]; within a block each element of C is one fused-multiply-add
+//! chain over ascending k that starts at zero, and the blocks are added to C in order. Nothing
+//! else decides the bits: not m or n, not where the tile edges fall, not packing, not threads,
+//! which only ever share out rows and columns of C. So a row of A gives the same row of C alone
+//! or among a thousand, and zeros appended to k change nothing.
+
+use super::matrix::{Mat, MatMut, Out};
+use super::pack::{self, Packed, Panels};
+use super::scratch::{self, Buffer, Use};
+use super::simd::{LANES, Level, level, multiversion};
+use super::tile::{Tile, Tiles};
+use rayon::prelude::*;
+
+/// Length of a block of k. Part of the numerical contract: changing it changes results.
+pub(super) const KC: usize = 512;
+/// Rows of A packed at a time: MC × KC fits a quarter of a 1 MB second-level cache.
+const MC: usize = 96;
+/// Columns of B packed at a time: KC × NC fits a core's share of the third-level cache.
+const NC: usize = 768;
+/// Up to this many rows, B is read where it lies if its rows are contiguous.
+const DIRECT_ROWS: usize = 16;
+/// Multiply-adds below which another task costs more than it saves (some 20 µs of one core).
+const TASK: usize = 1 << 20;
+/// A product with fewer rows than this is bound by reading B, so its rows count as this many.
+const BANDWIDTH_ROWS: usize = 8;
+
+/// The right operand of a product, in either form.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    Strided(Mat<'a>),
+    Panels(Panels<'a>),
+}
+
+impl<'a> Right<'a> {
+    /// Columns `range`, which starts at a multiple of NR; of panels, all columns from there on.
+    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Right<'a> {
+        match self {
+            Right::Strided(b) => Right::Strided(b.columns(range)),
+            Right::Panels(p) => {
+                Right::Panels(Panels { data: &p.data[range.start * p.k..], n: p.n - range.start, ..p })
+            }
+        }
+    }
+}
+
+/// C = A·B, or C += A·B with `accumulate`, on all threads if the work is worth it.
+///
+/// A `[m, k]`, B `[k, n]`, C `[m, n]`.
+///
+/// # Panics
+/// When shapes disagree or a matrix reaches beyond its slice.
+pub fn gemm(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
+    check(&a, b.rows, b.cols, &c);
+    let c = c.into_out();
+    // SAFETY: `c` came from a unique borrow that lives until the call returns.
+    unsafe { parallel(a.checked(), Right::Strided(b.checked()), c, accumulate) }
+}
+
+/// [`gemm`] on the calling thread alone, for use inside parallel regions; the same bits.
+///
+/// # Panics
+/// When shapes disagree or a matrix reaches beyond its slice.
+pub fn gemm_serial(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
+    check(&a, b.rows, b.cols, &c);
+    let c = c.into_out();
+    // SAFETY: `c` came from a unique borrow that lives until the call returns.
+    unsafe { serial(a.checked(), Right::Strided(b.checked()), c, accumulate) }
+}
+
+/// [`gemm`] with a B that was packed before; the same bits.
+///
+/// # Panics
+/// When shapes disagree or a matrix reaches beyond its slice.
+pub fn gemm_packed(a: Mat, b: &Packed, c: MatMut, accumulate: bool) {
+    check(&a, b.k(), b.n(), &c);
+    let c = c.into_out();
+    // SAFETY: `c` came from a unique borrow that lives until the call returns.
+    unsafe { parallel(a.checked(), Right::Panels(b.panels(columns_per_panel())), c, accumulate) }
+}
+
+fn check(a: &Mat, k: usize, n: usize, c: &MatMut) {
+    assert!(
+        a.cols == k && a.rows == c.rows && n == c.cols,
+        "matrix product of [{}, {}] and [{k}, {n}] into [{}, {}]",
+        a.rows,
+        a.cols,
+        c.rows,
+        c.cols
+    );
+}
+
+/// NR of the level in use.
+pub(super) fn columns_per_panel() -> usize {
+    fn nr<S: Tiles>(_: S) -> usize {
+        S::NR
+    }
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(s) => nr(s),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(s) => nr(s),
+        Level::Portable(s) => nr(s),
+    }
+}
+
+/// Shares the product out over the threads: a grid of rectangles of C.
+///
+/// # Safety
+/// `c` is valid memory that nobody else uses; shapes agree.
+unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
+    let threads = rayon::current_num_threads();
+    let work = c.rows.max(BANDWIDTH_ROWS) * c.cols * a.cols;
+    let tasks = if threads == 1 { 1 } else { (work / TASK).min(4 * threads) };
+    if tasks < 2 || c.rows == 0 || c.cols == 0 {
+        // SAFETY: the caller's.
+        return unsafe { serial(a, b, c, accumulate) };
+    }
+    let nr = columns_per_panel();
+    let (rows, cols) = grid(c.rows, c.cols, tasks, nr, matches!(b, Right::Strided(_)));
+    let (down, across) = (c.rows.div_ceil(rows), c.cols.div_ceil(cols));
+    (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {
+        let (i, j) = (task % down * rows, task / down * cols);
+        let (i, j) = (i..c.rows.min(i + rows), j..c.cols.min(j + cols));
+        // SAFETY: rectangles of the grid do not overlap.
+        unsafe { serial(a.rows(i.clone()), b.columns(j.clone()), c.part(i, j), accumulate) }
+    });
+}
+
+/// The size of a task's rectangle of C: about `tasks` of them, with as little repeated packing
+/// as can be, `nr` columns at least and a multiple of them.
+fn grid(m: usize, n: usize, tasks: usize, nr: usize, packs_right: bool) -> (usize, usize) {
+    const ROWS: usize = 24; // a multiple of every level's MR
+    let panels = n.div_ceil(nr);
+    let strips = m.div_ceil(ROWS);
+    let shapes = (1..=tasks.min(panels)).map(|across| {
+        let cols = panels.div_ceil(across) * nr;
+        let down = tasks.div_ceil(across).min(strips);
+        let rows = strips.div_ceil(down) * ROWS;
+        let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
+        // Too few tasks leave threads idle, which costs more than any packing.
+        let missing = tasks.saturating_sub(down * across);
+        let packing = across * m + if packs_right { down * n } else { 0 };
+        ((missing, packing), (rows, cols))
+    });
+    shapes.min_by_key(|&(cost, _)| cost).map_or((m, n), |(_, shape)| shape)
+}
+
+/// The product on the calling thread.
+///
+/// # Safety
+/// `c` is valid memory that nobody else uses; shapes agree (panels may hold more rows and columns
+/// than the product uses).
+pub(super) unsafe fn serial(a: Mat, b: Right, c: Out, accumulate: bool) {
+    if c.rows == 0 || c.cols == 0 {
+        return;
+    }
+    if a.cols == 0 {
+        if !accumulate {
+            // SAFETY: the caller's.
+            unsafe { c.fill_zero() };
+        }
+        return;
+    }
+    // The buffers are taken here and not in the loops: a closure in there would be compiled
+    // without the level's instructions.
+    scratch::with([Use::Left, Use::Right, Use::Edge], |buffers| blocked(a, b, c, accumulate, buffers));
+}
+
+multiversion! {
+    fn blocked(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 3]) = blocked_body;
+}
+
+/// Loops around the micro-kernel: columns by NC, k by KC, rows by MC, then panels and tiles.
+#[inline(always)]
+fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 3]) {
+    let [left, right, edge] = buffers;
+    for j in (0..c.cols).step_by(NC) {
+        let cols = j..c.cols.min(j + NC);
+        for k in (0..a.cols).step_by(KC) {
+            let deep = k..a.cols.min(k + KC);
+            let a = a.columns(deep.clone());
+            let source = match b {
+                Right::Panels(p) => Source::Panels(Panels { skip: p.skip + deep.start, ..p }, j),
+                Right::Strided(b) => {
+                    let b = b.columns(cols.clone()).rows(deep);
+                    if b.col_stride == 1 && c.rows <= DIRECT_ROWS {
+                        Source::Direct(b)
+                    } else {
+                        let data = right.stale(pack::right_len(b.rows, b.cols));
+                        pack::right(s, b, data);
+                        Source::Panels(Panels { data, k: b.rows, n: b.cols, skip: 0 }, 0)
+                    }
+                }
+            };
+            for i in (0..c.rows).step_by(MC) {
+                let rows = i..c.rows.min(i + MC);
+                let c = c.part(rows.clone(), cols.clone());
+                let a = a.rows(rows);
+                let data = left.stale(pack::left_len::<S>(a.rows, a.cols));
+                panels(s, Lhs::new(s, a, c.cols, data), source, c, accumulate || k > 0, edge);
+            }
+        }
+    }
+}
+
+/// A block of B: packed panels from the given column on, or rows of the matrix itself.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Panels(Panels<'a>, usize),
+    Direct(Mat<'a>),
+}
+
+/// A block of A as tiles address it: element (i, k) of panel p is
+/// `data[p * panel + i * row + k * step]`.
+#[derive(Clone, Copy)]
+struct Lhs<'a> {
+    data: &'a [f32],
+    kc: usize,
+    panel: usize,
+    row: usize,
+    step: usize,
+}
+
+impl<'a> Lhs<'a> {
+    /// Packs the block where that pays: few columns of C do not repay it if rows of A are
+    /// contiguous already.
+    #[inline(always)]
+    fn new<S: Tiles>(s: S, a: Mat<'a>, n: usize, scratch: &'a mut [f32]) -> Self {
+        if a.col_stride == 1 && (n <= 2 * S::NR || a.rows <= S::MR) {
+            return Lhs { data: a.data, kc: a.cols, panel: S::MR * a.row_stride, row: a.row_stride, step: 1 };
+        }
+        pack::left(s, a, scratch);
+        Lhs { data: scratch, kc: a.cols, panel: S::MR * a.cols, row: 1, step: S::MR }
+    }
+}
+
+/// All tiles of one block: each panel of B against each panel of A.
+#[inline(always)]
+fn panels<S: Tiles>(s: S, a: Lhs, b: Source, c: Out, accumulate: bool, edge: &mut Buffer) {
+    for j in (0..c.cols).step_by(S::NR) {
+        let width = S::NR.min(c.cols - j);
+        let vectors = width.div_ceil(LANES);
+        let (panel, b_k) = match b {
+            Source::Panels(p, first) => p.panel(first + j, S::NR),
+            Source::Direct(b) if width % LANES == 0 => (&b.data[j..], b.row_stride),
+            // Vectors may not read beyond the last column, so the last panel is copied.
+            Source::Direct(b) => {
+                let padded = vectors * LANES;
+                let data = edge.stale(padded * a.kc);
+                pack::right_panel(s, b.columns(j..j + width), padded, data);
+                (&*data, padded)
+            }
+        };
+        debug_assert!((a.kc - 1) * b_k + vectors * LANES <= panel.len());
+        for i in (0..c.rows).step_by(S::MR) {
+            let rows = S::MR.min(c.rows - i);
+            let tile = Tile {
+                kc: a.kc,
+                a: a.data[i / S::MR * a.panel..].as_ptr(),
+                a_row: a.row,
+                a_k: a.step,
+                b: panel.as_ptr(),
+                b_k,
+                c: c.ptr.wrapping_add(i * c.row_stride + j),
+                c_row: c.row_stride,
+                last: width - (vectors - 1) * LANES,
+                accumulate,
+            };
+            // SAFETY: A's panel holds `rows` rows of kc, B's panel kc rows of whole vectors,
+            // and the tile lies within C, which is ours.
+            unsafe { s.tile(rows, vectors, a.row == 1)(&tile) };
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Operands rearranged so that the micro-kernel reads them in a straight line.
+//!
+//! The right operand becomes panels of NR columns, each `[k][NR]`, the last one only as many
+//! whole vectors wide as it needs and padded with zeros. The left operand becomes panels of MR
+//! rows, each `[k][MR]`.
+
+use super::matrix::Mat;
+use super::scratch::Buffer;
+use super::simd::{LANES, Simd, multiversion};
+use super::tile::Tiles;
+
+/// Elements of the packed form of a right operand.
+pub(super) fn right_len(k: usize, n: usize) -> usize {
+    k * n.next_multiple_of(LANES)
+}
+
+/// Packs `b` into panels of `S::NR` columns.
+#[inline(always)]
+pub(super) fn right<S: Tiles>(s: S, b: Mat, out: &mut [f32]) {
+    for j in (0..b.cols).step_by(S::NR) {
+        let panel = b.columns(j..b.cols.min(j + S::NR));
+        let width = panel.cols.next_multiple_of(LANES);
+        right_panel(s, panel, width, &mut out[j * b.rows..][..width * b.rows]);
+    }
+}
+
+/// Packs one panel: `out[k * width + j]` is element (k, j), zero beyond the last column.
+#[inline(always)]
+pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) {
+    if b.col_stride == 1 {
+        for (k, row) in out.chunks_exact_mut(width).enumerate() {
+            let b = &b.data[k * b.row_stride..][..b.cols];
+            let (full, rest) = b.as_chunks::<LANES>();
+            let (out_full, _) = row.as_chunks_mut::<LANES>();
+            for (x, out) in full.iter().zip(out_full.iter_mut()) {
+                s.store(s.load(x), out);
+            }
+            if !rest.is_empty() {
+                s.store(s.load_part(rest, 0.0), &mut out_full[full.len()]);
+            }
+        }
+    } else if b.row_stride == 1 {
+        for j in (0..b.cols).step_by(LANES) {
+            transposed(s, b.columns(j..b.cols.min(j + LANES)), width, &mut out[j..]);
+        }
+    } else {
+        for (k, row) in out.chunks_exact_mut(width).enumerate() {
+            row.fill(0.0);
+            for (j, x) in row[..b.cols].iter_mut().enumerate() {
+                *x = b.data[k * b.row_stride + j * b.col_stride];
+            }
+        }
+    }
+}
+
+/// Up to sixteen columns whose elements are contiguous along k, written sixteen to a row.
+#[inline(always)]
+fn transposed<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) {
+    for k in (0..b.rows).step_by(LANES) {
+        let deep = LANES.min(b.rows - k);
+        let mut block = [s.splat(0.0); LANES];
+        for (j, v) in block[..b.cols].iter_mut().enumerate() {
+            let x = &b.data[j * b.col_stride + k..][..deep];
+            *v = match x.first_chunk() {
+                Some(x) => s.load(x),
+                None => s.load_part(x, 0.0),
+            };
+        }
+        s.transpose(&mut block);
+        for (i, &v) in block[..deep].iter().enumerate() {
+            if let Some(row) = out[(k + i) * width..].first_chunk_mut() {
+                s.store(v, row);
+            }
+        }
+    }
+}
+
+/// Elements of the packed form of a left operand, with the slack that [`left`] writes into.
+pub(super) fn left_len<S: Tiles>(m: usize, k: usize) -> usize {
+    m.next_multiple_of(S::MR) * k + LANES
+}
+
+/// Packs `a` into panels of `S::MR` rows, zero beyond the last row.
+#[inline(always)]
+pub(super) fn left<S: Tiles>(s: S, a: Mat, out: &mut [f32]) {
+    let k_len = a.cols;
+    if a.row_stride == 1 && a.col_stride != 1 {
+        for k in 0..k_len {
+            let column = &a.data[k * a.col_stride..][..a.rows];
+            let mut panels = column.chunks_exact(S::MR);
+            let mut at = k * S::MR;
+            for x in &mut panels {
+                out[at..at + S::MR].copy_from_slice(x);
+                at += k_len * S::MR;
+            }
+            let rest = panels.remainder();
+            if !rest.is_empty() {
+                out[at..at + rest.len()].copy_from_slice(rest);
+                out[at + rest.len()..at + S::MR].fill(0.0);
+            }
+        }
+        return;
+    }
+    for i in (0..a.rows).step_by(S::MR) {
+        let panel = a.rows(i..a.rows.min(i + S::MR));
+        let out = &mut out[i * k_len..];
+        if a.col_stride == 1 {
+            // Rows are stored whole, sixteen lanes at a stride of MR: what a store writes past
+            // its MR is overwritten by the next one, or by the next panel.
+            transposed(s, panel.t(), S::MR, out);
+        } else {
+            for k in 0..k_len {
+                for r in 0..S::MR {
+                    out[k * S::MR + r] =
+                        if r < panel.rows { panel.data[r * a.row_stride + k * a.col_stride] } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// A packed right operand, borrowed: `k` rows in panels of NR columns.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub(super) data: &'a [f32],
+    /// Rows that are stored.
+    pub(super) k: usize,
+    /// Columns.
+    pub(super) n: usize,
+    /// Rows to pass over at the start of each panel.
+    pub(super) skip: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// The panel that starts at column `j`, a multiple of NR, and the stride of its rows.
+    pub(super) fn panel(self, j: usize, nr: usize) -> (&'a [f32], usize) {
+        let width = nr.min((self.n - j).next_multiple_of(LANES));
+        (&self.data[j * self.k + self.skip * width..(j + width) * self.k], width)
+    }
+}
+
+/// Packs `b` into a thread's buffer.
+pub(super) fn panels<'a>(b: Mat, buffer: &'a mut Buffer) -> Panels<'a> {
+    buffer.stale(right_len(b.rows, b.cols));
+    pack_all(b, buffer);
+    Panels { data: buffer.all(), k: b.rows, n: b.cols, skip: 0 }
+}
+
+/// The right operand of a product, packed once and used many times: a weight that stays the same
+/// over many decoding steps, or the output head.
+pub struct Packed {
+    buffer: Buffer,
+    k: usize,
+    n: usize,
+    /// Panel width of the level that packed it.
+    nr: usize,
+}
+
+multiversion! {
+    fn pack_all(b: Mat, buffer: &mut Buffer) -> usize = pack_all_body;
+}
+
+#[inline(always)]
+fn pack_all_body<S: Tiles>(s: S, b: Mat, buffer: &mut Buffer) -> usize {
+    right(s, b, buffer.all_mut());
+    S::NR
+}
+
+impl Packed {
+    /// Packs `b` `[k, n]`.
+    pub fn new(b: Mat) -> Self {
+        let mut buffer = Buffer::zeroed(right_len(b.rows, b.cols));
+        let nr = pack_all(b.checked(), &mut buffer);
+        Packed { buffer, k: b.rows, n: b.cols, nr }
+    }
+
+    /// Memory the packed form takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.buffer.all())
+    }
+
+    /// Rows of the operand.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the operand.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    pub(super) fn panels(&self, nr: usize) -> Panels<'_> {
+        assert_eq!(self.nr, nr, "the operand was packed for another instruction set");
+        Panels { data: self.buffer.all(), k: self.k, n: self.n, skip: 0 }
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed [{}, {}]", self.k, self.n)
+    }
+}

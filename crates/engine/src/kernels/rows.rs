@@ -1,0 +1,143 @@
+//! Softmax, log-sum-exp and arg-max of rows.
+//!
+//! A row is read in vectors of sixteen; an incomplete last vector is filled with −∞, whose
+//! exponential is exactly zero. A row's result therefore depends neither on other rows nor on
+//! how many masked (−∞) entries follow it.
+
+use super::simd::{LANES, Simd, math, multiversion};
+use rayon::prelude::*;
+
+/// Elements below which a second thread does not pay.
+const SERIAL: usize = 1 << 15;
+
+/// Softmax of each row of `x` `[rows, cols]`, in place; see [`softmax_row`].
+///
+/// # Panics
+/// When `x` is not a whole number of rows.
+pub fn softmax_rows(x: &mut [f32], cols: usize) {
+    if x.is_empty() {
+        return;
+    }
+    assert!(cols > 0 && x.len().is_multiple_of(cols), "{} elements are not rows of {cols}", x.len());
+    if x.len() < SERIAL {
+        x.chunks_exact_mut(cols).for_each(softmax_row);
+    } else {
+        x.par_chunks_exact_mut(cols).with_min_len((SERIAL / 4).div_ceil(cols)).for_each(softmax_row);
+    }
+}
+
+/// exp(x − max) / Σ exp(x − max), in place. A row of −∞ alone becomes zeros.
+pub fn softmax_row(x: &mut [f32]) {
+    softmax(x);
+}
+
+/// [`softmax_row`], returning ln Σ exp(x): what a backward pass needs to recompute the row.
+pub(super) fn softmax_row_lse(x: &mut [f32]) -> f32 {
+    let (max, sum) = softmax(x);
+    log_of(max, sum)
+}
+
+/// ln Σ exp(x); −∞ for an empty row or one of −∞ alone.
+pub fn log_sum_exp(x: &[f32]) -> f32 {
+    let (max, sum) = exp_sum(x);
+    log_of(max, sum)
+}
+
+fn log_of(max: f32, sum: f32) -> f32 {
+    if max.is_infinite() && !sum.is_nan() {
+        return max;
+    }
+    (f64::from(max) + f64::from(sum).ln()) as f32
+}
+
+/// Index of the largest element, the first one of ties. NaN never wins; an empty row gives 0.
+pub fn argmax(x: &[f32]) -> usize {
+    let max = largest(x);
+    x.iter().position(|&v| v == max).unwrap_or(0)
+}
+
+multiversion! {
+    fn softmax(x: &mut [f32]) -> (f32, f32) = softmax_body;
+}
+multiversion! {
+    fn exp_sum(x: &[f32]) -> (f32, f32) = exp_sum_body;
+}
+multiversion! {
+    fn largest(x: &[f32]) -> f32 = largest_body;
+}
+multiversion! {
+    /// x ← exp(x), element by element; within 2 ulp.
+    pub fn exp_in_place(x: &mut [f32]) = exp_body;
+}
+
+#[inline(always)]
+fn exp_body<S: Simd>(s: S, x: &mut [f32]) {
+    super::simd::map(s, [], [x], #[inline(always)] |[], [x]| [math::exp(s, x)]);
+}
+
+#[inline(always)]
+fn largest_body<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let (full, rest) = x.as_chunks::<LANES>();
+    let mut max = s.load_part(rest, f32::NEG_INFINITY);
+    // A NaN among the first lanes would stay: `max` keeps its second operand then.
+    max = s.max(max, s.splat(f32::NEG_INFINITY));
+    for x in full {
+        max = s.max(s.load(x), max);
+    }
+    s.largest(max)
+}
+
+/// What stands in for Σ exp(x − max) when `max` is infinite: NaN if a NaN hides in the row.
+fn degenerate_sum(x: &[f32]) -> f32 {
+    if x.iter().any(|x| x.is_nan()) { f32::NAN } else { 0.0 }
+}
+
+#[inline(always)]
+fn exp_sum_body<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+    let max = largest_body(s, x);
+    if max.is_infinite() {
+        return (max, degenerate_sum(x));
+    }
+    let shift = s.splat(max);
+    let (full, rest) = x.as_chunks::<LANES>();
+    let mut sum = s.splat(0.0);
+    for x in full {
+        sum = s.add(sum, math::exp(s, s.sub(s.load(x), shift)));
+    }
+    if !rest.is_empty() {
+        sum = s.add(sum, math::exp(s, s.sub(s.load_part(rest, f32::NEG_INFINITY), shift)));
+    }
+    (max, s.sum(sum))
+}
+
+#[inline(always)]
+fn softmax_body<S: Simd>(s: S, x: &mut [f32]) -> (f32, f32) {
+    let max = largest_body(s, x);
+    if max == f32::NEG_INFINITY {
+        let sum = degenerate_sum(x);
+        x.fill(sum);
+        return (max, sum);
+    }
+    let shift = s.splat(max);
+    let (full, rest) = x.as_chunks_mut::<LANES>();
+    let mut sum = s.splat(0.0);
+    for x in full.iter_mut() {
+        let e = math::exp(s, s.sub(s.load(x), shift));
+        sum = s.add(sum, e);
+        s.store(e, x);
+    }
+    if !rest.is_empty() {
+        let e = math::exp(s, s.sub(s.load_part(rest, f32::NEG_INFINITY), shift));
+        sum = s.add(sum, e);
+        s.store_part(e, rest);
+    }
+    let sum = s.sum(sum);
+    let inverse = s.splat(1.0 / sum);
+    for x in full.iter_mut() {
+        s.store(s.mul(s.load(x), inverse), x);
+    }
+    if !rest.is_empty() {
+        s.store_part(s.mul(s.load_part(rest, 0.0), inverse), rest);
+    }
+    (max, sum)
+}

@@ -1,0 +1,148 @@
+//! AVX2 with FMA: two registers make the vector.
+
+use super::{LANES, Simd};
+use std::arch::x86_64::*;
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    #[inline(always)]
+    pub(in super::super) unsafe fn assume() -> Self {
+        Avx2(())
+    }
+}
+
+type Pair = [__m256; 2];
+
+/// Register arithmetic: methods whose body is one intrinsic per half.
+macro_rules! intrinsics {
+    ($(fn $name:ident($($arg:ident),*) = $body:expr;)*) => { $(
+        #[inline(always)]
+        fn $name(self, $($arg: Pair),*) -> Pair {
+            #[inline(always)]
+            fn half($($arg: __m256),*) -> __m256 {
+                // SAFETY: only reached through a token that proves AVX2 and FMA.
+                unsafe { $body }
+            }
+            [half($($arg[0]),*), half($($arg[1]),*)]
+        }
+    )* };
+}
+
+impl Simd for Avx2 {
+    type V = Pair;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Pair {
+        // SAFETY: the array is sixteen readable f32.
+        unsafe { self.load_ptr(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: Pair, out: &mut [f32; LANES]) {
+        // SAFETY: the array is sixteen writable f32.
+        unsafe { self.store_ptr(v, out.as_mut_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> Pair {
+        // SAFETY: the caller vouches for the memory, `self` for the instructions.
+        unsafe { [_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8))] }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, v: Pair, out: *mut f32) {
+        // SAFETY: the caller vouches for the memory, `self` for the instructions.
+        unsafe {
+            _mm256_storeu_ps(out, v[0]);
+            _mm256_storeu_ps(out.add(8), v[1]);
+        }
+    }
+
+    intrinsics! {
+        fn add(a, b) = _mm256_add_ps(a, b);
+        fn sub(a, b) = _mm256_sub_ps(a, b);
+        fn mul(a, b) = _mm256_mul_ps(a, b);
+        fn div(a, b) = _mm256_div_ps(a, b);
+        fn fma(a, b, c) = _mm256_fmadd_ps(a, b, c);
+        fn max(a, b) = _mm256_max_ps(a, b);
+        fn min(a, b) = _mm256_min_ps(a, b);
+        fn sqrt(a) = _mm256_sqrt_ps(a);
+        fn round(a) = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn select_lt(a, b, yes, no) = _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        fn ldexp(x, n) = {
+            // Two steps, for 2ⁿ itself may not be representable; only the second one rounds.
+            let first = _mm256_floor_ps(_mm256_mul_ps(n, _mm256_set1_ps(0.5)));
+            _mm256_mul_ps(_mm256_mul_ps(x, power_of_two(first)), power_of_two(_mm256_sub_ps(n, first)))
+        };
+    }
+
+    #[inline(always)]
+    fn transpose(self, x: &mut [Pair; LANES]) {
+        // Quadrants change places, each one transposed.
+        let [mut a, mut b, mut c, mut d] = [[x[0][0]; 8]; 4];
+        for i in 0..8 {
+            (a[i], b[i], c[i], d[i]) = (x[i][0], x[i][1], x[8 + i][0], x[8 + i][1]);
+        }
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        let [a, b, c, d] = unsafe { [transpose8(a), transpose8(b), transpose8(c), transpose8(d)] };
+        for i in 0..8 {
+            x[i] = [a[i], c[i]];
+            x[8 + i] = [b[i], d[i]];
+        }
+    }
+}
+
+/// 2ⁿ for integral `n` of a normal number's exponent.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn power_of_two(n: __m256) -> __m256 {
+    // SAFETY: see above.
+    unsafe {
+        let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn transpose8(x: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: see above.
+    unsafe {
+        let mut y = x;
+        for i in 0..4 {
+            y[2 * i] = _mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+            y[2 * i + 1] = _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+        }
+        let mut z = y;
+        for i in 0..2 {
+            let (a, b, c, d) = (y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3]);
+            z[4 * i] = _mm256_shuffle_ps::<0x44>(a, c);
+            z[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+            z[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+            z[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+        }
+        for i in 0..4 {
+            y[i] = _mm256_permute2f128_ps::<0x20>(z[i], z[4 + i]);
+            y[4 + i] = _mm256_permute2f128_ps::<0x31>(z[i], z[4 + i]);
+        }
+        y
+    }
+}

@@ -1,0 +1,273 @@
+//! Sixteen lanes of f32 at every instruction-set level, and the choice among levels.
+//!
+//! A kernel is written once as a generic `#[inline(always)]` body over [`Simd`] and instantiated
+//! inside one `#[target_feature]` function per level by [`multiversion!`]. The vector is sixteen
+//! lanes wide everywhere (one AVX-512 register, two of AVX2, an array elsewhere), so that sums
+//! have the same shape, hence the same bits, whatever the machine's registers are. AVX-512 and
+//! AVX2 agree bit for bit; the portable level does too where the target has fused multiply-add
+//! (aarch64), and rounds products separately where it has not.
+//!
+//! The level types are tokens: whoever holds an [`Avx512`] knows that the processor has the
+//! instructions, which is what makes the trait's methods safe to call.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(super) mod math;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+pub(super) use portable::Portable;
+use std::sync::OnceLock;
+
+/// Lanes of a vector, at every level.
+pub(super) const LANES: usize = 16;
+
+/// One instruction-set level. `V` holds sixteen f32.
+pub(super) trait Simd: Copy + Send + Sync + 'static {
+    type V: Copy;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn load(self, x: &[f32; LANES]) -> Self::V;
+    fn store(self, v: Self::V, out: &mut [f32; LANES]);
+    /// # Safety
+    /// `x` points at sixteen readable f32, of any alignment.
+    unsafe fn load_ptr(self, x: *const f32) -> Self::V;
+    /// # Safety
+    /// `out` points at sixteen writable f32, of any alignment.
+    unsafe fn store_ptr(self, v: Self::V, out: *mut f32);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, with one rounding where the level has fused multiply-add.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: the second operand where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: the second operand where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// The nearest integer, ties to even, for magnitudes below 2²².
+    fn round(self, a: Self::V) -> Self::V;
+    /// `if a < b { yes } else { no }`, lane by lane.
+    fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `x · 2ⁿ` with one rounding, for integral `n` in −160..=128 and `x` near one.
+    fn ldexp(self, x: Self::V, n: Self::V) -> Self::V;
+    /// Transposes a 16 × 16 block whose rows are the sixteen vectors.
+    fn transpose(self, rows: &mut [Self::V; LANES]);
+
+    #[inline(always)]
+    fn neg(self, a: Self::V) -> Self::V {
+        // Multiplying keeps the sign of zero right, which 0 − a would not.
+        self.mul(a, self.splat(-1.0))
+    }
+
+    /// Up to sixteen values, the missing lanes set to `fill`.
+    #[inline(always)]
+    fn load_part(self, x: &[f32], fill: f32) -> Self::V {
+        let mut full = [fill; LANES];
+        full[..x.len()].copy_from_slice(x);
+        self.load(&full)
+    }
+
+    /// The first `out.len()` lanes.
+    #[inline(always)]
+    fn store_part(self, v: Self::V, out: &mut [f32]) {
+        let mut full = [0.0; LANES];
+        self.store(v, &mut full);
+        out.copy_from_slice(&full[..out.len()]);
+    }
+
+    /// The sum of all lanes, always by the same tree: halves are added until one lane is left.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        let mut x = [0.0; LANES];
+        self.store(v, &mut x);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                x[i] += x[i + half];
+            }
+        }
+        x[0]
+    }
+
+    /// The largest lane; NaN never wins.
+    #[inline(always)]
+    fn largest(self, v: Self::V) -> f32 {
+        let mut x = [0.0; LANES];
+        self.store(v, &mut x);
+        x.iter().fold(f32::NEG_INFINITY, |best, &x| if x > best { x } else { best })
+    }
+}
+
+/// The level in use, with the token that proves it.
+#[derive(Clone, Copy)]
+pub(super) enum Level {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable(Portable),
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => "avx2",
+            Level::Portable(_) => "portable",
+        }
+    }
+
+    /// Every level this processor can run, best first.
+    fn available() -> Vec<Level> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(Avx512::detect().map(Level::Avx512));
+            levels.extend(Avx2::detect().map(Level::Avx2));
+        }
+        levels.push(Level::Portable(Portable));
+        levels
+    }
+}
+
+/// The best level, or the one that `AMEND_SIMD` names if the processor has it.
+fn choose() -> Level {
+    let levels = Level::available();
+    let Ok(wanted) = std::env::var("AMEND_SIMD") else { return levels[0] };
+    levels.iter().copied().find(|l| l.name() == wanted).unwrap_or_else(|| {
+        let names: Vec<_> = levels.iter().map(|l| l.name()).collect();
+        tracing::warn!("AMEND_SIMD={wanted} is not one of {}; using {}", names.join(", "), names[0]);
+        levels[0]
+    })
+}
+
+/// The level every kernel of this process uses, chosen at the first call.
+#[inline]
+pub(super) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(level) = forced::get() {
+        return level;
+    }
+    *LEVEL.get_or_init(choose)
+}
+
+/// The instruction-set level in use: `avx512`, `avx2` or `portable`.
+///
+/// The best one of the processor, unless the environment variable `AMEND_SIMD` names a lower one.
+pub fn simd_level() -> &'static str {
+    level().name()
+}
+
+/// Tests run at every level within one process; the choice is then a property of the thread.
+#[cfg(test)]
+pub(super) mod forced {
+    use super::Level;
+    use std::cell::Cell;
+
+    thread_local!(static FORCED: Cell<Option<Level>> = const { Cell::new(None) });
+
+    pub(super) fn get() -> Option<Level> {
+        FORCED.get()
+    }
+
+    /// Runs `f` on a pool of `threads` threads that all use `level`.
+    pub(in super::super) fn on<R: Send>(level: Level, threads: usize, f: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .start_handler(move |_| FORCED.set(Some(level)))
+            .build()
+            .unwrap()
+            .install(f)
+    }
+
+    /// Runs `f` once per available level, on two threads.
+    pub(in super::super) fn each_level(f: impl Fn() + Send + Sync) {
+        for level in Level::available() {
+            on(level, 2, &f);
+        }
+    }
+
+    pub(in super::super) fn levels() -> Vec<Level> {
+        Level::available()
+    }
+}
+
+/// Compiles one generic body per level and dispatches to the level in use.
+///
+/// `fn name(args) -> ret = body;` where `body<S: Simd>(s: S, args) -> ret` is `#[inline(always)]`.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            fn avx512(s: $crate::kernels::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
+                $body(s, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2(s: $crate::kernels::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
+                $body(s, $($arg),*)
+            }
+            match $crate::kernels::simd::level() {
+                // SAFETY: the token exists only where the processor has these instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::simd::Level::Avx512(s) => unsafe { avx512(s, $($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::simd::Level::Avx2(s) => unsafe { avx2(s, $($arg),*) },
+                $crate::kernels::simd::Level::Portable(s) => $body(s, $($arg),*),
+            }
+        }
+    };
+}
+pub(super) use multiversion;
+
+/// Applies `f` lane by lane: `outputs = f(inputs, old outputs)`.
+///
+/// All slices have the same length. The last, incomplete vector goes through the same `f`, so
+/// that an element's bits do not depend on where it stands.
+#[inline(always)]
+pub(super) fn map<S: Simd, const I: usize, const O: usize>(
+    s: S,
+    inputs: [&[f32]; I],
+    outputs: [&mut [f32]; O],
+    f: impl Fn([S::V; I], [S::V; O]) -> [S::V; O],
+) {
+    let len = outputs[0].len();
+    for x in &inputs {
+        assert_eq!(x.len(), len, "slices of one elementwise operation differ in length");
+    }
+    for x in &outputs {
+        assert_eq!(x.len(), len, "slices of one elementwise operation differ in length");
+    }
+    let inputs = inputs.map(|x| x.as_chunks::<LANES>());
+    let outputs = outputs.map(|x| x.as_chunks_mut::<LANES>());
+    for c in 0..len / LANES {
+        let old = std::array::from_fn(#[inline(always)] |o| s.load(&outputs[o].0[c]));
+        let new = f(inputs.map(#[inline(always)] |x| s.load(&x.0[c])), old);
+        for o in 0..O {
+            s.store(new[o], &mut outputs[o].0[c]);
+        }
+    }
+    if len % LANES != 0 {
+        let old = std::array::from_fn(#[inline(always)] |o| s.load_part(outputs[o].1, 0.0));
+        let new = f(inputs.map(#[inline(always)] |x| s.load_part(x.1, 0.0)), old);
+        for o in 0..O {
+            s.store_part(new[o], outputs[o].1);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The micro-kernel: an MR × 16·NV tile of C stays in registers while k runs.
+//!
+//! Every element of the tile is one fused-multiply-add chain over k in ascending order that
+//! starts at zero and is added to C once. No tile shape changes that, so which tile computes an
+//! element never shows in its bits.
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{LANES, Portable, Simd};
+
+/// What one tile works on.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// Length of the chain.
+    pub(super) kc: usize,
+    /// The left operand: row i at step k is `a[i * a_row + k * a_k]`.
+    pub(super) a: *const f32,
+    pub(super) a_row: usize,
+    pub(super) a_k: usize,
+    /// The right operand: 16·NV contiguous values at `b + k * b_k`.
+    pub(super) b: *const f32,
+    pub(super) b_k: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_row: usize,
+    /// Columns of the last vector that belong to C, 1..=16.
+    pub(super) last: usize,
+    /// Whether the tile is added to C or replaces it.
+    pub(super) accumulate: bool,
+}
+
+/// A micro-kernel.
+///
+/// # Safety
+/// Every address that [`Tile`] describes is valid for the kernel's MR and NV, and nobody else
+/// touches the tile of C meanwhile.
+pub(super) type TileFn = unsafe fn(&Tile);
+
+/// The tile shapes of a level.
+pub(super) trait Tiles: Simd {
+    /// Rows of the largest tile.
+    const MR: usize;
+    /// Vectors per row of the largest tile.
+    const NV: usize;
+    /// Columns of the largest tile.
+    const NR: usize = Self::NV * LANES;
+
+    /// The kernel of `rows` ≤ MR by `vectors` ≤ NV; `unit` when `a_row` is 1.
+    fn tile(self, rows: usize, vectors: usize, unit: bool) -> TileFn;
+}
+
+/// # Safety
+/// See [`TileFn`].
+#[inline(always)]
+unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S, t: &Tile) {
+    let a_row = if UNIT { 1 } else { t.a_row };
+    let (mut a, mut b) = (t.a, t.b);
+    let mut acc = [[s.splat(0.0); NV]; MR];
+    for _ in 0..t.kc {
+        // SAFETY: step k of both operands, see `TileFn`.
+        unsafe {
+            let row: [S::V; NV] = std::array::from_fn(#[inline(always)] |j| s.load_ptr(b.add(j * LANES)));
+            for i in 0..MR {
+                let x = s.splat(*a.add(i * a_row));
+                for j in 0..NV {
+                    acc[i][j] = s.fma(x, row[j], acc[i][j]);
+                }
+            }
+        }
+        a = a.wrapping_add(t.a_k);
+        b = b.wrapping_add(t.b_k);
+    }
+    for i in 0..MR {
+        for j in 0..NV {
+            // SAFETY: row i, vector j of the tile of C, of which only `last` columns are ours
+            // where the vector is the last.
+            unsafe {
+                let c = t.c.add(i * t.c_row + j * LANES);
+                if j + 1 < NV || t.last == LANES {
+                    let sum = if t.accumulate { s.add(s.load_ptr(c), acc[i][j]) } else { acc[i][j] };
+                    s.store_ptr(sum, c);
+                } else {
+                    let c = std::slice::from_raw_parts_mut(c, t.last);
+                    let sum = if t.accumulate { s.add(s.load_part(c, 0.0), acc[i][j]) } else { acc[i][j] };
+                    s.store_part(sum, c);
+                }
+            }
+        }
+    }
+}
+
+/// The shapes of one level: a kernel function with its target features, and the table of its
+/// instances, indexed by rows, then vectors, then whether the left operand is packed.
+macro_rules! tiles {
+    ($level:ty, $token:expr, $nv:tt, [$($mr:literal)*], [$($feature:literal)?]) => {
+        impl Tiles for $level {
+            const MR: usize = [$($mr),*].len();
+            const NV: usize = $nv;
+
+            #[inline(always)]
+            fn tile(self, rows: usize, vectors: usize, unit: bool) -> TileFn {
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn kernel<const MR: usize, const NV: usize, const UNIT: bool>(t: &Tile) {
+                    // SAFETY: the table is reached through a token, which is why assuming one here is
+                    // right; the addresses are the caller's to vouch for.
+                    unsafe { body::<_, MR, NV, UNIT>($token, t) }
+                }
+                const TABLE: &[[[TileFn; 2]; $nv]] = tiles!(@table $nv [$($mr)*]);
+                TABLE[rows - 1][vectors - 1][usize::from(unit)]
+            }
+        }
+    };
+    (@table 3 [$($mr:literal)*]) => { &[$([
+        [kernel::<$mr, 1, false>, kernel::<$mr, 1, true>],
+        [kernel::<$mr, 2, false>, kernel::<$mr, 2, true>],
+        [kernel::<$mr, 3, false>, kernel::<$mr, 3, true>],
+    ]),*] };
+    (@table 1 [$($mr:literal)*]) => { &[$([[kernel::<$mr, 1, false>, kernel::<$mr, 1, true>]]),*] };
+}
+
+// 8 × 48: 24 accumulators, 3 vectors of B and a broadcast of A in 32 registers.
+#[cfg(target_arch = "x86_64")]
+tiles!(Avx512, Avx512::assume(), 3, [1 2 3 4 5 6 7 8], ["avx512f,avx2,fma"]);
+// 6 × 16: 12 accumulators, 2 halves of B and a broadcast of A in 16 registers.
+#[cfg(target_arch = "x86_64")]
+tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma"]);
+// Four rows fill the 32 registers of aarch64; the 16 of the x86-64 baseline hold two.
+#[cfg(not(target_arch = "x86_64"))]
+tiles!(Portable, Portable, 1, [1 2 3 4], []);
+#[cfg(target_arch = "x86_64")]
+tiles!(Portable, Portable, 1, [1 2], []);
