@@ -300,18 +300,18 @@ macro_rules! slot {
         #[allow(dead_code)]
         impl $slot {
             /// What is known about each filler.
-            pub const METHODS: &'static [&'static dyn $crate::method::Method] =
+            $vis const METHODS: &'static [&'static dyn $crate::method::Method] =
                 &[$( &$crate::method::Registered::<$filler>::new($name, $area, $position) ),+];
 
             /// The chosen filler.
-            pub fn filler(&self) -> &$objective {
+            $vis fn filler(&self) -> &$objective {
                 match self {
                     $( Self::$filler(options) => options, )+
                 }
             }
 
             /// The name of the chosen filler, as recipes write it.
-            pub fn name(&self) -> &'static str {
+            $vis fn name(&self) -> &'static str {
                 match self {
                     $( Self::$filler(_) => $name, )+
                 }
