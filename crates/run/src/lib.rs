@@ -8,6 +8,7 @@
 //! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
 
 pub mod checkpoints;
+pub mod clock;
 pub mod figure;
 pub mod file;
 pub mod folder;

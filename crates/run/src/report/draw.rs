@@ -4,10 +4,10 @@
 //! shown scaled down. It also knows neither dashes nor style sheets: each series and each kind of line gets a
 //! colour of its own, and the finished text is amended where that colour stands.
 
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::Axis;
 use super::html::escape;
 use super::plot::{Plot, Series};
 use super::width::one_line;
@@ -61,8 +61,8 @@ fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<(), S
     let size = (width * SCALE as u32, height * SCALE as u32);
     let root = SVGBackend::with_string(text, size).into_drawing_area();
     let top = draw_heading(plot, &root, width as i32)?;
-    let (x, y) = (Axis::of(plot, Which::X, width), Axis::of(plot, Which::Y, height));
-    let label_width = y.ticks.iter().map(|tick| text_width(&y.label(*tick), 12.0)).max().unwrap_or(0);
+    let (x, y) = axes(plot, width, height);
+    let label_width = y.labels().map(|label| text_width(&label, 12.0)).max().unwrap_or(0);
 
     let mut chart = ChartBuilder::on(&root)
         .margin_top((top + 8) * SCALE)
@@ -240,118 +240,15 @@ fn finish(plot: &Plot, mut text: String, width: u32, height: u32, theme: Theme) 
     )
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    X,
-    Y,
-}
-
-/// One axis.
-struct Axis {
-    log: bool,
-    /// Limits; on a logarithmic axis their logarithms to the base of ten.
-    low: f64,
-    high: f64,
-    /// Values that are labelled.
-    ticks: Vec<f64>,
-    /// Digits after the point that tell neighbouring ticks apart.
-    decimals: usize,
-}
-
-impl Axis {
-    fn of(plot: &Plot, which: Which, pixels: u32) -> Self {
-        let log = if which == Which::X { plot.log_x } else { plot.log_y };
-        let mut values = Vec::new();
-        for series in &plot.series {
-            let runs = unbroken(plot, &series.points).concat();
-            values.extend(runs.into_iter().map(|(x, y)| if which == Which::X { x } else { y }));
-            if which == Which::Y {
-                values.extend(bands(plot, series).concat().into_iter().map(|(_, y)| y));
-            }
-        }
-        let values = values.into_iter().map(|value| if log { value.log10() } else { value });
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-        let (low, high) = match () {
-            () if low > high => (0.0, 1.0),
-            () if low == high && log => (low - 0.5, high + 0.5),
-            () if low == high => (low - low.abs().max(1.0) * 0.5, high + high.abs().max(1.0) * 0.5),
-            () => (low, high),
-        };
-        let room = (high - low) * 0.05;
-        // A curve may touch the sides, but at top and bottom it needs room to be seen as a curve. An axis of
-        // quantities that are never negative does not go below zero for that.
-        let (low, high) = match which {
-            Which::X => (low, high),
-            Which::Y if !log && low >= 0.0 && low <= (high - low) * 0.35 => (0.0, high + room),
-            Which::Y => (low - room, high + room),
-        };
-        let wanted = f64::from(pixels) / if which == Which::X { 90.0 } else { 55.0 };
-        let (ticks, decimals) = if log { log_ticks(low, high) } else { ticks(low, high, wanted) };
-        Self { log, low, high, ticks, decimals }
+/// The axes that hold every point and band that can be drawn.
+fn axes(plot: &Plot, width: u32, height: u32) -> (Axis, Axis) {
+    let mut points = Vec::new();
+    for series in &plot.series {
+        points.extend(unbroken(plot, &series.points).concat());
+        points.extend(bands(plot, series).concat());
     }
-
-    fn label(&self, value: f64) -> String {
-        if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
-            return format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
-        }
-        let decimals =
-            if self.log { (-value.log10().floor()).clamp(0.0, 4.0) as usize } else { self.decimals };
-        format!("{value:.decimals$}").replace('-', "−")
-    }
-}
-
-impl Ranged for Axis {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
-        let scaled = if self.log { value.log10() } else { *value };
-        // Everything drawn lies inside; only the powers of extreme limits may have become zero or infinite.
-        let share = ((scaled - self.low) / (self.high - self.low)).clamp(-1.0, 2.0);
-        from + (share * f64::from(to - from)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
-    }
-
-    fn range(&self) -> std::ops::Range<f64> {
-        if self.log { 10f64.powf(self.low)..10f64.powf(self.high) } else { self.low..self.high }
-    }
-}
-
-impl ValueFormatter<f64> for Axis {
-    fn format_ext(&self, value: &f64) -> String {
-        self.label(*value)
-    }
-}
-
-/// Multiples of 1, 2 or 5 times a power of ten, about `wanted` of them, and how many decimals they need.
-fn ticks(low: f64, high: f64, wanted: f64) -> (Vec<f64>, usize) {
-    let rough = (high - low) / wanted.max(2.0);
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough).unwrap_or(power);
-    if !step.is_normal() {
-        return (vec![low], 3);
-    }
-    let first = (low / step).ceil() as i64;
-    let last = (high / step).floor() as i64;
-    let decimals = (-step.log10().floor()).clamp(0.0, 8.0) as usize;
-    let ticks = (first..=last.min(first.saturating_add(50))).map(|k| k as f64 * step).collect();
-    (ticks, decimals)
-}
-
-/// Powers of ten; where they are few, also their doubles and fivefolds; where they are many, not all.
-fn log_ticks(low: f64, high: f64) -> (Vec<f64>, usize) {
-    let decades = high - low;
-    let (multiples, every): (&[f64], i64) = match decades {
-        d if d <= 2.0 => (&[1.0, 2.0, 5.0], 1),
-        d => (&[1.0], (d / 8.0).ceil() as i64),
-    };
-    let range = low.floor() as i64..=high.ceil() as i64;
-    let powers = range.filter(|power| power % every == 0).take(100);
-    let ticks = powers.flat_map(|power| multiples.iter().map(move |m| power as f64 + m.log10()));
-    (ticks.filter(|tick| (low..=high).contains(tick)).map(|tick| 10f64.powf(tick)).collect(), 0)
+    let x = Axis::horizontal(points.iter().map(|(x, _)| *x), plot.log_x, width);
+    (x, Axis::vertical(points.iter().map(|(_, y)| *y), plot.log_y, height))
 }
 
 fn drawable(plot: &Plot, (x, y): (f64, f64)) -> bool {

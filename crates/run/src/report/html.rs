@@ -90,20 +90,19 @@ fn inline(text: &str) -> String {
 }
 
 fn table(table: &Table) -> String {
-    let numeric = super::terminal::numeric_columns(table);
-    let class = |column: usize| if numeric[column] { " class=\"number\"" } else { "" };
+    let class = |column: usize| if table.is_numeric(column) { " class=\"number\"" } else { "" };
     let mut html = String::from("<div class=\"scroll\">\n<table>\n");
     html.push_str(&caption("caption", &table.caption));
     html.push_str("<thead><tr>");
-    for column in 0..numeric.len() {
+    for column in 0..table.width() {
         let heading = table.columns.get(column).map_or("", String::as_str);
         html.push_str(&format!("<th scope=\"col\"{}>{}</th>", class(column), inline(heading)));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in &table.rows {
         html.push_str("<tr>");
-        for column in 0..numeric.len() {
-            let content = row.get(column).map(cell).unwrap_or_default();
+        for column in 0..table.width() {
+            let content = row.get(column).map(|c| cell(c, table.has_marks(column))).unwrap_or_default();
             html.push_str(&match column {
                 0 => format!("<th scope=\"row\"{}>{content}</th>", class(0)),
                 _ => format!("<td{}>{content}</td>", class(column)),
@@ -115,17 +114,20 @@ fn table(table: &Table) -> String {
     html
 }
 
-fn cell(cell: &Cell) -> String {
+fn cell(cell: &Cell, room_for_mark: bool) -> String {
     let mut html = inline(&cell.text);
     if let Some(error) = &cell.error {
         html.push_str(&format!("<span class=\"error\"> ± {}</span>", escape(error)));
     }
-    if let Some(verdict) = cell.verdict {
-        let (word, mark) = (verdict.word(), verdict.mark());
-        let mark = format!("<span class=\"mark\" role=\"img\" aria-label=\"{word}\">{mark}</span>");
-        html = format!("<span class=\"{word}\">{html} {mark}</span>");
+    match cell.verdict {
+        Some(verdict) => {
+            let (word, mark) = (verdict.word(), verdict.mark());
+            let mark = format!("<span class=\"mark\" role=\"img\" aria-label=\"{word}\">{mark}</span>");
+            format!("<span class=\"{word}\">{html}{mark}</span>")
+        }
+        None if room_for_mark => html + "<span class=\"mark\"></span>",
+        None => html,
     }
-    html
 }
 
 fn sample(sample: &Sample) -> String {

@@ -3,6 +3,7 @@
 //! A report is a list of sections. It knows nothing of where its numbers come from; areas fill it in with what
 //! they measured, and `report.html` opens from the disk without a network, a script or a second file.
 
+mod axis;
 mod draw;
 mod html;
 mod plot;
@@ -112,12 +113,27 @@ impl Cell {
     pub fn bad(self) -> Self {
         self.judged(Verdict::Bad)
     }
+}
 
-    /// `0.412 ± 0.013 ✓`
-    fn plain(&self) -> String {
-        let error = self.error.iter().map(|error| format!(" ± {error}"));
-        let mark = self.verdict.iter().map(|verdict| format!(" {}", verdict.mark()));
-        std::iter::once(self.text.clone()).chain(error).chain(mark).collect()
+impl Table {
+    /// How many columns there are, with and without a heading.
+    fn width(&self) -> usize {
+        self.rows.iter().map(Vec::len).chain([self.columns.len()]).max().unwrap_or(0)
+    }
+
+    /// The cells of a column that are not empty.
+    fn filled(&self, column: usize) -> impl Iterator<Item = &Cell> {
+        self.rows.iter().filter_map(move |row| row.get(column)).filter(|cell| !cell.text.is_empty())
+    }
+
+    /// Whether a column holds nothing but numbers.
+    fn is_numeric(&self, column: usize) -> bool {
+        self.filled(column).next().is_some() && self.filled(column).all(|cell| cell.numeric)
+    }
+
+    /// Whether a column of numbers keeps room for marks, so that its digits stay under each other.
+    fn has_marks(&self, column: usize) -> bool {
+        self.is_numeric(column) && self.filled(column).any(|cell| cell.verdict.is_some())
     }
 }
 

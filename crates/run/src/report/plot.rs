@@ -50,7 +50,7 @@ impl Plot {
     }
 
     /// Adds a curve.
-    pub fn add(mut self, series: Series) -> Self {
+    pub fn with(mut self, series: Series) -> Self {
         self.series.push(series);
         self
     }

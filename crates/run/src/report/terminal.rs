@@ -91,25 +91,32 @@ fn sample(sample: &Sample, width: usize) -> Vec<String> {
     lines
 }
 
-/// Which columns hold nothing but numbers. As long as the longest row.
-pub(super) fn numeric_columns(table: &Table) -> Vec<bool> {
-    let count = table.rows.iter().map(Vec::len).chain([table.columns.len()]).max().unwrap_or(0);
-    let numeric = |column: usize| {
-        let cells: Vec<&Cell> = table.rows.iter().filter_map(|row| row.get(column)).collect();
-        let mut filled = cells.iter().filter(|cell| !cell.text.is_empty()).peekable();
-        filled.peek().is_some() && filled.all(|cell| cell.numeric)
-    };
-    (0..count).map(numeric).collect()
+/// `0.412 ± 0.013 ✓`, with blanks for a mark where others of the column have one.
+fn plain(cell: &Cell, room_for_mark: bool) -> String {
+    let error = cell.error.iter().map(|error| format!(" ± {error}"));
+    let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
+    match cell.verdict {
+        Some(verdict) => format!("{} {}", one_line(&text), verdict.mark()),
+        // Not the ordinary space, which is where lines are broken.
+        None if room_for_mark => one_line(&text) + "\u{a0}\u{a0}",
+        None => one_line(&text),
+    }
 }
 
 fn table(table: &Table, width: usize) -> Vec<String> {
-    let numeric = numeric_columns(table);
-    let count = numeric.len();
-    let headings: Vec<String> =
-        (0..count).map(|column| one_line(table.columns.get(column).map_or("", String::as_str))).collect();
-    let plain = |row: &[Cell], column: usize| one_line(&row.get(column).map(Cell::plain).unwrap_or_default());
+    let count = table.width();
+    let numeric: Vec<bool> = (0..count).map(|column| table.is_numeric(column)).collect();
+    let headings: Vec<String> = (0..count)
+        .map(|column| {
+            let room = if table.has_marks(column) { "\u{a0}\u{a0}" } else { "" };
+            one_line(table.columns.get(column).map_or("", String::as_str)) + room
+        })
+        .collect();
+    let cell = |row: &[Cell], column: usize| {
+        row.get(column).map(|cell| plain(cell, table.has_marks(column))).unwrap_or_default()
+    };
     let rows: Vec<Vec<String>> =
-        table.rows.iter().map(|row| (0..count).map(|column| plain(row, column)).collect()).collect();
+        table.rows.iter().map(|row| (0..count).map(|column| cell(row, column)).collect()).collect();
 
     let widest = |column: usize| {
         let cells = rows.iter().map(|row| columns(&row[column]));
@@ -155,7 +162,7 @@ fn row_lines(cells: &[String], widths: &[usize], numeric: &[bool]) -> Vec<String
 fn plot(plot: &Plot, width: usize) -> Vec<String> {
     let heading = format!("{} ({} over {})", plot.title, plot.y_label, plot.x_label);
     let mut lines = wrap(&heading, width);
-    let values: Vec<Vec<f64>> = plot.series.iter().map(|series| finite(&series.points)).collect();
+    let values: Vec<Vec<f64>> = plot.series.iter().map(|series| drawn(plot, &series.points)).collect();
     let all = || values.iter().flatten();
     let low = all().copied().fold(f64::INFINITY, f64::min);
     let high = all().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -167,14 +174,17 @@ fn plot(plot: &Plot, width: usize) -> Vec<String> {
             lines.push(format!("  {}  no values", pad(name, widest, false)));
             continue;
         };
+        let back = |value: f64| short(if plot.log_y { 10f64.powf(value) } else { value });
         let bars = bars(values, low, high, room);
-        lines.push(format!("  {}  {bars}  {} → {}", pad(name, widest, false), short(*first), short(*last)));
+        lines.push(format!("  {}  {bars}  {} → {}", pad(name, widest, false), back(*first), back(*last)));
     }
     lines
 }
 
-fn finite(points: &[(f64, f64)]) -> Vec<f64> {
-    points.iter().map(|(_, y)| *y).filter(|y| y.is_finite()).collect()
+/// The heights of the points that a plot can show; logarithms where its axis is logarithmic.
+fn drawn(plot: &Plot, points: &[(f64, f64)]) -> Vec<f64> {
+    let heights = points.iter().map(|(_, y)| if plot.log_y { y.log10() } else { *y });
+    heights.filter(|y| y.is_finite()).collect()
 }
 
 fn short(value: f64) -> String {

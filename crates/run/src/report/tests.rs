@@ -13,23 +13,23 @@ fn example() -> Report {
     let holdout: Vec<_> = curve(&|t| 0.12 + 0.015 * (t * 30.0).sin());
     let (forget_band, retain_band) = (band(&forget, 0.04), band(&retain, 0.02));
     let plot = Plot::new("Probability of the right answer", "step", "probability")
-        .add(Series::new("forget set", forget).with_band(forget_band))
-        .add(Series::new("retain set", retain).with_band(retain_band))
-        .add(Series::new("never seen", holdout));
+        .with(Series::new("forget set", forget).with_band(forget_band))
+        .with(Series::new("retain set", retain).with_band(retain_band))
+        .with(Series::new("never seen", holdout));
     let mut loss = Plot::new("Loss", "step", "nats per token")
-        .add(Series::new("forget", (1..80).map(|i| (f64::from(i), 0.01 * f64::from(i).powi(2))).collect()))
-        .add(Series::new("retain", (1..80).map(|i| (f64::from(i), 2.0 / f64::from(i))).collect()))
-        .add(Series::new(
+        .with(Series::new("forget", (1..80).map(|i| (f64::from(i), 0.01 * f64::from(i).powi(2))).collect()))
+        .with(Series::new("retain", (1..80).map(|i| (f64::from(i), 2.0 / f64::from(i))).collect()))
+        .with(Series::new(
             "relearned",
             (1..80).map(|i| (f64::from(i), 0.3 + 0.1 * f64::from(i % 7))).collect(),
         ))
-        .add(Series::new("reference", (1..80).map(|i| (f64::from(i), 20.0)).collect()));
+        .with(Series::new("reference", (1..80).map(|i| (f64::from(i), 20.0)).collect()));
     loss.log_y = true;
     let figure = |value: f64, stderr: f64| Cell::from(Figure { value, n: 400, stderr: Some(stderr) });
     let mut report = Report::new("Unlearning 10 authors with NPO and SAGO");
     report
         .prose(
-            "The model **no longer** tells what it knew about the forget set, and keeps the rest. Lower is better \
+            "The model no longer tells what it knew about the forget set, and keeps the rest. Lower is better \
              on the forget set, higher elsewhere; see `results.json`.\n\nThe relearning attack brings some back.",
         )
         .heading("Before and after")
@@ -105,7 +105,7 @@ fn nothing_a_model_says_becomes_markup() {
     let sample = Sample { question: evil.into(), expected: Some(evil.into()), answers };
     report.push(Section::Samples(Samples { caption: evil.into(), samples: vec![sample] }));
     report.push(Section::KeyValues(vec![(evil.into(), evil.into())]));
-    let plot = Plot::new(evil, evil, evil).add(Series::new(evil, vec![(0.0, 1.0), (1.0, 2.0)]));
+    let plot = Plot::new(evil, evil, evil).with(Series::new(evil, vec![(0.0, 1.0), (1.0, 2.0)]));
     let svg = plot.to_svg(600, 300);
     report.push(Section::Plot(plot));
     for text in [report.to_html(), svg] {
@@ -149,7 +149,7 @@ fn series_differ_without_colour() {
     let mut plot = Plot::new("t", "x", "y");
     for index in 0..9 {
         let points = (0..5).map(|x| (f64::from(x), f64::from(x * index))).collect();
-        plot = plot.add(Series::new(format!("s{index}"), points));
+        plot = plot.with(Series::new(format!("s{index}"), points));
     }
     let svg = plot.to_svg(700, 400);
     for part in [
@@ -170,14 +170,14 @@ fn series_differ_without_colour() {
 fn strange_numbers_leave_gaps_and_no_plot_fails() {
     let nan = f64::NAN;
     let points = vec![(0.0, 1.0), (1.0, nan), (2.0, 3.0), (3.0, f64::INFINITY), (4.0, -1.0), (5.0, 1e300)];
-    let mut plot = Plot::new("t", "x", "y").add(Series::new("a", points).with_band(vec![(nan, 1.0); 6]));
+    let mut plot = Plot::new("t", "x", "y").with(Series::new("a", points).with_band(vec![(nan, 1.0); 6]));
     for (log_x, log_y) in [(false, false), (true, false), (false, true), (true, true)] {
         (plot.log_x, plot.log_y) = (log_x, log_y);
         let svg = plot.to_svg(400, 300);
         assert!(svg.contains("</svg>") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
     for points in [vec![], vec![(0.0, 0.0)], vec![(1.0, 5.0), (2.0, 5.0)], vec![(nan, nan)]] {
-        assert!(Plot::new("t", "", "").add(Series::new("", points)).to_svg(300, 200).contains("</svg>"));
+        assert!(Plot::new("t", "", "").with(Series::new("", points)).to_svg(300, 200).contains("</svg>"));
     }
 }
 
@@ -189,7 +189,7 @@ proptest! {
         points in proptest::collection::vec((any::<f64>(), any::<f64>()), 0..20),
         text in "\\PC{0,30}", log_x in any::<bool>(), log_y in any::<bool>(), width in 0usize..120,
     ) {
-        let mut plot = Plot::new(&text, &text, &text).add(Series::new(&text, points));
+        let mut plot = Plot::new(&text, &text, &text).with(Series::new(&text, points));
         (plot.log_x, plot.log_y) = (log_x, log_y);
         let mut report = Report::new(&text);
         report.prose(&text).push(Section::Plot(plot));
