@@ -120,7 +120,7 @@ fn draw_heading(plot: &Plot, root: &Area, width: i32) -> Result<i32, String> {
     };
     let mut bottom = 8;
     if !plot.title.is_empty() {
-        write(&plot.title, (12, bottom), font(15.0, INK))?;
+        write(&plot.title, (12, bottom), bold(15.0, INK))?;
         bottom += 24;
     }
     if plot.series.len() < 2 && plot.series.iter().all(|series| series.name.is_empty()) {
@@ -181,6 +181,10 @@ fn draw_marker(root: &Area, index: usize, (x, y): (i32, i32)) -> Result<(), Stri
     .map_err(|e| e.to_string())
 }
 
+fn bold(size: f64, color: RGBColor) -> TextStyle<'static> {
+    (FONT, size * FONT_SCALE * f64::from(SCALE), FontStyle::Bold).into_font().color(&color)
+}
+
 fn font(size: f64, color: RGBColor) -> TextStyle<'static> {
     (FONT, size * FONT_SCALE * f64::from(SCALE)).into_font().color(&color)
 }
@@ -197,7 +201,7 @@ fn color(index: usize) -> RGBColor {
 }
 
 fn dashes(index: usize) -> &'static str {
-    DASHES[(index + index / PALETTE.len()) % DASHES.len()]
+    DASHES[(index % PALETTE.len() + index / PALETTE.len()) % DASHES.len()]
 }
 
 /// Dashes, colours by style sheet, description, size.

@@ -1,6 +1,6 @@
 //! The report as plain text.
 
-use super::width::{columns, one_line, pad, wrap};
+use super::width::{columns, one_line, pad, wrap, wrap_line};
 use super::{Cell, Plot, Report, Sample, Section, Table};
 
 const GAP: usize = 2;
@@ -96,7 +96,7 @@ fn plain(cell: &Cell, room_for_mark: bool) -> String {
     let error = cell.error.iter().map(|error| format!(" ± {error}"));
     let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
     match cell.verdict {
-        Some(verdict) => format!("{} {}", one_line(&text), verdict.mark()),
+        Some(verdict) => format!("{}\u{a0}{}", one_line(&text), verdict.mark()),
         // Not the ordinary space, which is where lines are broken.
         None if room_for_mark => one_line(&text) + "\u{a0}\u{a0}",
         None => one_line(&text),
@@ -147,13 +147,13 @@ fn fit(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
 
 fn row_lines(cells: &[String], widths: &[usize], numeric: &[bool]) -> Vec<String> {
     let wrapped: Vec<Vec<String>> =
-        cells.iter().zip(widths).map(|(cell, width)| wrap(cell, *width)).collect();
+        cells.iter().zip(widths).map(|(cell, width)| wrap_line(cell, *width)).collect();
     let height = wrapped.iter().map(Vec::len).max().unwrap_or(0);
     let line = |index: usize| {
         let parts = wrapped.iter().enumerate().map(|(column, lines)| {
             pad(lines.get(index).map_or("", String::as_str), widths[column], numeric[column])
         });
-        parts.collect::<Vec<_>>().join(&" ".repeat(GAP))
+        parts.collect::<Vec<_>>().join(&" ".repeat(GAP)).replace('\u{a0}', " ")
     };
     (0..height).map(line).collect()
 }

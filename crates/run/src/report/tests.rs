@@ -123,15 +123,14 @@ fn tables_stay_aligned_in_every_script() {
     report.push(Section::Table(Table {
         caption: String::new(),
         columns: vec!["name".into(), "score".into()],
-        rows: vec![vec!["漢字".into(), number(0.5)], vec!["e\u{301}te".into(), number(10.25).good()]],
+        rows: vec![vec!["漢字".into(), number(0.5)], vec!["e\u{301}te\u{301}".into(), number(10.25).good()]],
     }));
-    let expected =
-        "t\n═\n\nname          score\n───────────────────\n漢字    0.500 ± 0.010\nété    10.250 ± 0.010 ✓\n";
-    let text = report.to_terminal(80).replace("e\u{301}te", "été");
-    let lines: Vec<&str> = text.lines().skip(3).collect();
-    assert_eq!(lines.len(), 4, "{text}");
-    let ends: Vec<usize> = [0, 1, 3].map(|line| width::columns(lines[line])).to_vec();
-    assert!(ends.iter().all(|end| *end == ends[0]), "{text}\n{expected}");
+    let expected = "t\n═\n\n\
+                    name           score\n\
+                    ──────────────────────\n\
+                    漢字   0.500 ± 0.010\n\
+                    e\u{301}te\u{301}   10.250 ± 0.010 ✓\n";
+    assert_eq!(report.to_terminal(80), expected);
 }
 
 #[test]
@@ -152,15 +151,8 @@ fn series_differ_without_colour() {
         plot = plot.with(Series::new(format!("s{index}"), points));
     }
     let svg = plot.to_svg(700, 400);
-    for part in [
-        "stroke-dasharray=\"28 14\"",
-        "stroke-dasharray=\"6 12\"",
-        "<circle",
-        "<polygon",
-        "s8</text>",
-        "s8\n",
-    ] {
-        assert!(svg.contains(part) || part.starts_with("s8"), "{part}");
+    for part in ["stroke-dasharray=\"28 14\"", "stroke-dasharray=\"6 12\"", "<circle", "<polygon", "\ns8\n"] {
+        assert!(svg.contains(part), "{part}");
     }
     assert!(svg.starts_with("<svg xmlns=") && svg.trim_end().ends_with("</svg>"));
     assert!(svg.contains("width=\"700\" height=\"400\" viewBox=\"0 0 2800 1600\""));

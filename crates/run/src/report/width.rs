@@ -31,10 +31,15 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// Breaks text into lines of at most `width` columns, between words where possible. At least one line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    wrap_line(&one_line(text), width)
+}
+
+/// The same for what is already one line. Breaks at ordinary spaces, not at those that forbid it.
+pub(super) fn wrap_line(line: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     let mut lines = vec![String::new()];
     let mut used = 0;
-    for word in one_line(text).split(' ') {
+    for word in line.split(' ') {
         let needed = columns(word);
         if used > 0 && used + 1 + needed <= width {
             used += 1;
