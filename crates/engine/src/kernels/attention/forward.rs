@@ -31,7 +31,10 @@ pub fn attention(
 ) {
     shape.check();
     let width = shape.width();
-    assert!(q.len() == out.len() && (width == 0 || q.len().is_multiple_of(width)), "attention: q and out differ");
+    assert!(
+        q.len() == out.len() && (width == 0 || q.len().is_multiple_of(width)),
+        "attention: q and out differ"
+    );
     if q.is_empty() {
         return;
     }
@@ -64,7 +67,10 @@ fn check_segments(segments: &[Segment], shape: &AttentionShape, rows: usize) {
     let mut ranges: Vec<_> = segments.iter().map(|s| s.q_rows.clone()).filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|r| r.start);
     assert!(ranges.windows(2).all(|w| w[0].end <= w[1].start), "attention: segments share query rows");
-    assert!(ranges.last().is_none_or(|r| r.end <= rows), "attention: a segment reaches beyond {rows} query rows");
+    assert!(
+        ranges.last().is_none_or(|r| r.end <= rows),
+        "attention: a segment reaches beyond {rows} query rows"
+    );
     for s in segments {
         let needed = s.keys * shape.kv_width();
         assert!(
