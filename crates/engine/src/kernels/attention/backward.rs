@@ -34,7 +34,7 @@ pub fn attention_backward(
     dv: &mut [f32],
 ) {
     shape.check();
-    let rows = if shape.heads == 0 { 0 } else { lse.len() / shape.heads };
+    let rows = lse.len().checked_div(shape.heads).unwrap_or(0);
     let (width, kv_width) = (shape.width(), shape.kv_width());
     assert!(
         [q.len(), out.len(), dout.len(), dq.len()].iter().all(|&len| len == rows * width)

@@ -2,7 +2,7 @@
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap;
-use crate::kernels::gemm::{Right, columns_per_panel, serial};
+use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::pack::{self, Panels};
 use crate::kernels::rows::softmax_row_lse;
@@ -237,6 +237,6 @@ fn probabilities(row: &mut [f32], first: usize, visible: Range<usize>, shape: &A
 #[test]
 fn skipped_keys_are_whole_panels() {
     crate::kernels::simd::forced::each_level(|| {
-        assert!(super::SKIP.is_multiple_of(columns_per_panel()));
+        assert!(super::SKIP.is_multiple_of(crate::kernels::gemm::columns_per_panel()));
     });
 }

@@ -24,7 +24,7 @@ pub(in super::super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first short enough to make
     // its product with n exact.
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    let r = s.fma(n, s.splat(-0.693_359_375), x);
+    let r = s.fma(n, s.splat(-355.0 / 512.0), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     // (eʳ − 1 − r) / r² on |r| ≤ 0.3475.
     let q =
@@ -47,7 +47,7 @@ pub(in super::super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // Near zero the exponential form would cancel: (tanh x − x) / x³ in x² for |x| < 0.632.
     let z = s.mul(x, x);
     let q =
-        polynomial(s, z, [-6.045_165e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1]);
+        polynomial(s, z, [-6.045_165_2e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1]);
     let near = s.fma(s.mul(z, x), q, x);
     let far = s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(exp(s, s.add(size, size)), s.splat(1.0))));
     let far = s.select_lt(x, zero, s.neg(far), far);

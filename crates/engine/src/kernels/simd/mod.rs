@@ -272,7 +272,7 @@ pub(super) fn map<S: Simd, const I: usize, const O: usize>(
             s.store(new[o], &mut outputs[o].0[c]);
         }
     }
-    if len % LANES != 0 {
+    if !len.is_multiple_of(LANES) {
         let old = std::array::from_fn(
             #[inline(always)]
             |o| s.load_part(outputs[o].1, 0.0),
