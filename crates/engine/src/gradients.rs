@@ -19,6 +19,27 @@ pub struct Gradients {
     pub sites: Vec<(Site, Tensor)>,
 }
 
+impl Tensor {
+    /// Inner product with a tensor of the same shape, in f64 with a fixed order.
+    pub fn dot(&self, other: &Tensor) -> f64 {
+        kernels::dot(self.f32(), other.f32())
+    }
+
+    /// `f(self_i, other_i)` for tensors of the same shape.
+    pub fn zip_map(&self, other: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Tensor {
+        let (a, b) = (self.f32(), other.f32());
+        Tensor::build(self.shape(), |out| {
+            out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK))).for_each(
+                |(out, (a, b))| {
+                    for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                        *out = f(a, b);
+                    }
+                },
+            );
+        })
+    }
+}
+
 impl Gradients {
     /// No gradient yet for any of the parameters.
     pub fn none(params: &Params) -> Self {
@@ -57,7 +78,7 @@ impl Gradients {
 
     /// Inner product over all coordinates, in f64 with a fixed order.
     pub fn dot(&self, other: &Gradients) -> f64 {
-        self.iter().filter_map(|(id, a)| Some(kernels::dot(a.f32(), other.get(id)?.f32()))).sum()
+        self.iter().filter_map(|(id, a)| Some(a.dot(other.get(id)?))).sum()
     }
 
     /// Euclidean norm over all coordinates.
@@ -87,17 +108,7 @@ impl Gradients {
 
     /// A new gradient, coordinate by coordinate: `f(self_i, other_i)`. Absent entries count as zeros.
     pub fn zip_map(&self, other: &Gradients, f: impl Fn(f32, f32) -> f32 + Sync) -> Gradients {
-        self.zip_tensors(other, |_, a, b| {
-            Ok(Tensor::build(a.shape(), |out| {
-                let (a, b) = (a.f32(), b.f32());
-                out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, out)| {
-                    for (j, out) in out.iter_mut().enumerate() {
-                        *out = f(a[i * CHUNK + j], b[i * CHUNK + j]);
-                    }
-                });
-            }))
-        })
-        .unwrap_or_default()
+        self.zip_tensors(other, |_, a, b| Ok(a.zip_map(b, &f))).unwrap_or_default()
     }
 
     /// A new gradient, tensor by tensor: `f(parameter, self_t, other_t)`. Absent entries count as zeros.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use amend_engine::models::TensorChange;
 use amend_run::Figure;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arm::Unlearned;
 use crate::attack::Curve;
@@ -12,7 +12,7 @@ use crate::measure::Snapshot;
 use crate::recipe::UnlearnRecipe;
 
 /// Results of one arm of one seed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArmResult {
     /// The combination rule.
     pub name: String,
@@ -29,7 +29,7 @@ pub struct ArmResult {
 }
 
 /// Results of one seed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SeedResult {
     /// The seed.
     pub seed: u64,
@@ -44,7 +44,7 @@ pub struct SeedResult {
 }
 
 /// One line of the comparison, over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The arm.
     pub name: String,
@@ -73,7 +73,7 @@ pub struct Verdict {
 }
 
 /// Everything a run found out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was watched and down to where, for the reader.
     pub aim: String,

@@ -30,7 +30,7 @@ pub struct Model {
 }
 
 /// How much one tensor differs between two models.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct TensorChange {
     /// The tensor's name.
     pub name: String,
