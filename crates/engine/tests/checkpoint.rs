@@ -1,5 +1,7 @@
 //! Checkpoints: real ones load, what is written loads again, and damage gives an error that names it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod test_data;
 
 use std::collections::{BTreeMap, HashSet};
@@ -12,6 +14,7 @@ use amend_engine::checkpoint::{
 };
 use amend_engine::{DType, Tensor};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use test_data::test_data;
 
@@ -386,20 +389,24 @@ fn damage(bytes: &[u8], edits: &[(usize, u8)], keep: usize) -> Vec<u8> {
     bytes
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+fn cases(cases: u32) -> TestRunner {
+    TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) })
+}
 
-    #[test]
-    fn damaged_weights_load_or_give_an_error(
-        edits in prop::collection::vec((0usize..400, any::<u8>()), 0..6),
-        keep in prop_oneof![Just(usize::MAX), 0usize..400],
-    ) {
-        let out = tempfile::tempdir().unwrap();
-        let path = out.path().join("t.safetensors");
-        let tensors = [("w".to_owned(), ramp(&[2, 5])), ("b".to_owned(), ramp(&[3]).to_dtype(DType::F16))];
-        write_tensors(&path, &tensors, &BTreeMap::from([("format".into(), "pt".into())])).unwrap();
-        let bytes = damage(&fs::read(&path).unwrap(), &edits, keep);
-        fs::write(&path, bytes).unwrap();
+fn edits() -> impl Strategy<Value = (Vec<(usize, u8)>, usize)> {
+    let byte = prop_oneof![any::<u8>(), Just(b'"'), Just(b'{'), Just(b'0')];
+    (prop::collection::vec((0usize..4000, byte), 0..6), prop_oneof![Just(usize::MAX), 0usize..1000])
+}
+
+#[test]
+fn damaged_weights_load_or_give_an_error() {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("t.safetensors");
+    let tensors = [("w".to_owned(), ramp(&[2, 5])), ("b".to_owned(), ramp(&[3]).to_dtype(DType::F16))];
+    write_tensors(&path, &tensors, &BTreeMap::from([("format".into(), "pt".into())])).unwrap();
+    let original = fs::read(&path).unwrap();
+    let opens = |(edits, keep): (Vec<_>, usize)| {
+        fs::write(&path, damage(&original, &edits, keep)).unwrap();
         if let Ok(file) = SafetensorsFile::open(&path) {
             for name in file.names() {
                 let shape = file.info(name).unwrap().shape.clone();
@@ -407,24 +414,30 @@ proptest! {
                 let _ = file.tensor_f32(name, &shape);
             }
         }
-    }
+        Ok(())
+    };
+    cases(20_000).run(&edits(), opens).unwrap();
+}
 
-    #[test]
-    fn damaged_json_loads_or_gives_an_error(
-        edits in prop::collection::vec((0usize..4000, prop_oneof![any::<u8>(), Just(b'"'), Just(b'{'), Just(b'0')]), 0..6),
-        keep in prop_oneof![Just(usize::MAX), 0usize..1000],
-        which in 0usize..3,
-    ) {
-        let out = tempfile::tempdir().unwrap();
-        let (dir, adapter) = (out.path().join("m"), out.path().join("a"));
-        write_model(&dir, &ModelFiles { max_shard_bytes: 40, ..small_model() }).unwrap();
-        small_adapter().write(&adapter).unwrap();
-        let path = [
-            dir.join("config.json"), dir.join("model.safetensors.index.json"), adapter.join("adapter_config.json"),
-        ][which].clone();
-        let bytes = damage(&fs::read(&path).unwrap(), &edits, keep);
-        fs::write(&path, bytes).unwrap();
-        let _ = Checkpoint::open(&dir);
-        let _ = Adapter::open(&adapter);
+#[test]
+fn damaged_json_loads_or_gives_an_error() {
+    let out = tempfile::tempdir().unwrap();
+    let (dir, adapter) = (out.path().join("m"), out.path().join("a"));
+    write_model(&dir, &ModelFiles { max_shard_bytes: 40, ..small_model() }).unwrap();
+    small_adapter().write(&adapter).unwrap();
+    for path in [
+        dir.join("config.json"),
+        dir.join("model.safetensors.index.json"),
+        adapter.join("adapter_config.json"),
+    ] {
+        let original = fs::read(&path).unwrap();
+        let opens = |(edits, keep): (Vec<_>, usize)| {
+            fs::write(&path, damage(&original, &edits, keep)).unwrap();
+            let _ = Checkpoint::open(&dir);
+            let _ = Adapter::open(&adapter);
+            Ok(())
+        };
+        cases(2000).run(&edits(), opens).unwrap();
+        fs::write(&path, original).unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! Tokenizers: exact ids, chat rendering, masks, training and what is written.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod test_data;
 
 use std::fs;
@@ -7,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::tokenizer::{Message, Tokenizer, train_bpe};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use test_data::test_data;
 
@@ -96,7 +99,11 @@ fn a_missing_or_damaged_tokenizer_is_said() {
     fs::write(dir.path().join("tokenizer.model"), "").unwrap();
     assert!(open().contains("only tokenizer.model; convert it"));
     fs::write(dir.path().join("tokenizer.json"), "{\"version\": \"1.0\"").unwrap();
+    assert!(open().contains("tokenizer.json: malformed JSON") && open().contains("line 1"), "{}", open());
+    fs::write(dir.path().join("tokenizer.json"), "{\"version\": \"1.0\"}").unwrap();
     assert!(open().contains("tokenizer.json: not a tokenizer"), "{}", open());
+    fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1").unwrap();
+    assert!(open().contains("git lfs pull"));
     trained(&[]).save(dir.path()).unwrap();
     fs::write(dir.path().join("tokenizer_config.json"), "{\n\"a\" 1}").unwrap();
     assert!(open().contains("tokenizer_config.json") && open().contains("line 2"), "{}", open());
@@ -169,13 +176,13 @@ fn the_mask_covers_each_answer_and_its_end() {
 #[test]
 fn generation_blocks_decide_where_a_template_has_them() {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}\
-        {% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+        {% generation %}{{ m.content }}<|im_end|> {% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
     let tokenizer = trained(&["<|im_start|>", "<|im_end|>"]).with_chat_template(template);
     let messages = turns(&[("user", "Why?"), ("assistant", "one"), ("user", "So"), ("assistant", "two")]);
     let (ids, mask) = tokenizer.encode_chat(&messages).unwrap();
-    assert_eq!(produced(&tokenizer, &ids, &mask), ["one<|im_end|>", "two<|im_end|>"]);
+    assert_eq!(produced(&tokenizer, &ids, &mask), ["one<|im_end|> ", "two<|im_end|> "]);
     let (_, reply) = tokenizer.encode_chat_reply(&messages).unwrap();
-    assert_eq!(produced(&tokenizer, &ids, &reply), ["two<|im_end|>"]);
+    assert_eq!(produced(&tokenizer, &ids, &reply), ["two<|im_end|> "]);
 }
 
 #[test]
@@ -208,34 +215,86 @@ fn templates_render_as_transformers_renders_them() {
             "{case}"
         );
     }
-    let phi = phi3(&data);
-    let messages = turns(&[("user", "Why?"), ("assistant", "one"), ("user", "So"), ("assistant", "two")]);
-    let (ids, mask) = phi.encode_chat(&messages).unwrap();
-    assert_eq!(produced(&phi, &ids, &mask).len(), 2);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+#[test]
+fn masks_of_real_templates() {
+    let Some(data) = test_data("masks_of_real_templates") else { return };
+    let messages =
+        turns(&[("user", "Why?"), ("assistant", "one thing"), ("user", "So"), ("assistant", "two")]);
+    let phi = phi3(&data);
+    let (ids, mask) = phi.encode_chat(&messages).unwrap();
+    assert_eq!(produced(&phi, &ids, &mask), ["one thing<|end|>", "two<|end|>"]);
 
-    #[test]
-    fn every_text_survives_byte_level_bpe(text in any::<String>()) {
-        let tokenizer = trained(&[]);
+    // This template shows an empty thought in the last answer only.
+    let config = json(&data.join("tokenizers/qwen3/tokenizer_config.json"));
+    let qwen = trained(&["<|im_start|>", "<|im_end|>"])
+        .with_chat_template(config["chat_template"].as_str().unwrap());
+    let (ids, mask) = qwen.encode_chat_reply(&messages).unwrap();
+    assert_eq!(produced(&qwen, &ids, &mask), ["<think>\n\n</think>\n\ntwo<|im_end|>"]);
+    let message = qwen.encode_chat(&messages).unwrap_err().to_string();
+    assert!(message.contains("in turn 1"), "{message}");
+    let (ids, mask) = qwen.encode_chat(&messages[2..]).unwrap();
+    assert_eq!(produced(&qwen, &ids, &mask).len(), 1);
+}
+
+#[test]
+fn an_answer_ends_where_generation_stops() {
+    let template = format!(
+        "{{{{ bos_token }}}}{CHATML}{{% if not add_generation_prompt %}}{{{{ eos_token }}}}{{% endif %}}"
+    );
+    let tokenizer = trained(&["<|im_start|>", "<|im_end|>"]).with_chat_template(template);
+    let messages = turns(&[("user", "Why?"), ("assistant", "one"), ("user", "So"), ("assistant", "two")]);
+    let (ids, mask) = tokenizer.encode_chat(&messages).unwrap();
+    assert_eq!(ids[..2], [0, 3], "one BOS, the template's own");
+    // The template ends a whole conversation with EOS, which the last answer must learn to produce.
+    assert_eq!(produced(&tokenizer, &ids, &mask), ["one<|im_end|>", "two<|im_end|>\n<|eos|>"]);
+}
+
+#[test]
+fn a_damaged_tokenizer_never_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(&[]).save(dir.path()).unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let original = fs::read(&path).unwrap();
+    let edits = prop::collection::vec((0..original.len(), "[a-z0-9\"{},:]"), 1..4);
+    let keep = prop_oneof![Just(usize::MAX), 0..original.len()];
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) };
+    let damaged = |(edits, keep): (Vec<(usize, String)>, usize)| {
+        let mut bytes = original.clone();
+        edits.iter().for_each(|(at, value)| bytes[*at] = value.as_bytes()[0]);
+        bytes.truncate(keep);
+        fs::write(&path, bytes).unwrap();
+        if let Ok(tokenizer) = Tokenizer::open(dir.path())
+            && let Ok(ids) = tokenizer.encode(SAMPLE, true)
+        {
+            let _ = tokenizer.decode(&ids, false);
+        }
+        Ok(())
+    };
+    TestRunner::new(config).run(&(edits, keep), damaged).unwrap();
+}
+
+#[test]
+fn every_text_survives_byte_level_bpe() {
+    let tokenizer = trained(&[]);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) };
+    let survives = |text: String| {
         let encoded = tokenizer.encode_offsets(&text, false).unwrap();
         prop_assert_eq!(&tokenizer.decode(&encoded.ids, false).unwrap(), &text);
         let mut stream = tokenizer.stream(false);
-        let mut streamed = String::new();
-        for &id in &encoded.ids {
-            streamed.push_str(&stream.push(id).unwrap());
-        }
+        let mut streamed: String = encoded.ids.iter().map(|&id| stream.push(id).unwrap()).collect();
         streamed.push_str(&stream.finish().unwrap());
         prop_assert_eq!(&streamed, &text);
         let mut end = 0;
         for range in &encoded.offsets {
-            prop_assert!(range.start <= end && range.end >= end, "offsets leave a gap: {:?}", encoded.offsets);
+            prop_assert!(range.start <= end && range.end >= end, "a gap: {:?}", encoded.offsets);
             end = range.end;
         }
         prop_assert_eq!(end, text.len());
-    }
+        Ok(())
+    };
+    TestRunner::new(config).run(&any::<String>(), survives).unwrap();
 }
 
 #[test]

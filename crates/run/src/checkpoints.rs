@@ -19,7 +19,8 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// The checkpoints in the run folder `dir`, of which each stage keeps the last `keep_last` (at least one).
-    /// What an interrupted run left half-written is removed.
+    /// What an interrupted run left half-written is removed; so this is for the process that holds the run
+    /// folder's lock.
     ///
     /// # Errors
     /// Where the folder cannot be created or cleaned.
@@ -64,6 +65,7 @@ impl Checkpoints {
         }
         fs::rename(&unfinished, &finished).map_err(at("rename", &unfinished))?;
         sync_folder(&self.root)?;
+        tracing::debug!(stage, step, "checkpoint written");
         self.prune(stage)?;
         Ok(finished)
     }

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::clock::now;
 use crate::file::{FileError, at, write_atomic};
 use crate::machine::Machine;
 
@@ -61,7 +61,8 @@ pub struct RunInfo {
     pub seed: u64,
     /// The command line.
     pub command: Vec<String>,
-    /// The folder that relative paths in the recipe start from: the recipe's original one.
+    /// The folder that relative paths in the recipe start from: the absolute path of the original recipe's
+    /// folder, not of the copy in the run folder.
     pub recipe_folder: PathBuf,
     /// SHA-256 of the model's files, by path as the recipe says it; see [`crate::file::content_hash`].
     pub model: BTreeMap<String, String>,
@@ -105,6 +106,20 @@ pub struct RunState {
     pub stages: Map<String, Value>,
 }
 
+impl RunState {
+    fn new(info: RunInfo) -> Self {
+        Self {
+            info,
+            machine: Machine::detect(),
+            status: Status::Running,
+            started: now(),
+            resumed: Vec::new(),
+            finished: None,
+            stages: Map::new(),
+        }
+    }
+}
+
 /// A run folder that this process has locked.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -129,18 +144,16 @@ impl RunFolder {
         if dir.join("run.json").exists() {
             return Err(FolderError::Exists { path: dir.to_path_buf() });
         }
-        let state = RunState {
-            info,
-            machine: Machine::detect(),
-            status: Status::Running,
-            started: now(),
-            resumed: Vec::new(),
-            finished: None,
-            stages: Map::new(),
-        };
-        write_atomic(&dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
-        let folder = Self { dir: dir.to_path_buf(), state, _lock: lock };
-        folder.write_state()?;
+        let folder = Self { dir: dir.to_path_buf(), state: RunState::new(info), _lock: lock };
+        let recipe = dir.join("recipe.toml");
+        let written = write_atomic(&recipe, resolved_recipe.as_bytes()).map_err(FolderError::from);
+        if let Err(error) = written.and_then(|()| folder.write_state()) {
+            // Half a folder would be refused by the next attempt, and could not be resumed either.
+            for name in ["recipe.toml", "run.json", "lock"] {
+                let _ = fs::remove_file(dir.join(name));
+            }
+            return Err(error);
+        }
         Ok(folder)
     }
 
@@ -195,6 +208,7 @@ impl RunFolder {
     /// Where `run.json` cannot be written; the stage then counts as not done.
     pub fn mark_stage(&mut self, stage: &str, value: Value) -> Result<(), FolderError> {
         let before = self.state.stages.insert(stage.to_owned(), value);
+        tracing::info!(stage, "stage done");
         self.write_state().inspect_err(|_| {
             match before {
                 Some(before) => self.state.stages.insert(stage.to_owned(), before),
@@ -281,26 +295,6 @@ fn lock(dir: &Path) -> Result<File, FolderError> {
     }
 }
 
-/// Now, UTC, RFC 3339 to the second.
-pub fn now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    timestamp(seconds)
-}
-
-/// Days to a date with Hinnant's `civil_from_days`: years begin in March so that leap days come last.
-fn timestamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,13 +341,5 @@ mod tests {
         fs::write(dir.path().join("run.json"), "{\"version\"").unwrap();
         assert!(RunFolder::open(dir.path()).unwrap_err().to_string().contains("damaged"));
         assert!(RunFolder::open(&dir.path().join("no")).unwrap_err().to_string().contains("does not exist"));
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(timestamp(1_772_323_200), "2026-03-01T00:00:00Z");
     }
 }

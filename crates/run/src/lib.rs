@@ -8,6 +8,7 @@
 //! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
 
 pub mod checkpoints;
+pub mod clock;
 pub mod figure;
 pub mod file;
 pub mod folder;
@@ -18,7 +19,7 @@ mod nearest;
 pub mod progress;
 pub mod recipe;
 pub mod records;
-//pub mod report;
+pub mod report;
 
 pub use checkpoints::Checkpoints;
 pub use figure::{Figure, write_results};
@@ -30,7 +31,7 @@ pub use nearest::nearest;
 pub use progress::{Progress, Silent, Stop, Task};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
 pub use records::{Dataset, Record, overlap};
-//pub use report::Report;
+pub use report::Report;
 
 /// What the expansion of [`slot!`] refers to; not part of the public interface.
 #[doc(hidden)]

@@ -3,9 +3,11 @@
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::questions::{Answered, Asking, SetFigures, Subject, ratio, tofu_items};
+use amend_eval::scorers::multiple_choice;
 use amend_eval::stats::{KsTest, Mean, ks_two_sample};
 use amend_eval::tofu::{TofuLog, aggregate};
 use amend_learn::{Encoder, Result, Run};
+use amend_run::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sets;
@@ -138,4 +140,40 @@ pub(crate) fn mean_probability(model: &Model, examples: &[Example]) -> Result<f6
         (lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64).exp()
     };
     Ok(logprobs.iter().map(probability).sum::<f64>() / examples.len().max(1) as f64)
+}
+
+/// A question's right answer and its wrong ones in the same frame.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    right: Example,
+    wrong: Vec<Example>,
+}
+
+/// The choices of a set's first `limit` records that have wrong answers.
+pub(crate) fn choices(encoder: &Encoder<'_>, records: &[Record], limit: usize) -> Result<Vec<Choice>> {
+    let mut out = Vec::new();
+    for record in records.iter().take(limit) {
+        let Record::Question { answer, paraphrased_answer, perturbed_answer, .. } = record else { continue };
+        if !perturbed_answer.is_empty() {
+            let right = encoder.reply(record, paraphrased_answer.as_ref().unwrap_or(answer))?;
+            let wrong = perturbed_answer.iter().map(|w| encoder.reply(record, w));
+            out.push(Choice { right, wrong: wrong.collect::<amend_engine::Result<_>>()? });
+        }
+    }
+    Ok(out)
+}
+
+/// Mean probability of the right answer among the wrong ones.
+pub(crate) fn mean_choice(model: &Model, choices: &[Choice]) -> Result<f64> {
+    let flat: Vec<Example> =
+        choices.iter().flat_map(|c| std::iter::once(&c.right).chain(&c.wrong)).cloned().collect();
+    let scores = model.score(&flat, SCORING_TOKENS)?;
+    let mut losses = scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64);
+    let mut sum = 0.0;
+    for choice in choices {
+        let right = losses.next().unwrap_or(f64::NAN);
+        let wrong: Vec<f64> = losses.by_ref().take(choice.wrong.len()).collect();
+        sum += multiple_choice(right, &wrong);
+    }
+    Ok(sum / choices.len().max(1) as f64)
 }

@@ -11,7 +11,7 @@ use super::Adapter;
 use crate::{Error, Result};
 
 /// Options that change the forward pass and are not supported: refused unless absent or empty.
-const UNSUPPORTED: [(&str, &str); 12] = [
+const UNSUPPORTED: [(&str, &str); 13] = [
     ("use_dora", "DoRA adapters rescale the base weights"),
     ("use_qalora", "QA-LoRA adapters pool their input"),
     ("lora_bias", "the adapter has bias vectors of its own"),
@@ -23,6 +23,7 @@ const UNSUPPORTED: [(&str, &str); 12] = [
     ("arrow_config", "it routes between several adapters"),
     ("use_bdlora", "its matrices are block-diagonal"),
     ("velora_config", "it compresses its input"),
+    ("kasa_config", "it cuts singular values of the base weights"),
     ("monteclora_config", "its weights are random variables"),
 ];
 

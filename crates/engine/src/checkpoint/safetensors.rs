@@ -86,8 +86,12 @@ impl std::fmt::Debug for SafetensorsFile {
 /// Fails where an f32 tensor holds NaN or an infinity, naming the first place and how many there are.
 pub(super) fn check_finite(what: &str, tensor: &Tensor) -> Result<()> {
     let values = tensor.f32();
-    let Some(first) = values.iter().position(|x| !x.is_finite()) else { return Ok(()) };
-    let count = values[first..].iter().filter(|x| !x.is_finite()).count();
+    // Counting without an early exit is a loop the compiler turns into vector code.
+    let count = values.iter().filter(|x| !x.is_finite()).count();
+    if count == 0 {
+        return Ok(());
+    }
+    let first = values.iter().position(|x| !x.is_finite()).unwrap_or_default();
     let noun = if count == 1 { "value is" } else { "values are" };
     Err(Error::NotFinite {
         what: format!("{what}, index {:?}", coordinates(first, tensor.shape())),

@@ -87,7 +87,7 @@ impl Rope {
         };
         let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
         let (cos, sin) = angles.map(|a| (a.cos() * magnitude, a.sin() * magnitude)).unzip();
-        RotaryTable { cos: Arc::new(cos), sin: Arc::new(sin), positions }
+        RotaryTable { cos: Arc::new(cos), sin: Arc::new(sin), positions, dimensions: self.dimensions }
     }
 
     fn frequency(&self, i: usize) -> f64 {

@@ -202,7 +202,13 @@ fn softmax_gradient(logits: &mut [f32], lse: f32, target: u32, w: f32) {
         logits.fill(0.0);
         return;
     }
-    kernels::exp_minus(logits, lse);
+    exp_minus(logits, lse);
     kernels::scale(w, logits);
     logits[target as usize] -= w;
+}
+
+/// Replaces logits by `exp(logit − lse)`: probabilities.
+pub(super) fn exp_minus(logits: &mut [f32], lse: f32) {
+    logits.iter_mut().for_each(|l| *l -= lse);
+    kernels::exp_in_place(logits);
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cross_entropy::{PackedHead, for_each_chunk};
+use super::cross_entropy::{PackedHead, exp_minus, for_each_chunk};
 use super::{Graph, Var};
 use crate::params::ParamId;
 use crate::{Error, Result, Tensor, kernels};
@@ -61,8 +61,8 @@ impl<'m> Graph<'m> {
                 ours.par_chunks_mut(vocabulary).zip(theirs.par_chunks_mut(vocabulary)).enumerate().for_each(
                     |(i, (ours, theirs))| {
                         let row = first + i;
-                        kernels::exp_minus(ours, lse.f32()[2 * row]);
-                        kernels::exp_minus(theirs, lse.f32()[2 * row + 1]);
+                        exp_minus(ours, lse.f32()[2 * row]);
+                        exp_minus(theirs, lse.f32()[2 * row + 1]);
                         kernels::axpy(-1.0, theirs, ours);
                         kernels::scale(gradient.f32()[row], ours);
                     },

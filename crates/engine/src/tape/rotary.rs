@@ -14,6 +14,8 @@ pub struct RotaryTable {
     pub sin: Arc<Vec<f32>>,
     /// Positions the table covers.
     pub positions: usize,
+    /// Dimensions of each head that rotate.
+    pub dimensions: usize,
 }
 
 impl<'m> Graph<'m> {
@@ -27,7 +29,8 @@ impl<'m> Graph<'m> {
         let turn = {
             let (positions, table) = (positions.clone(), table.clone());
             move |values: &mut [f32], inverse: bool| {
-                kernels::rope(values, heads, head_dim, &positions, &table.cos, &table.sin, inverse);
+                let RotaryTable { cos, sin, dimensions, .. } = &table;
+                kernels::rope(values, heads, head_dim, *dimensions, &positions, cos, sin, inverse);
             }
         };
         let mut value = x.value.clone();

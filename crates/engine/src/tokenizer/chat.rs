@@ -29,9 +29,19 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Span {
     range: Range<usize>,
-    /// Whether the template renders a turn differently at the end of a conversation, so that only
-    /// what comes before the turn's closing token is known to be the assistant's.
-    must_close: bool,
+    end: End,
+}
+
+/// How far the end of a span can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The template itself says so.
+    Marked,
+    /// Where the turn's text ends, which may be after what the assistant says.
+    Turn,
+    /// The template renders a turn differently at the end of a conversation, so that only what comes
+    /// before the turn's closing token is known to be the assistant's.
+    MustClose,
 }
 
 impl Tokenizer {
@@ -127,7 +137,7 @@ impl Tokenizer {
         turns: &[usize],
         wanted: &impl Fn(usize) -> bool,
     ) -> Result<Vec<Span>> {
-        let span = |range: &Range<usize>| Span { range: range.clone(), must_close: false };
+        let span = |range: &Range<usize>| Span { range: range.clone(), end: End::Marked };
         if turns.iter().all(|&turn| wanted(turn)) {
             return Ok(whole.generated.iter().map(span).collect());
         }
@@ -160,29 +170,42 @@ impl Tokenizer {
             return Err(unstable("the generation prompt is not how the assistant's message begins"));
         }
         let common = common_prefix(&after, whole);
-        if common < prompt.len() || !whole[prompt.len()..common].contains(messages[turn].content.trim()) {
+        let end = if common < after.len() { End::MustClose } else { End::Turn };
+        // A template may put something at the end of every conversation; the turn itself must be there.
+        let turn_is_there =
+            || whole.get(prompt.len()..common).is_some_and(|s| s.contains(messages[turn].content.trim()));
+        if end == End::MustClose && !turn_is_there() {
             return Err(unstable("earlier messages are rendered differently as the conversation goes on"));
         }
-        Ok(Span { range: prompt.len()..common, must_close: common < after.len() })
+        Ok(Span { range: prompt.len()..common, end })
     }
 
     /// The tokens of a span. A token that reaches into it from before counts, as in transformers.
-    /// What a template puts after the token that closes the turn is not the assistant's to produce.
+    ///
+    /// Where the template does not say it, special tokens and white space at the end close the turn. The assistant produces
+    /// the first of them that stops generation (or else the first special one), not what the template
+    /// puts after it.
     fn tokens_of(&self, span: &Span, text: &str, encoded: &Encoded) -> Result<Range<usize>> {
         let Range { start, end } = span.range;
-        let inside = |o: &Range<usize>| o.start < end && o.end > start && (!span.must_close || o.end <= end);
+        let must_close = span.end == End::MustClose;
+        let inside = |o: &Range<usize>| o.start < end && o.end > start && (!must_close || o.end <= end);
         let Some(first) = encoded.offsets.iter().position(inside) else { return Ok(0..0) };
-        let last = encoded.offsets.iter().rposition(inside).unwrap_or(first);
-        let closing = (first..=last).rev().find(|&t| self.is_special(encoded.ids[t]));
-        match closing {
-            Some(t) if span.must_close || text[encoded.offsets[t].end..end].trim().is_empty() => {
-                Ok(first..t + 1)
-            }
-            None if span.must_close => Err(self.template()?.error(
+        let after = encoded.offsets.iter().rposition(inside).map_or(first, |last| last + 1);
+        if span.end == End::Marked {
+            return Ok(first..after);
+        }
+        let special = |t: &usize| self.is_special(encoded.ids[*t]);
+        let blank = |t: &usize| text.get(encoded.offsets[*t].clone()).is_some_and(|s| s.trim().is_empty());
+        let mut tail = (first..after).rev().take_while(|t| special(t) || blank(t)).collect::<Vec<_>>();
+        tail.reverse();
+        let stops = |t: &usize| self.eos_ids().contains(&encoded.ids[*t]);
+        match tail.iter().find(|t| stops(t)).or_else(|| tail.iter().find(|t| special(t))) {
+            Some(closing) => Ok(first..closing + 1),
+            None if must_close => Err(self.template()?.error(
                 "no special token closes the assistant's message, and the template renders the last \
                  message differently from earlier ones; give conversations with one answer each",
             )),
-            _ => Ok(first..last + 1),
+            None => Ok(first..after),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! small byte-level BPE vocabularies.
 
 mod chat;
+mod file;
 mod python;
 mod special;
 mod stream;
@@ -71,8 +72,7 @@ impl Tokenizer {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io(path, "cannot read", e)),
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|e| Error::format(&path, format!("not a tokenizer that can be loaded: {e}")))?;
+        let mut inner = file::parse(&path, &bytes)?;
         let config = read_object_if_there(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
         special::add_missing_tokens(&mut inner, &config);
         let special = SpecialTokens::read(dir, &config, &inner)?;

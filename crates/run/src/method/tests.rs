@@ -65,7 +65,7 @@ impl Objective for Nothing {
     }
 }
 
-slot! {
+crate::slot! {
     /// What lowers the model's grip
     /// on the forget set.
     slot Forget("unlearn", "forget"): dyn Objective, default Nothing {

@@ -191,7 +191,7 @@ fn wrong_type(node: &Node, shapes: &[Shape], path: &str) -> Finding {
         }
     }
     let what = if path.is_empty() { "the recipe".to_owned() } else { format!("`{path}`") };
-    let message = format!("{what} must be {}, found {}", wanted.join(" or "), node.describe());
+    let message = format!("{what} must be {}, found {}", list(&wanted), node.describe());
     let hint = match &node.value {
         Value::Float(x) if wanted == ["a whole number"] && x.fract() == 0.0 && x.abs() < 1e15 => {
             Some(format!("write {x:.0}"))
@@ -246,6 +246,10 @@ fn missing(node: &Node, name: &str, shape: &Shape, path: &str) -> Finding {
         None => format!("add `{name} = …`"),
     };
     Finding::new(&node.at, message, Some(hint))
+}
+
+fn list(wanted: &[&str]) -> String {
+    if wanted.is_empty() { "something else".into() } else { wanted.join(" or ") }
 }
 
 fn join(path: &str, key: &str) -> String {

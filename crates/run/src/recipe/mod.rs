@@ -77,6 +77,8 @@ pub struct Loaded<T> {
 /// The value of an override is read as TOML, or taken as a string where it is not valid TOML. An override may
 /// reach into a slot written as a plain name: `--set unlearn.forget.beta=0.2` after `forget = "npo"`.
 ///
+/// Serde's `alias` is not supported: a schema does not show aliases, so they count as unknown keys.
+///
 /// # Errors
 /// Malformed TOML, unknown keys (anywhere, also where `T` itself would ignore them), unknown names of methods,
 /// missing keys, values of the wrong type or out of range. All problems the schema can see are reported at once.

@@ -69,6 +69,7 @@ fn step_into<'n>(node: &'n mut Node, key: &str, origin: &Origin) -> Result<&'n m
         let name = Node { at: node.at.clone(), value: Value::String(name.clone()) };
         let entry = Entry { key: "name".into(), at: node.at.clone(), node: name };
         node.value = Value::Table(vec![entry]);
+        node.at = origin.clone();
     }
     let what = node.describe();
     match &mut node.value {

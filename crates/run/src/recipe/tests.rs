@@ -218,6 +218,7 @@ fn overrides() {
         ("seed.a=1", "`seed` is the number 7"),
         ("unlearn.also.9.beta=1", "an array of 2"),
         ("=1", "dotted key"),
+        ("model.path.x=1", "`model.path` must be a string, found a table"),
     ] {
         let error = read(GOOD, &[set]).unwrap_err();
         assert!(error.message.starts_with(&format!("--set {set}: ")), "{error}");
@@ -283,7 +284,7 @@ proptest! {
         weights in proptest::collection::btree_map("\\PC{0,5}", -1e6f64..1e6, 0..4),
     ) {
         prop_assume!(!beta.is_nan() && !clip.is_nan());
-        let guard = guarded.then(|| Forget::Npo(Npo { beta, clip }));
+        let guard = guarded.then_some(Forget::Npo(Npo { beta, clip }));
         let recipe = Recipe {
             seed,
             model: ModelOptions { path: RecipePath(path), precision: Precision::F32, revision },

@@ -1,0 +1,145 @@
+//! The report as one web page.
+
+use std::fmt::Write;
+
+use super::draw::{self, Theme};
+use super::{Cell, Report, Sample, Section, Table};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Makes text safe inside elements and quoted attributes. Control characters that HTML forbids are replaced.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\n' | '\t' => safe.push(c),
+            c if c.is_control() => safe.push('\u{fffd}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+pub(super) fn page(report: &Report) -> String {
+    let title = escape(&report.title);
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+    );
+    for section in &report.sections {
+        page.push_str(&html(section));
+    }
+    page.push_str("</main>\n</body>\n</html>\n");
+    page
+}
+
+fn html(section: &Section) -> String {
+    match section {
+        Section::Heading(text) => format!("<h2>{}</h2>\n", escape(text)),
+        Section::Prose(text) => prose(text),
+        Section::Table(content) => table(content),
+        Section::Plot(plot) => {
+            format!("<figure class=\"plot\">\n{}</figure>\n", draw::svg(plot, 760, 380, Theme::Page))
+        }
+        Section::Samples(samples) => {
+            let cards: String = samples.samples.iter().map(sample).collect();
+            format!("<section class=\"samples\">\n{}{cards}</section>\n", caption("p", &samples.caption))
+        }
+        Section::Command { caption: text, command } => {
+            format!("{}<pre class=\"command\"><code>{}</code></pre>\n", caption("p", text), escape(command))
+        }
+        Section::KeyValues(pairs) => {
+            let rows = pairs
+                .iter()
+                .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
+            format!("<dl>\n{}</dl>\n", rows.collect::<String>())
+        }
+    }
+}
+
+fn caption(element: &str, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("<{element} class=\"caption\">{}</{element}>\n", inline(text))
+}
+
+fn prose(text: &str) -> String {
+    let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
+    paragraphs.map(|paragraph| format!("<p>{}</p>\n", inline(paragraph.trim()))).collect()
+}
+
+/// Escapes, and sets what stands between backticks as code. A lone backtick stays what it is.
+fn inline(text: &str) -> String {
+    let mut html = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('`') {
+        let Some((code, after)) = after.split_once('`') else { break };
+        // Writing to a string cannot fail.
+        let _ = write!(html, "{}<code>{}</code>", escape(before), escape(code));
+        rest = after;
+    }
+    html + &escape(rest)
+}
+
+fn table(table: &Table) -> String {
+    let class = |column: usize| if table.is_numeric(column) { " class=\"number\"" } else { "" };
+    let mut html = String::from("<div class=\"scroll\">\n<table>\n");
+    html.push_str(&caption("caption", &table.caption));
+    html.push_str("<thead><tr>");
+    for column in 0..table.width() {
+        let heading = table.columns.get(column).map_or("", String::as_str);
+        html.push_str(&format!("<th scope=\"col\"{}>{}</th>", class(column), inline(heading)));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in &table.rows {
+        html.push_str("<tr>");
+        for column in 0..table.width() {
+            let content = row.get(column).map(|c| cell(c, table.has_marks(column))).unwrap_or_default();
+            html.push_str(&match column {
+                0 => format!("<th scope=\"row\"{}>{content}</th>", class(0)),
+                _ => format!("<td{}>{content}</td>", class(column)),
+            });
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+    html
+}
+
+fn cell(cell: &Cell, room_for_mark: bool) -> String {
+    let mut html = inline(&cell.text);
+    if let Some(error) = &cell.error {
+        html.push_str(&format!("<span class=\"error\"> ± {}</span>", escape(error)));
+    }
+    match cell.verdict {
+        Some(verdict) => {
+            let (word, mark) = (verdict.word(), verdict.mark());
+            let mark = format!("<span class=\"mark\" role=\"img\" aria-label=\"{word}\">{mark}</span>");
+            format!("<span class=\"{word}\">{html}{mark}</span>")
+        }
+        None if room_for_mark => html + "<span class=\"mark\"></span>",
+        None => html,
+    }
+}
+
+fn sample(sample: &Sample) -> String {
+    let line = |class: &str, name: &str, text: &str| {
+        format!("<dt class=\"{class}\">{}</dt><dd class=\"{class}\">{}</dd>\n", escape(name), escape(text))
+    };
+    let mut html = format!("<article>\n<p class=\"question\">{}</p>\n<dl>\n", escape(&sample.question));
+    if let Some(expected) = &sample.expected {
+        html.push_str(&line("expected", "expected", expected));
+    }
+    for (model, answer) in &sample.answers {
+        html.push_str(&line("answer", model, answer));
+    }
+    html + "</dl>\n</article>\n"
+}

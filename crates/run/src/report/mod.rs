@@ -1,0 +1,219 @@
+//! The report of a run: one description, shown as a self-contained web page or as plain text.
+//!
+//! A report is a list of sections. It knows nothing of where its numbers come from; areas fill it in with what
+//! they measured, and `report.html` opens from the disk without a network, a script or a second file.
+
+mod axis;
+mod draw;
+mod html;
+mod plot;
+mod terminal;
+mod width;
+
+pub use plot::{Plot, Series};
+
+use crate::Figure;
+
+/// A report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Heading of the page.
+    pub title: String,
+    /// What follows, in order.
+    pub sections: Vec<Section>,
+}
+
+/// A part of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Section {
+    /// A heading for what follows.
+    Heading(String),
+    /// Text; a blank line starts a new paragraph, `backticks` mark code.
+    Prose(String),
+    /// Numbers side by side.
+    Table(Table),
+    /// Curves.
+    Plot(Plot),
+    /// What the models said.
+    Samples(Samples),
+    /// A command to copy.
+    Command {
+        /// What it does.
+        caption: String,
+        /// The command line, or several.
+        command: String,
+    },
+    /// Names and values.
+    KeyValues(Vec<(String, String)>),
+}
+
+/// A table. The first column names the rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// What the table shows, and which direction is better.
+    pub caption: String,
+    /// Headings of the columns.
+    pub columns: Vec<String>,
+    /// Rows of cells; a short row is filled up with empty ones.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cell {
+    /// The value.
+    pub text: String,
+    /// Its standard error, without the ±.
+    pub error: Option<String>,
+    /// Whether it is as it should be. Shown as a mark as well as a colour.
+    pub verdict: Option<Verdict>,
+    /// Numbers are set flush right.
+    pub numeric: bool,
+}
+
+/// Whether a value is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Good,
+    /// It is not.
+    Bad,
+}
+
+impl Verdict {
+    /// The mark that says it without colour.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Good => "✓",
+            Self::Bad => "✗",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+impl Cell {
+    /// The same cell, judged.
+    pub fn judged(mut self, verdict: Verdict) -> Self {
+        self.verdict = Some(verdict);
+        self
+    }
+
+    /// The same cell marked as good.
+    pub fn good(self) -> Self {
+        self.judged(Verdict::Good)
+    }
+
+    /// The same cell marked as bad.
+    pub fn bad(self) -> Self {
+        self.judged(Verdict::Bad)
+    }
+}
+
+impl Table {
+    /// How many columns there are, with and without a heading.
+    fn width(&self) -> usize {
+        self.rows.iter().map(Vec::len).chain([self.columns.len()]).max().unwrap_or(0)
+    }
+
+    /// The cells of a column that are not empty.
+    fn filled(&self, column: usize) -> impl Iterator<Item = &Cell> {
+        self.rows.iter().filter_map(move |row| row.get(column)).filter(|cell| !cell.text.is_empty())
+    }
+
+    /// Whether a column holds nothing but numbers.
+    fn is_numeric(&self, column: usize) -> bool {
+        self.filled(column).next().is_some() && self.filled(column).all(|cell| cell.numeric)
+    }
+
+    /// Whether a column of numbers keeps room for marks, so that its digits stay under each other.
+    fn has_marks(&self, column: usize) -> bool {
+        self.is_numeric(column) && self.filled(column).any(|cell| cell.verdict.is_some())
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), ..Self::default() }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, ..Self::default() }
+    }
+}
+
+impl From<Figure> for Cell {
+    fn from(figure: Figure) -> Self {
+        let (text, error) = (figure.format_value(), figure.format_error());
+        Self { text, error, verdict: None, numeric: true }
+    }
+}
+
+/// What models said to the same questions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// What the samples show.
+    pub caption: String,
+    /// The questions.
+    pub samples: Vec<Sample>,
+}
+
+/// One question and the answers to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// What was asked.
+    pub question: String,
+    /// The reference answer.
+    pub expected: Option<String>,
+    /// Each model's name and what it said.
+    pub answers: Vec<(String, String)>,
+}
+
+impl Report {
+    /// An empty report.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), sections: Vec::new() }
+    }
+
+    /// Adds a heading.
+    pub fn heading(&mut self, text: impl Into<String>) -> &mut Self {
+        self.push(Section::Heading(text.into()))
+    }
+
+    /// Adds text.
+    pub fn prose(&mut self, text: impl Into<String>) -> &mut Self {
+        self.push(Section::Prose(text.into()))
+    }
+
+    /// Adds a command to copy.
+    pub fn command(&mut self, caption: impl Into<String>, command: impl Into<String>) -> &mut Self {
+        self.push(Section::Command { caption: caption.into(), command: command.into() })
+    }
+
+    /// Adds any section.
+    pub fn push(&mut self, section: Section) -> &mut Self {
+        self.sections.push(section);
+        self
+    }
+
+    /// A whole HTML page with its style and pictures inside, for light and dark screens and for paper.
+    pub fn to_html(&self) -> String {
+        html::page(self)
+    }
+
+    /// Plain text, at most `width` columns wide as far as single words allow. Control characters are replaced:
+    /// what a model says must not be able to command the terminal.
+    pub fn to_terminal(&self, width: usize) -> String {
+        terminal::text(self, width.max(20))
+    }
+}
+
+#[cfg(test)]
+mod tests;

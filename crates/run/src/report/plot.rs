@@ -1,0 +1,62 @@
+//! What a plot shows; how it looks is in `draw`.
+
+use super::draw::{self, Theme};
+
+/// Curves over a common axis.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plot {
+    /// What the plot shows.
+    pub title: String,
+    /// Quantity and unit of the horizontal axis.
+    pub x_label: String,
+    /// Quantity and unit of the vertical axis.
+    pub y_label: String,
+    /// Whether the horizontal axis is logarithmic; points at zero or below are then left out.
+    pub log_x: bool,
+    /// Whether the vertical axis is logarithmic; points at zero or below are then left out.
+    pub log_y: bool,
+    /// The curves. Up to 28 differ in colour, dashes and markers.
+    pub series: Vec<Series>,
+}
+
+/// One curve. Points that are not finite interrupt it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Points (x, y), in the order in which they are joined.
+    pub points: Vec<(f64, f64)>,
+    /// Lower and upper limit at each point, drawn as a band.
+    pub band: Option<Vec<(f64, f64)>>,
+}
+
+impl Series {
+    /// A curve without a band.
+    pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), points, band: None }
+    }
+
+    /// The same curve with a lower and an upper limit at each point.
+    pub fn with_band(mut self, band: Vec<(f64, f64)>) -> Self {
+        self.band = Some(band);
+        self
+    }
+}
+
+impl Plot {
+    /// An empty plot with its title and axes.
+    pub fn new(title: impl Into<String>, x_label: impl Into<String>, y_label: impl Into<String>) -> Self {
+        Self { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), ..Self::default() }
+    }
+
+    /// Adds a curve.
+    pub fn with(mut self, series: Series) -> Self {
+        self.series.push(series);
+        self
+    }
+
+    /// A stand-alone SVG picture on white, `width` × `height` pixels: for a README or a paper.
+    pub fn to_svg(&self, width: u32, height: u32) -> String {
+        draw::svg(self, width, height, Theme::Paper)
+    }
+}

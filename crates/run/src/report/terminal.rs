@@ -1,0 +1,205 @@
+//! The report as plain text.
+
+use super::width::{columns, one_line, pad, wrap, wrap_line};
+use super::{Cell, Plot, Report, Sample, Section, Table};
+
+const GAP: usize = 2;
+
+pub(super) fn text(report: &Report, width: usize) -> String {
+    let title = one_line(&report.title);
+    let mut blocks = vec![vec![title.clone(), "═".repeat(columns(&title).min(width))]];
+    for section in &report.sections {
+        blocks.push(match section {
+            Section::Heading(text) => {
+                let text = one_line(text);
+                let rule = "─".repeat(columns(&text).min(width));
+                vec![text, rule]
+            }
+            Section::Prose(text) => prose(text, width),
+            Section::Table(content) => table(content, width),
+            Section::Plot(content) => plot(content, width),
+            Section::Samples(samples) => {
+                let mut lines = caption(&samples.caption, width);
+                for item in &samples.samples {
+                    lines.extend(sample(item, width));
+                }
+                lines
+            }
+            Section::Command { caption: text, command } => {
+                let mut lines = caption(text, width);
+                // Never wrapped: a broken command cannot be copied.
+                lines.extend(command.lines().map(|line| format!("  {}", one_line(line))));
+                lines
+            }
+            Section::KeyValues(pairs) => {
+                let pairs: Vec<(&str, &str)> =
+                    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                named(&pairs, 0, width)
+            }
+        });
+    }
+    blocks.retain(|block| !block.is_empty());
+    let blocks: Vec<String> = blocks
+        .iter()
+        .map(|lines| lines.iter().map(|line| format!("{}\n", line.trim_end())).collect())
+        .collect();
+    blocks.join("\n")
+}
+
+fn caption(text: &str, width: usize) -> Vec<String> {
+    if text.is_empty() { Vec::new() } else { wrap(text, width) }
+}
+
+fn prose(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(wrap(paragraph, width));
+    }
+    lines
+}
+
+/// `name  value`, values aligned and wrapped under themselves.
+fn named(pairs: &[(&str, &str)], indent: usize, width: usize) -> Vec<String> {
+    let names: Vec<String> = pairs.iter().map(|(name, _)| one_line(name)).collect();
+    let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0).min(width / 2);
+    let mut lines = Vec::new();
+    for (name, (_, value)) in names.iter().zip(pairs) {
+        let room = width.saturating_sub(indent + widest + GAP).max(10);
+        for (index, line) in wrap(value, room).into_iter().enumerate() {
+            let name = if index == 0 { name.as_str() } else { "" };
+            lines.push(format!(
+                "{}{}{}{line}",
+                " ".repeat(indent),
+                pad(name, widest, false),
+                " ".repeat(GAP)
+            ));
+        }
+    }
+    lines
+}
+
+fn sample(sample: &Sample, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(wrap(&sample.question, width));
+    let expected = sample.expected.iter().map(|text| ("expected", text.as_str()));
+    let answers = sample.answers.iter().map(|(model, text)| (model.as_str(), text.as_str()));
+    let pairs: Vec<(&str, &str)> = expected.chain(answers).collect();
+    lines.extend(named(&pairs, 2, width));
+    lines
+}
+
+/// `0.412 ± 0.013 ✓`, with blanks for a mark where others of the column have one.
+fn plain(cell: &Cell, room_for_mark: bool) -> String {
+    let error = cell.error.iter().map(|error| format!(" ± {error}"));
+    let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
+    match cell.verdict {
+        Some(verdict) => format!("{}\u{a0}{}", one_line(&text), verdict.mark()),
+        // Not the ordinary space, which is where lines are broken.
+        None if room_for_mark => one_line(&text) + "\u{a0}\u{a0}",
+        None => one_line(&text),
+    }
+}
+
+fn table(table: &Table, width: usize) -> Vec<String> {
+    let count = table.width();
+    let numeric: Vec<bool> = (0..count).map(|column| table.is_numeric(column)).collect();
+    let headings: Vec<String> = (0..count)
+        .map(|column| {
+            let room = if table.has_marks(column) { "\u{a0}\u{a0}" } else { "" };
+            one_line(table.columns.get(column).map_or("", String::as_str)) + room
+        })
+        .collect();
+    let cell = |row: &[Cell], column: usize| {
+        row.get(column).map(|cell| plain(cell, table.has_marks(column))).unwrap_or_default()
+    };
+    let rows: Vec<Vec<String>> =
+        table.rows.iter().map(|row| (0..count).map(|column| cell(row, column)).collect()).collect();
+
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| columns(&row[column]));
+        cells.chain([columns(&headings[column])]).max().unwrap_or(0)
+    };
+    let widths = fit((0..count).map(widest).collect(), width.saturating_sub(GAP * count.saturating_sub(1)));
+
+    let mut lines = caption(&table.caption, width);
+    lines.extend(row_lines(&headings, &widths, &numeric));
+    lines.push("─".repeat(widths.iter().sum::<usize>() + GAP * count.saturating_sub(1)));
+    for row in &rows {
+        lines.extend(row_lines(row, &widths, &numeric));
+    }
+    lines
+}
+
+/// Takes columns away from the widest until the table fits, but never below a readable width.
+fn fit(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
+    const READABLE: usize = 6;
+    while widths.iter().sum::<usize>() > available {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > READABLE => *widest -= 1,
+            _ => break,
+        }
+    }
+    widths
+}
+
+fn row_lines(cells: &[String], widths: &[usize], numeric: &[bool]) -> Vec<String> {
+    let wrapped: Vec<Vec<String>> =
+        cells.iter().zip(widths).map(|(cell, width)| wrap_line(cell, *width)).collect();
+    let height = wrapped.iter().map(Vec::len).max().unwrap_or(0);
+    let line = |index: usize| {
+        let parts = wrapped.iter().enumerate().map(|(column, lines)| {
+            pad(lines.get(index).map_or("", String::as_str), widths[column], numeric[column])
+        });
+        parts.collect::<Vec<_>>().join(&" ".repeat(GAP)).replace('\u{a0}', " ")
+    };
+    (0..height).map(line).collect()
+}
+
+/// A row of bars per series, with first and last value: a glance, not a measurement.
+fn plot(plot: &Plot, width: usize) -> Vec<String> {
+    let heading = format!("{} ({} over {})", plot.title, plot.y_label, plot.x_label);
+    let mut lines = wrap(&heading, width);
+    let values: Vec<Vec<f64>> = plot.series.iter().map(|series| drawn(plot, &series.points)).collect();
+    let all = || values.iter().flatten();
+    let low = all().copied().fold(f64::INFINITY, f64::min);
+    let high = all().copied().fold(f64::NEG_INFINITY, f64::max);
+    let names: Vec<String> = plot.series.iter().map(|series| one_line(&series.name)).collect();
+    let widest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
+    let room = width.saturating_sub(widest + 28).clamp(8, 60);
+    for (name, values) in names.iter().zip(&values) {
+        let (Some(first), Some(last)) = (values.first(), values.last()) else {
+            lines.push(format!("  {}  no values", pad(name, widest, false)));
+            continue;
+        };
+        let back = |value: f64| short(if plot.log_y { 10f64.powf(value) } else { value });
+        let bars = bars(values, low, high, room);
+        lines.push(format!("  {}  {bars}  {} → {}", pad(name, widest, false), back(*first), back(*last)));
+    }
+    lines
+}
+
+/// The heights of the points that a plot can show; logarithms where its axis is logarithmic.
+fn drawn(plot: &Plot, points: &[(f64, f64)]) -> Vec<f64> {
+    let heights = points.iter().map(|(_, y)| if plot.log_y { y.log10() } else { *y });
+    heights.filter(|y| y.is_finite()).collect()
+}
+
+fn short(value: f64) -> String {
+    crate::Figure::exact(value, 0).format_value()
+}
+
+fn bars(values: &[f64], low: f64, high: f64, room: usize) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let count = room.min(values.len());
+    let bar = |index: usize| {
+        // The mean of the stretch that the bar stands for.
+        let stretch = &values[index * values.len() / count..(index + 1) * values.len() / count];
+        let mean = stretch.iter().sum::<f64>() / stretch.len() as f64;
+        let height = if high > low { (mean - low) / (high - low) } else { 0.5 };
+        BARS[((height * 7.0).round() as usize).min(7)]
+    };
+    (0..count).map(bar).collect()
+}

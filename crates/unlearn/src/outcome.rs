@@ -1,0 +1,161 @@
+//! What a run found out, and the verdict.
+
+use std::path::PathBuf;
+
+use amend_engine::models::TensorChange;
+use amend_run::Figure;
+use serde::Serialize;
+
+use crate::arm::Unlearned;
+use crate::attack::Curve;
+use crate::measure::Snapshot;
+use crate::recipe::UnlearnRecipe;
+
+/// Results of one arm of one seed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArmResult {
+    /// The combination rule.
+    pub name: String,
+    /// Folder of the unlearned model.
+    pub model: PathBuf,
+    /// How unlearning ended.
+    pub unlearned: Unlearned,
+    /// Measurement of the unlearned model.
+    pub after: Snapshot,
+    /// The relearning attack.
+    pub curve: Option<Curve>,
+    /// What changed in which tensor, most changed first.
+    pub changes: Vec<TensorChange>,
+}
+
+/// Results of one seed.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeedResult {
+    /// The seed.
+    pub seed: u64,
+    /// Measurement of the model before unlearning.
+    pub before: Snapshot,
+    /// Measurement of the model that never saw the forget set.
+    pub gold: Option<Snapshot>,
+    /// The relearning attack on that model.
+    pub gold_curve: Option<Curve>,
+    /// The arms.
+    pub arms: Vec<ArmResult>,
+}
+
+/// One line of the comparison, over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The arm.
+    pub name: String,
+    /// The watched figure on the forget set after unlearning.
+    pub forget_watched: Figure,
+    /// Whether every seed reached the aim.
+    pub forgotten: bool,
+    /// Accuracy on the forget set after unlearning.
+    pub forget_accuracy: Figure,
+    /// Accuracy on the retain set after unlearning.
+    pub retain_accuracy: Figure,
+    /// Share of the retain accuracy that is left.
+    pub retain_kept: Figure,
+    /// Whether that is enough.
+    pub kept: bool,
+    /// Largest accuracy on the attacker's test half while relearning.
+    pub relearned_accuracy: Option<Figure>,
+    /// The same above what the gold model reaches under the same attack.
+    pub relearned_above_gold: Option<Figure>,
+    /// log10 of the forget quality's p-value.
+    pub forget_quality_log10: Option<Figure>,
+    /// Model utility (TOFU) or the retain set's utility where its other sets are missing.
+    pub utility: Option<Figure>,
+    /// Steps taken.
+    pub steps: Figure,
+}
+
+/// Everything a run found out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// What was watched and down to where, for the reader.
+    pub aim: String,
+    /// The comparison, arm by arm.
+    pub verdicts: Vec<Verdict>,
+    /// Accuracy on the retain set before.
+    pub retain_accuracy_before: Figure,
+    /// Accuracy on the forget set before.
+    pub forget_accuracy_before: Figure,
+    /// Everything, seed by seed.
+    pub seeds: Vec<SeedResult>,
+    /// Whether at least one arm forgot what it should and kept the rest.
+    pub positive: bool,
+}
+
+impl Outcome {
+    /// Aggregates the seeds and judges the arms.
+    pub fn of(recipe: &UnlearnRecipe, seeds: Vec<SeedResult>) -> Self {
+        let arms = seeds.first().map_or(0, |s| s.arms.len());
+        let verdicts: Vec<_> = (0..arms).map(|i| Verdict::of(recipe, &seeds, i)).collect();
+        let over = |f: &dyn Fn(&SeedResult) -> Figure| over_seeds(seeds.iter().map(f).collect());
+        let what = format!("{:?}", recipe.stop.watch).to_lowercase();
+        let aim = match (recipe.stop.below, seeds.first().and_then(|s| s.gold.as_ref())) {
+            (Some(below), _) => format!("{what} on the forget set at most {below}"),
+            (None, Some(_)) => format!("{what} on the forget set at most the gold model's"),
+            (None, None) => format!("{what} on the forget set at most 0.1"),
+        };
+        Outcome {
+            aim,
+            positive: verdicts.iter().any(|v| v.forgotten && v.kept),
+            retain_accuracy_before: over(&|s| s.before.retain.accuracy.clone()),
+            forget_accuracy_before: over(&|s| s.before.forget.accuracy.clone()),
+            verdicts,
+            seeds,
+        }
+    }
+}
+
+impl Verdict {
+    fn of(recipe: &UnlearnRecipe, seeds: &[SeedResult], arm: usize) -> Self {
+        let over = |f: &dyn Fn(&SeedResult, &ArmResult) -> Figure| {
+            over_seeds(seeds.iter().map(|s| f(s, &s.arms[arm])).collect())
+        };
+        let maybe = |f: &dyn Fn(&SeedResult, &ArmResult) -> Option<Figure>| {
+            let all: Option<Vec<_>> = seeds.iter().map(|s| f(s, &s.arms[arm])).collect();
+            all.map(over_seeds)
+        };
+        let plain = |value: f64| Figure::exact(value, 0);
+        let retain_kept =
+            over(&|s, a| plain(a.after.retain.accuracy.value / s.before.retain.accuracy.value.max(1e-12)));
+        Verdict {
+            name: seeds[0].arms[arm].name.clone(),
+            forget_watched: over(&|_, a| plain(a.unlearned.watched)),
+            forgotten: seeds.iter().all(|s| s.arms[arm].unlearned.reached),
+            forget_accuracy: over(&|_, a| a.after.forget.accuracy.clone()),
+            retain_accuracy: over(&|_, a| a.after.retain.accuracy.clone()),
+            kept: retain_kept.value >= recipe.eval.keep,
+            retain_kept,
+            relearned_accuracy: maybe(&|_, a| {
+                a.curve.as_ref().map(|c| Figure::share((c.max_accuracy() * c.n as f64).round() as usize, c.n))
+            }),
+            relearned_above_gold: maybe(&|s, a| {
+                Some(plain(a.curve.as_ref()?.max_accuracy() - s.gold_curve.as_ref()?.max_accuracy()))
+            }),
+            forget_quality_log10: maybe(&|s, a| {
+                Some(plain(a.after.forget_quality(s.gold.as_ref()?)?.log10_p))
+            }),
+            utility: maybe(&|_, a| {
+                let whole = a.after.model_utility.as_ref();
+                whole
+                    .map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error })
+                    .or(a.after.retain.utility.map(plain))
+            }),
+            steps: over(&|_, a| plain(a.unlearned.steps as f64)),
+        }
+    }
+}
+
+/// A figure over seeds: its own where there is one seed, otherwise mean and standard error of the seeds.
+fn over_seeds(figures: Vec<Figure>) -> Figure {
+    match figures.as_slice() {
+        [only] => only.clone(),
+        many => Figure::mean(&many.iter().map(|f| f.value).collect::<Vec<_>>()),
+    }
+}
