@@ -38,6 +38,12 @@ pub(crate) enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// Anything else that ends a run.
+    #[error(transparent)]
+    Run(amend_learn::Error),
+    /// The work was stopped because the user asked for it.
+    #[error("stopped")]
+    Stopped,
     /// The user asked to stop; what was done is kept.
     #[error("interrupted; continue with `amend resume {}`", .0.display())]
     Interrupted(PathBuf),
@@ -71,7 +77,7 @@ impl Error {
     /// What the process exits with: 2, and for Ctrl-C what shells expect of it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Interrupted(_) => chosen::INTERRUPTED,
+            Error::Interrupted(_) | Error::Stopped => chosen::INTERRUPTED,
             _ => 2,
         }
     }

@@ -1,6 +1,7 @@
 //! `amend`: change a trained language model, and prove the change.
 
 mod app;
+mod area;
 mod args;
 mod chosen;
 mod commands;
@@ -11,6 +12,7 @@ mod interrupt;
 mod open;
 mod output;
 mod progress;
+mod running;
 mod sampling;
 mod table;
 mod texts;
