@@ -4,7 +4,7 @@
 //! methods and its slots with [`slot!`]; the command line reads a [`recipe`], creates a [`RunFolder`], lets the
 //! area work, and writes a [`Report`].
 //!
-//! A run can be killed at any moment and resumed: every file is either replaced atomically ([`file`]) or appended
+//! A run can be killed at any moment and resumed: every file is either replaced atomically ([`mod@file`]) or appended
 //! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
 
 pub mod checkpoints;

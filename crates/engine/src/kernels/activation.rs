@@ -195,7 +195,13 @@ multiversion! {
 #[inline(always)]
 fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
     let cap = s.splat(cap);
-    map(s, [], [x], #[inline(always)] |[], [x]| [s.mul(cap, math::tanh(s, s.div(x, cap)))]);
+    map(
+        s,
+        [],
+        [x],
+        #[inline(always)]
+        |[], [x]| [s.mul(cap, math::tanh(s, s.div(x, cap)))],
+    );
 }
 
 /// x ← cap · tanh(x / cap): Gemma's bound on attention scores and logits.

@@ -12,6 +12,7 @@ use super::scratch::{self, Buffer, Use};
 use super::simd::{LANES, Level, level, multiversion};
 use super::tile::{Tile, Tiles};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Length of a block of k. Part of the numerical contract: changing it changes results.
 pub(super) const KC: usize = 512;
@@ -35,7 +36,7 @@ pub(super) enum Right<'a> {
 
 impl<'a> Right<'a> {
     /// Columns `range`, which starts at a multiple of NR; of panels, all columns from there on.
-    pub(super) fn columns(self, range: std::ops::Range<usize>) -> Right<'a> {
+    pub(super) fn columns(self, range: Range<usize>) -> Right<'a> {
         match self {
             Right::Strided(b) => Right::Strided(b.columns(range)),
             Right::Panels(p) => {
@@ -165,51 +166,58 @@ pub(super) unsafe fn serial(a: Mat, b: Right, c: Out, accumulate: bool) {
     }
     // The buffers are taken here and not in the loops: a closure in there would be compiled
     // without the level's instructions.
-    scratch::with([Use::Left, Use::Right, Use::Edge], |buffers| blocked(a, b, c, accumulate, buffers));
+    scratch::with([Use::Left, Use::Right], |buffers| blocked(a, b, c, accumulate, buffers));
 }
 
 multiversion! {
-    fn blocked(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 3]) = blocked_body;
+    fn blocked(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) = blocked_body;
 }
 
 /// Loops around the micro-kernel: columns by NC, k by KC, rows by MC, then panels and tiles.
 #[inline(always)]
-fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 3]) {
-    let [left, right, edge] = buffers;
-    for j in (0..c.cols).step_by(NC) {
-        let cols = j..c.cols.min(j + NC);
+fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) {
+    let [left, right] = buffers;
+    // A panel of B is packed when the first block of rows needs it. If that is the only one, the
+    // next panel takes its place, and columns need no blocks.
+    let once = c.rows <= MC;
+    let step = if once { c.cols } else { NC };
+    for j in (0..c.cols).step_by(step) {
+        let cols = j..c.cols.min(j + step);
         for k in (0..a.cols).step_by(KC) {
             let deep = k..a.cols.min(k + KC);
             let a = a.columns(deep.clone());
-            let source = match b {
-                Right::Panels(p) => Source::Panels(Panels { skip: p.skip + deep.start, ..p }, j),
-                Right::Strided(b) => {
-                    let b = b.columns(cols.clone()).rows(deep);
-                    if b.col_stride == 1 && c.rows <= DIRECT_ROWS {
-                        Source::Direct(b)
-                    } else {
-                        let data = right.stale(pack::right_len(b.rows, b.cols));
-                        pack::right(s, b, data);
-                        Source::Panels(Panels { data, k: b.rows, n: b.cols, skip: 0 }, 0)
-                    }
-                }
+            let b = match b {
+                Right::Panels(p) => Right::Panels(Panels { skip: p.skip + k, ..p }),
+                Right::Strided(b) => Right::Strided(b.rows(deep)),
             };
             for i in (0..c.rows).step_by(MC) {
                 let rows = i..c.rows.min(i + MC);
-                let c = c.part(rows.clone(), cols.clone());
-                let a = a.rows(rows);
-                let data = left.stale(pack::left_len::<S>(a.rows, a.cols));
-                panels(s, Lhs::new(s, a, c.cols, data), source, c, accumulate || k > 0, edge);
+                let c = c.part(rows.clone(), 0..c.cols);
+                let data = left.stale(pack::left_len::<S>(rows.len(), a.cols));
+                let a = Lhs::new(s, a.rows(rows), cols.len(), data);
+                for j in cols.clone().step_by(S::NR) {
+                    let width = S::NR.min(cols.end - j);
+                    let padded = width.next_multiple_of(LANES);
+                    let (panel, b_k) = match b {
+                        Right::Panels(p) => p.panel(j, S::NR),
+                        // Rows of B serve as they are, but not a last one that ends within a vector.
+                        Right::Strided(b) if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded => {
+                            (&b.data[j..], b.row_stride)
+                        }
+                        Right::Strided(b) => {
+                            let start = if once { 0 } else { (j - cols.start) * a.kc };
+                            let panel = &mut right.stale(start + padded * a.kc)[start..];
+                            if i == 0 {
+                                pack::right_panel(s, b.columns(j..j + width), padded, panel);
+                            }
+                            (&*panel, padded)
+                        }
+                    };
+                    tiles(s, a, (panel, b_k), c, j..j + width, accumulate || k > 0);
+                }
             }
         }
     }
-}
-
-/// A block of B: packed panels from the given column on, or rows of the matrix itself.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Panels(Panels<'a>, usize),
-    Direct(Mat<'a>),
 }
 
 /// A block of A as tiles address it: element (i, k) of panel p is
@@ -236,41 +244,27 @@ impl<'a> Lhs<'a> {
     }
 }
 
-/// All tiles of one block: each panel of B against each panel of A.
+/// All tiles of one panel of B, which gives the columns `cols` of C.
 #[inline(always)]
-fn panels<S: Tiles>(s: S, a: Lhs, b: Source, c: Out, accumulate: bool, edge: &mut Buffer) {
-    for j in (0..c.cols).step_by(S::NR) {
-        let width = S::NR.min(c.cols - j);
-        let vectors = width.div_ceil(LANES);
-        let (panel, b_k) = match b {
-            Source::Panels(p, first) => p.panel(first + j, S::NR),
-            Source::Direct(b) if width % LANES == 0 => (&b.data[j..], b.row_stride),
-            // Vectors may not read beyond the last column, so the last panel is copied.
-            Source::Direct(b) => {
-                let padded = vectors * LANES;
-                let data = edge.stale(padded * a.kc);
-                pack::right_panel(s, b.columns(j..j + width), padded, data);
-                (&*data, padded)
-            }
+fn tiles<S: Tiles>(s: S, a: Lhs, (b, b_k): (&[f32], usize), c: Out, cols: Range<usize>, accumulate: bool) {
+    let vectors = cols.len().div_ceil(LANES);
+    debug_assert!((a.kc - 1) * b_k + vectors * LANES <= b.len());
+    for i in (0..c.rows).step_by(S::MR) {
+        let rows = S::MR.min(c.rows - i);
+        let tile = Tile {
+            kc: a.kc,
+            a: a.data[i / S::MR * a.panel..].as_ptr(),
+            a_row: a.row,
+            a_k: a.step,
+            b: b.as_ptr(),
+            b_k,
+            c: c.ptr.wrapping_add(i * c.row_stride + cols.start),
+            c_row: c.row_stride,
+            last: cols.len() - (vectors - 1) * LANES,
+            accumulate,
         };
-        debug_assert!((a.kc - 1) * b_k + vectors * LANES <= panel.len());
-        for i in (0..c.rows).step_by(S::MR) {
-            let rows = S::MR.min(c.rows - i);
-            let tile = Tile {
-                kc: a.kc,
-                a: a.data[i / S::MR * a.panel..].as_ptr(),
-                a_row: a.row,
-                a_k: a.step,
-                b: panel.as_ptr(),
-                b_k,
-                c: c.ptr.wrapping_add(i * c.row_stride + j),
-                c_row: c.row_stride,
-                last: width - (vectors - 1) * LANES,
-                accumulate,
-            };
-            // SAFETY: A's panel holds `rows` rows of kc, B's panel kc rows of whole vectors,
-            // and the tile lies within C, which is ours.
-            unsafe { s.tile(rows, vectors, a.row == 1)(&tile) };
-        }
+        // SAFETY: A's panel holds `rows` rows of kc, B's panel kc rows of whole vectors, and the
+        // tile lies within C, which is ours.
+        unsafe { s.tile(rows, vectors, a.row == 1)(&tile) };
     }
 }

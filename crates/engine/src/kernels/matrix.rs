@@ -125,7 +125,12 @@ impl Out {
     pub(super) fn part(self, rows: Range<usize>, cols: Range<usize>) -> Out {
         assert!(rows.end <= self.rows && cols.end <= self.cols);
         let offset = rows.start * self.row_stride + cols.start;
-        Out { ptr: self.ptr.wrapping_add(offset), rows: rows.len(), cols: cols.len(), row_stride: self.row_stride }
+        Out {
+            ptr: self.ptr.wrapping_add(offset),
+            rows: rows.len(),
+            cols: cols.len(),
+            row_stride: self.row_stride,
+        }
     }
 
     /// Sets every element to zero.

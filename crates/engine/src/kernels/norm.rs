@@ -72,7 +72,8 @@ pub fn rms_norm_backward(
         _ => sums.chunks_exact_mut(cols).collect(),
     };
     if x.len() < SERIAL {
-        let blocks = x.chunks(size).zip(dout.chunks(size)).zip(dx.chunks_mut(size)).zip(inv_rms.chunks(BLOCK));
+        let blocks =
+            x.chunks(size).zip(dout.chunks(size)).zip(dx.chunks_mut(size)).zip(inv_rms.chunks(BLOCK));
         blocks.zip(parts).for_each(|((((x, dout), dx), inv), sums)| block(x, inv, dout, dx, sums));
     } else {
         let blocks = x.par_chunks(size).zip(dout.par_chunks(size)).zip(dx.par_chunks_mut(size));
@@ -121,7 +122,15 @@ fn forward_body<S: Simd>(s: S, x: &[f32], weight: &[f32], offset: f32, eps: f32,
 
 /// dx += inv · (g − x · inv² · mean(g·x)) with g = dout · (weight + offset).
 #[inline(always)]
-fn backward_body<S: Simd>(s: S, x: &[f32], weight: &[f32], offset: f32, inv: f32, dout: &[f32], dx: &mut [f32]) {
+fn backward_body<S: Simd>(
+    s: S,
+    x: &[f32],
+    weight: &[f32],
+    offset: f32,
+    inv: f32,
+    dout: &[f32],
+    dx: &mut [f32],
+) {
     let offset = s.splat(offset);
     let (xs, x_rest) = x.as_chunks::<LANES>();
     let (ws, w_rest) = weight.as_chunks::<LANES>();

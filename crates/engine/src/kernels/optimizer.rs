@@ -61,7 +61,10 @@ impl Factors {
 /// When lengths differ.
 pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamWStep) {
     let len = param.len();
-    assert!(grad.len() == len && m.len() == len && v.len() == len, "adamw: param, grad, m, v differ in length");
+    assert!(
+        grad.len() == len && m.len() == len && v.len() == len,
+        "adamw: param, grad, m, v differ in length"
+    );
     let factors = Factors::new(step);
     if len <= CHUNK {
         return update(param, grad, m, v, factors);

@@ -56,15 +56,26 @@ pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) 
 /// Up to sixteen columns whose elements are contiguous along k, written sixteen to a row.
 #[inline(always)]
 fn transposed<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) {
-    for k in (0..b.rows).step_by(LANES) {
+    let whole = if b.cols == LANES { b.rows / LANES * LANES } else { 0 };
+    for k in (0..whole).step_by(LANES) {
+        let mut block = [s.splat(0.0); LANES];
+        for (j, v) in block.iter_mut().enumerate() {
+            let x = &b.data[j * b.col_stride + k..][..LANES];
+            // SAFETY: the slice has sixteen elements.
+            *v = unsafe { s.load_ptr(x.as_ptr()) };
+        }
+        s.transpose(&mut block);
+        let out = &mut out[k * width..][..(LANES - 1) * width + LANES];
+        for (i, &v) in block.iter().enumerate() {
+            // SAFETY: the slice reaches sixteen elements beyond its last row's start.
+            unsafe { s.store_ptr(v, out.as_mut_ptr().add(i * width)) };
+        }
+    }
+    for k in (whole..b.rows).step_by(LANES) {
         let deep = LANES.min(b.rows - k);
         let mut block = [s.splat(0.0); LANES];
         for (j, v) in block[..b.cols].iter_mut().enumerate() {
-            let x = &b.data[j * b.col_stride + k..][..deep];
-            *v = match x.first_chunk() {
-                Some(x) => s.load(x),
-                None => s.load_part(x, 0.0),
-            };
+            *v = s.load_part(&b.data[j * b.col_stride + k..][..deep], 0.0);
         }
         s.transpose(&mut block);
         for (i, &v) in block[..deep].iter().enumerate() {

@@ -27,7 +27,12 @@ pub fn rope(
     inverse: bool,
 ) {
     let width = heads * head_dim;
-    assert_eq!(x.len(), width * positions.len(), "rope: x is not [{}, {heads} * {head_dim}]", positions.len());
+    assert_eq!(
+        x.len(),
+        width * positions.len(),
+        "rope: x is not [{}, {heads} * {head_dim}]",
+        positions.len()
+    );
     assert!(
         rotary_dim <= head_dim && rotary_dim.is_multiple_of(2),
         "rope: {rotary_dim} rotary dimensions of a head of {head_dim}"

@@ -72,7 +72,13 @@ multiversion! {
 
 #[inline(always)]
 fn exp_body<S: Simd>(s: S, x: &mut [f32]) {
-    super::simd::map(s, [], [x], #[inline(always)] |[], [x]| [math::exp(s, x)]);
+    super::simd::map(
+        s,
+        [],
+        [x],
+        #[inline(always)]
+        |[], [x]| [math::exp(s, x)],
+    );
 }
 
 #[inline(always)]

@@ -58,7 +58,10 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
     for _ in 0..t.kc {
         // SAFETY: step k of both operands, see `TileFn`.
         unsafe {
-            let row: [S::V; NV] = std::array::from_fn(#[inline(always)] |j| s.load_ptr(b.add(j * LANES)));
+            let row: [S::V; NV] = std::array::from_fn(
+                #[inline(always)]
+                |j| s.load_ptr(b.add(j * LANES)),
+            );
             for i in 0..MR {
                 let x = s.splat(*a.add(i * a_row));
                 for j in 0..NV {

@@ -18,23 +18,47 @@ multiversion! { fn dot_chunk(x: &[f32], y: &[f32]) -> f64 = dot_body; }
 #[inline(always)]
 fn axpy_body<S: Simd>(s: S, alpha: f32, x: &[f32], y: &mut [f32]) {
     let alpha = s.splat(alpha);
-    map(s, [x], [y], #[inline(always)] |[x], [y]| [s.fma(alpha, x, y)]);
+    map(
+        s,
+        [x],
+        [y],
+        #[inline(always)]
+        |[x], [y]| [s.fma(alpha, x, y)],
+    );
 }
 
 #[inline(always)]
 fn scale_body<S: Simd>(s: S, alpha: f32, x: &mut [f32]) {
     let alpha = s.splat(alpha);
-    map(s, [], [x], #[inline(always)] |[], [x]| [s.mul(alpha, x)]);
+    map(
+        s,
+        [],
+        [x],
+        #[inline(always)]
+        |[], [x]| [s.mul(alpha, x)],
+    );
 }
 
 #[inline(always)]
 fn add_body<S: Simd>(s: S, x: &[f32], y: &[f32], out: &mut [f32]) {
-    map(s, [x, y], [out], #[inline(always)] |[x, y], _| [s.add(x, y)]);
+    map(
+        s,
+        [x, y],
+        [out],
+        #[inline(always)]
+        |[x, y], _| [s.add(x, y)],
+    );
 }
 
 #[inline(always)]
 fn mul_body<S: Simd>(s: S, x: &[f32], y: &[f32], out: &mut [f32]) {
-    map(s, [x, y], [out], #[inline(always)] |[x, y], _| [s.mul(x, y)]);
+    map(
+        s,
+        [x, y],
+        [out],
+        #[inline(always)]
+        |[x, y], _| [s.mul(x, y)],
+    );
 }
 
 /// Products of f32 are exact in f64, so this sum has the same bits at every level.
@@ -90,7 +114,10 @@ pub fn mul(x: &[f32], y: &[f32], out: &mut [f32]) {
 }
 
 fn binary(x: &[f32], y: &[f32], out: &mut [f32], chunk: fn(&[f32], &[f32], &mut [f32])) {
-    assert!(x.len() == y.len() && x.len() == out.len(), "elementwise operation on slices of different lengths");
+    assert!(
+        x.len() == y.len() && x.len() == out.len(),
+        "elementwise operation on slices of different lengths"
+    );
     if x.len() <= CHUNK {
         return chunk(x, y, out);
     }

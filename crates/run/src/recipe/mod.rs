@@ -1,9 +1,9 @@
 //! A recipe: one TOML file that says everything about a run.
 //!
-//! Loading goes through four steps, each in its own file: the text becomes a [`tree`] that remembers where every
-//! key stood; `--set` [`overrides`] edit that tree; the tree is [`check`]ed against the recipe type's own JSON
+//! Loading goes through four steps, each in its own file: the text becomes a `tree` that remembers where every
+//! key stood; `--set` `overrides` edit that tree; the tree is `check`ed against the recipe type's own JSON
 //! schema, so that errors can point at a line and name the nearest valid key; and the tree is
-//! [`deserialize`]d. Nothing is guessed: an unknown key is always an error.
+//! `deserialize`d. Nothing is guessed: an unknown key is always an error.
 
 mod check;
 mod deserialize;

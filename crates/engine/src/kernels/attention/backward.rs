@@ -34,7 +34,7 @@ pub fn attention_backward(
     dv: &mut [f32],
 ) {
     shape.check();
-    let rows = if shape.heads == 0 { 0 } else { lse.len() / shape.heads };
+    let rows = lse.len().checked_div(shape.heads).unwrap_or(0);
     let (width, kv_width) = (shape.width(), shape.kv_width());
     assert!(
         [q.len(), out.len(), dout.len(), dq.len()].iter().all(|&len| len == rows * width)
@@ -62,8 +62,10 @@ pub fn attention_backward(
         dk: Out { ptr: dk.as_mut_ptr(), rows, cols: kv_width, row_stride: kv_width },
         dv: Out { ptr: dv.as_mut_ptr(), rows, cols: kv_width, row_stride: kv_width },
     };
-    let tasks: Vec<_> =
-        sorted.iter().flat_map(|&rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head))).collect();
+    let tasks: Vec<_> = sorted
+        .iter()
+        .flat_map(|&rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head)))
+        .collect();
     let work: usize = segments.iter().map(|r| 2 * r.len() * r.len() * width).sum();
     if work < SERIAL {
         tasks.into_iter().for_each(|(rows, kv_head)| pass.run(rows, kv_head));
@@ -136,7 +138,12 @@ impl Pass<'_> {
         let here = sequence.start + rows.start..sequence.start + rows.end;
         let (q, dout) = (shape.head(self.q, here.clone(), head), shape.head(self.dout, here.clone(), head));
         let out = shape.head(self.out, here.clone(), head);
-        let own = |x: &mut [f32]| Out { ptr: x.as_mut_ptr(), rows: rows.len(), cols: seen.len(), row_stride: stride };
+        let own = |x: &mut [f32]| Out {
+            ptr: x.as_mut_ptr(),
+            rows: rows.len(),
+            cols: seen.len(),
+            row_stride: stride,
+        };
         // SAFETY: both blocks are this thread's own.
         unsafe {
             serial(q, Right::Panels(packed.k_t).columns(seen.start..packed.k_t.n), own(p), false);

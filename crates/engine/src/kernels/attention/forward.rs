@@ -2,7 +2,7 @@
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap;
-use crate::kernels::gemm::{Right, columns_per_panel, serial};
+use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::pack::{self, Panels};
 use crate::kernels::rows::softmax_row_lse;
@@ -31,7 +31,10 @@ pub fn attention(
 ) {
     shape.check();
     let width = shape.width();
-    assert!(q.len() == out.len() && (width == 0 || q.len().is_multiple_of(width)), "attention: q and out differ");
+    assert!(
+        q.len() == out.len() && (width == 0 || q.len().is_multiple_of(width)),
+        "attention: q and out differ"
+    );
     if q.is_empty() {
         return;
     }
@@ -64,7 +67,10 @@ fn check_segments(segments: &[Segment], shape: &AttentionShape, rows: usize) {
     let mut ranges: Vec<_> = segments.iter().map(|s| s.q_rows.clone()).filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|r| r.start);
     assert!(ranges.windows(2).all(|w| w[0].end <= w[1].start), "attention: segments share query rows");
-    assert!(ranges.last().is_none_or(|r| r.end <= rows), "attention: a segment reaches beyond {rows} query rows");
+    assert!(
+        ranges.last().is_none_or(|r| r.end <= rows),
+        "attention: a segment reaches beyond {rows} query rows"
+    );
     for s in segments {
         let needed = s.keys * shape.kv_width();
         assert!(
@@ -231,6 +237,6 @@ fn probabilities(row: &mut [f32], first: usize, visible: Range<usize>, shape: &A
 #[test]
 fn skipped_keys_are_whole_panels() {
     crate::kernels::simd::forced::each_level(|| {
-        assert!(super::SKIP.is_multiple_of(columns_per_panel()));
+        assert!(super::SKIP.is_multiple_of(crate::kernels::gemm::columns_per_panel()));
     });
 }

@@ -109,7 +109,8 @@ impl AttentionShape {
     /// Head `kv_head` of `rows` of a matrix of keys or values, `[rows, head_dim]`.
     fn kv_head<'a>(&self, k: &'a [f32], rows: Range<usize>, kv_head: usize) -> Mat<'a> {
         let data = &k[(rows.start * self.kv_width() + kv_head * self.head_dim).min(k.len())..];
-        Mat { data, rows: rows.len(), cols: self.head_dim, row_stride: self.kv_width(), col_stride: 1 }.checked()
+        Mat { data, rows: rows.len(), cols: self.head_dim, row_stride: self.kv_width(), col_stride: 1 }
+            .checked()
     }
 }
 

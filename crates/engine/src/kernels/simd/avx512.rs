@@ -9,8 +9,9 @@ pub(in super::super) struct Avx512(());
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
-        let present =
-            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let present = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
         present.then_some(Avx512(()))
     }
 
@@ -113,8 +114,10 @@ impl Simd for Avx512 {
             // …then the 128-bit parts themselves: a 4 × 4 transpose for each of four columns.
             for i in 0..4 {
                 let (a, b, c, d) = (x[i], x[4 + i], x[8 + i], x[12 + i]);
-                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                let (ab_even, ab_odd) =
+                    (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (cd_even, cd_odd) =
+                    (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
                 y[i] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
                 y[4 + i] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
                 y[8 + i] = _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even);

@@ -24,14 +24,11 @@ pub(in super::super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first short enough to make
     // its product with n exact.
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    let r = s.fma(n, s.splat(-0.693_359_375), x);
+    let r = s.fma(n, s.splat(-355.0 / 512.0), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     // (eʳ − 1 − r) / r² on |r| ≤ 0.3475.
-    let q = polynomial(
-        s,
-        r,
-        [1.989_124_7e-4, 1.393_388_1e-3, 8.333_311e-3, 4.166_646_3e-2, 1.666_666_7e-1, 0.5],
-    );
+    let q =
+        polynomial(s, r, [1.989_124_7e-4, 1.393_388_1e-3, 8.333_311e-3, 4.166_646_3e-2, 1.666_666_7e-1, 0.5]);
     let e = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
     s.ldexp(e, n)
 }
@@ -49,16 +46,10 @@ pub(in super::super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let size = s.select_lt(x, zero, s.neg(x), x);
     // Near zero the exponential form would cancel: (tanh x − x) / x³ in x² for |x| < 0.632.
     let z = s.mul(x, x);
-    let q = polynomial(
-        s,
-        z,
-        [-6.045_165e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1],
-    );
+    let q =
+        polynomial(s, z, [-6.045_165_2e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1]);
     let near = s.fma(s.mul(z, x), q, x);
-    let far = s.sub(
-        s.splat(1.0),
-        s.div(s.splat(2.0), s.add(exp(s, s.add(size, size)), s.splat(1.0))),
-    );
+    let far = s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(exp(s, s.add(size, size)), s.splat(1.0))));
     let far = s.select_lt(x, zero, s.neg(far), far);
     s.select_lt(size, s.splat(0.625), near, far)
 }

@@ -257,15 +257,33 @@ pub(super) fn map<S: Simd, const I: usize, const O: usize>(
     let inputs = inputs.map(|x| x.as_chunks::<LANES>());
     let outputs = outputs.map(|x| x.as_chunks_mut::<LANES>());
     for c in 0..len / LANES {
-        let old = std::array::from_fn(#[inline(always)] |o| s.load(&outputs[o].0[c]));
-        let new = f(inputs.map(#[inline(always)] |x| s.load(&x.0[c])), old);
+        let old = std::array::from_fn(
+            #[inline(always)]
+            |o| s.load(&outputs[o].0[c]),
+        );
+        let new = f(
+            inputs.map(
+                #[inline(always)]
+                |x| s.load(&x.0[c]),
+            ),
+            old,
+        );
         for o in 0..O {
             s.store(new[o], &mut outputs[o].0[c]);
         }
     }
-    if len % LANES != 0 {
-        let old = std::array::from_fn(#[inline(always)] |o| s.load_part(outputs[o].1, 0.0));
-        let new = f(inputs.map(#[inline(always)] |x| s.load_part(x.1, 0.0)), old);
+    if !len.is_multiple_of(LANES) {
+        let old = std::array::from_fn(
+            #[inline(always)]
+            |o| s.load_part(outputs[o].1, 0.0),
+        );
+        let new = f(
+            inputs.map(
+                #[inline(always)]
+                |x| s.load_part(x.1, 0.0),
+            ),
+            old,
+        );
         for o in 0..O {
             s.store_part(new[o], outputs[o].1);
         }

@@ -1,8 +1,15 @@
 //! Each kernel against a scalar reference in double precision, at every instruction-set level and
 //! on awkward shapes; and the promises about bits, with random shapes.
 
+mod activation;
+mod attention;
 mod gemm;
+mod norm;
+mod optimizer;
+mod rope;
+mod rows;
 mod speed;
+mod vector;
 
 use super::simd::forced::{each_level, levels, on};
 use crate::Rng;

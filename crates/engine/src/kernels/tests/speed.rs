@@ -58,7 +58,9 @@ fn speed_of_products() {
     let threads = rayon::current_num_threads();
     let peak = peak(threads);
     println!("{} x {threads} threads: {peak:.0} GFLOP/s fused multiply-add", super::super::simd_level());
-    for (m, n, k) in [(2048, 768, 288), (2048, 288, 288), (2048, 288, 768), (256, 32000, 288), (2048, 2048, 2048)] {
+    for (m, n, k) in
+        [(2048, 768, 288), (2048, 288, 288), (2048, 288, 768), (256, 32000, 288), (2048, 2048, 2048)]
+    {
         let (x, w) = (random(m * k, 1), random(n * k, 2));
         let mut y = vec![0.0; m * n];
         report(&format!("x[{m},{k}] W[{n},{k}]^T"), 2 * m * n * k, peak, || {
@@ -73,7 +75,9 @@ fn speed_of_products() {
             gemm(Mat::new(&y, m, n).t(), Mat::new(&x, m, k), MatMut::new(&mut dw, n, k), false);
         });
     }
-    for (m, n, k) in [(100, 64, 64), (100, 128, 128), (300, 200, 100), (500, 200, 200), (64, 64, 200), (128, 200, 64)] {
+    for (m, n, k) in
+        [(100, 64, 64), (100, 128, 128), (300, 200, 100), (500, 200, 200), (64, 64, 200), (128, 200, 64)]
+    {
         let (x, w) = (random(m * k, 1), random(n * k, 2));
         let mut y = vec![0.0; m * n];
         report(&format!("x[{m},{k}] W[{n},{k}]^T"), 2 * m * n * k, peak, || {
@@ -98,7 +102,10 @@ fn speed_of_decoding() {
             let mut run = |name: &str, f: &dyn Fn(MatMut)| {
                 let seconds = best(|| f(MatMut::new(&mut y, m, n)));
                 let rate = (4 * n * k) as f64 / seconds / 1e9;
-                println!("{name:9} x[{m},{k}] W[{n},{k}]^T {:9.1} us {rate:7.1} GB/s of weights", seconds * 1e6);
+                println!(
+                    "{name:9} x[{m},{k}] W[{n},{k}]^T {:9.1} us {rate:7.1} GB/s of weights",
+                    seconds * 1e6
+                );
             };
             run("packed", &|c| gemm_packed(Mat::new(&x, m, k), &packed, c, false));
             run("unpacked", &|c| gemm(Mat::new(&x, m, k), Mat::new(&w, n, k).t(), c, false));
