@@ -31,7 +31,7 @@ pub(crate) fn run() -> ExitCode {
         Err(usage) => return refuse(&usage),
     };
     let json = cli.global.json;
-    let finished = set_up(cli.global).and_then(|mut context| {
+    let finished = set_up(&cli.global).and_then(|mut context| {
         let exit = commands::dispatch(cli.command, &mut context)?;
         context.out.flush()?;
         Ok(exit)
@@ -48,7 +48,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn set_up(global: GlobalArgs) -> Result<Context, Error> {
+fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
     if let Some(threads) = global.threads {
         // Results do not depend on the number of threads; this is for sharing a machine with others.
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {

@@ -17,15 +17,13 @@ pub(crate) struct Context {
     pub(crate) progress: Box<dyn Progress>,
     /// Whether data is to be JSON.
     pub(crate) json: bool,
-    /// The flags themselves, for commands that start others of their kind.
-    pub(crate) global: GlobalArgs,
 }
 
 impl Context {
-    pub(crate) fn new(global: GlobalArgs) -> Self {
+    pub(crate) fn new(global: &GlobalArgs) -> Self {
         let console = Console::new(global.quiet);
         console.subscribe(global.verbose);
         let progress = progress::listener(&console, global.no_progress);
-        Context { out: Output::stdout(), console, progress, json: global.json, global }
+        Context { out: Output::stdout(), console, progress, json: global.json }
     }
 }

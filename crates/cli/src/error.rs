@@ -185,13 +185,13 @@ fn to_json(error: &Error) -> Value {
 #[derive(Debug, thiserror::Error)]
 #[error("")]
 struct Place {
-    source: miette::NamedSource<String>,
+    text: miette::NamedSource<String>,
     span: miette::SourceSpan,
 }
 
 impl miette::Diagnostic for Place {
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(&self.source)
+        Some(&self.text)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
@@ -200,14 +200,11 @@ impl miette::Diagnostic for Place {
 }
 
 fn snippet(recipe: &RecipeError, span: &Range<usize>) -> String {
-    let theme = if colored() {
-        miette::GraphicalTheme::unicode()
-    } else {
-        miette::GraphicalTheme::unicode_nocolor()
-    };
+    let theme =
+        if colored() { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
     let name = recipe.path.display().to_string();
     let place = Place {
-        source: miette::NamedSource::new(name, recipe.source_text.to_string()),
+        text: miette::NamedSource::new(name, recipe.source_text.to_string()),
         span: span.clone().into(),
     };
     let mut drawn = String::new();
@@ -230,7 +227,10 @@ mod tests {
     fn what_to_do_becomes_the_hint() {
         let engine = amend_engine::Error::format("m/config.json", "there is no such folder; give a folder");
         let value = to_json(&engine.into());
-        assert_eq!(value, json!({ "error": "m/config.json: there is no such folder", "hint": "give a folder" }));
+        assert_eq!(
+            value,
+            json!({ "error": "m/config.json: there is no such folder", "hint": "give a folder" })
+        );
         assert_eq!(to_json(&Error::plain("no"))["hint"], Value::Null);
         let placed = Error::told("a", "b").within("line 3");
         assert_eq!(to_json(&placed), json!({ "error": "line 3: a", "hint": "b" }));

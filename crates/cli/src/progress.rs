@@ -238,7 +238,8 @@ mod tests {
             bar.set_style(style(bounded, "steps"));
             bar.inc(1);
         }
-        ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {eta} left  {msg}").unwrap();
+        ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {eta} left  {msg}")
+            .unwrap();
         ProgressStyle::with_template("{spinner} {prefix:<12} {pos} {speed}  {elapsed}  {msg}").unwrap();
     }
 }

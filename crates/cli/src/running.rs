@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amend_learn::Run;
+use amend_run::clock::now;
 use amend_run::file::write_atomic;
-use amend_run::folder::now;
 use amend_run::{Progress, RecipeSource, RunFolder, RunInfo, Status, Task};
 use serde_json::json;
 
@@ -17,9 +17,6 @@ use crate::area::{Found, Plan, absolute};
 use crate::context::Context;
 use crate::error::Error;
 use crate::{interrupt, progress, table};
-
-/// The summary as it was printed when the run ended, for `amend report`.
-pub(crate) const SUMMARY: &str = "summary.txt";
 
 /// Starts a new run.
 pub(crate) fn start(
@@ -88,7 +85,8 @@ fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) 
     let stop = interrupt::stop_after_step(&context.console, &dir)?;
     let listener = Logged { inner: context.progress.as_ref(), log };
     let mut run = Run::new(folder, &listener, stop)?;
-    let found = (plan.work)(base, &mut run).map_err(Error::from);
+    let command = command_line(&run.folder.state().info.command);
+    let found = (plan.work)(base, &command, &mut run).map_err(Error::from);
     let finished = found.and_then(|found| {
         write_found(&dir, &found)?;
         Ok(found)
@@ -109,7 +107,10 @@ fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) 
             // The first error is the one worth telling; a full disk may well refuse to be told of it.
             let _ = run.folder.log(&format!("error: {e}"));
             let _ = run.folder.finish(Status::Failed);
-            context.console.note(&format!("what was done is kept; once the cause is gone: amend resume {}", dir.display()));
+            context.console.note(&format!(
+                "what was done is kept; once the cause is gone: amend resume {}",
+                dir.display()
+            ));
             Err(e)
         }
     }
@@ -117,27 +118,48 @@ fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) 
 
 fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {
     amend_run::write_results(dir, &found.results)?;
-    write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?;
-    write_atomic(&dir.join(SUMMARY), found.summary.to_terminal(table::width()).as_bytes())?;
-    Ok(())
+    write_report(dir, found)
+}
+
+/// Writes report.html.
+pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
+    Ok(write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?)
+}
+
+/// The command that started a run, as one would type it.
+pub(crate) fn command_line(arguments: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = |argument: &String| {
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    };
+    let words = arguments.iter().skip(1).map(quoted);
+    std::iter::once("amend".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn tell(dir: &Path, found: &Found, took: Duration, context: &mut Context) -> Result<(), Error> {
-    let report = dir.join("report.html");
     if context.json {
         return context.out.json_line(&json!({
             "folder": dir,
-            "report": report,
+            "report": dir.join("report.html"),
             "positive": found.positive,
             "seconds": took.as_secs_f64(),
             "results": found.results,
         }));
     }
+    show_found(dir, found, context)?;
+    context.out.line(format_args!("took     {}", progress::duration(took)))
+}
+
+/// The summary, the verdict, and where the rest is.
+pub(crate) fn show_found(dir: &Path, found: &Found, context: &mut Context) -> Result<(), Error> {
+    context.out.text(&found.summary().to_terminal(table::width()))?;
     let verdict = if found.positive { "positive ✓" } else { "negative ✗" };
-    context.out.text(&found.summary.to_terminal(table::width()))?;
     context.out.line(format_args!("\nverdict  {verdict}"))?;
-    context.out.line(format_args!("took     {}", progress::duration(took)))?;
-    context.out.line(format_args!("report   {}", report.display()))
+    context.out.line(format_args!("report   {}", dir.join("report.html").display()))
 }
 
 /// A listener that also writes down what it heard, in the run's log.txt.
@@ -198,7 +220,13 @@ impl From<amend_learn::Error> for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::compact;
+    use super::{command_line, compact};
+
+    #[test]
+    fn commands_can_be_typed_again() {
+        let words = ["/usr/bin/amend", "run", "my recipe.toml", "--set", "a.b=it's"].map(str::to_owned);
+        assert_eq!(command_line(&words), r"amend run 'my recipe.toml' --set 'a.b=it'\''s'");
+    }
 
     #[test]
     fn times_can_be_folder_names() {

@@ -64,7 +64,10 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["bcd".to_owned(), "5".to_owned()]];
-        assert_eq!(lines(&[("name", Align::Left), ("n", Align::Right)], &rows), ["name   n", "a     10", "bcd    5"]);
+        assert_eq!(
+            lines(&[("name", Align::Left), ("n", Align::Right)], &rows),
+            ["name   n", "a     10", "bcd    5"]
+        );
     }
 
     #[test]

@@ -29,7 +29,10 @@ fn lines(path: &Path, bytes: &[u8]) -> Result<Vec<String>, Error> {
     let line = |(index, line): (usize, &[u8])| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = std::str::from_utf8(line).map_err(|_| {
-            Error::told(format!("{}:{}: not UTF-8 text", path.display(), index + 1), "convert the file to UTF-8")
+            Error::told(
+                format!("{}:{}: not UTF-8 text", path.display(), index + 1),
+                "convert the file to UTF-8",
+            )
         })?;
         // Some editors mark UTF-8 files with a byte-order mark, which is no part of the first text.
         Ok(if index == 0 { text.trim_start_matches('\u{feff}') } else { text }.to_owned())

@@ -33,7 +33,10 @@ pub(crate) fn check(ids: &[u32], vocabulary: usize) -> Result<(), Error> {
         None => Ok(()),
         Some(index) => Err(Error::told(
             format!("token id {} (item {}) is outside of the model's vocabulary", ids[index], index + 1),
-            format!("the model has {vocabulary} tokens, so ids go from 0 to {}", vocabulary.saturating_sub(1)),
+            format!(
+                "the model has {vocabulary} tokens, so ids go from 0 to {}",
+                vocabulary.saturating_sub(1)
+            ),
         )),
     }
 }
@@ -45,7 +48,9 @@ mod tests {
     #[test]
     fn lists_are_read_and_mistakes_are_named() {
         assert_eq!("1, 2,3".parse(), Ok(TokenIds(vec![1, 2, 3])));
-        for (text, wanted) in [("1,2,x", "item 3 is \"x\""), ("1,,2", "item 2"), ("-1", "item 1"), ("", "empty")] {
+        for (text, wanted) in
+            [("1,2,x", "item 3 is \"x\""), ("1,,2", "item 2"), ("-1", "item 1"), ("", "empty")]
+        {
             let error = text.parse::<TokenIds>().unwrap_err();
             assert!(error.contains(wanted), "{text:?}: {error}");
         }

@@ -46,7 +46,8 @@ impl<'a> Unfolding<'a> {
         if let Some(end) = cut {
             self.text.truncate(end);
         }
-        let certain = if stopped { self.text.len() } else { self.text.len() - held_back(&self.text, self.stops) };
+        let certain =
+            if stopped { self.text.len() } else { self.text.len() - held_back(&self.text, self.stops) };
         let text = self.text.get(self.shown..certain).unwrap_or_default().to_owned();
         self.shown = self.shown.max(certain);
         Ok(News { text, stopped })

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amend_learn::Run;
 use amend_run::file::content_hash;
+use amend_run::report::Section;
 use amend_run::{Method, RecipePath, RecipeSource, Report, nearest};
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ pub(crate) struct Area {
     /// JSON schema of its recipes.
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,
+    read_results: fn(Value, &Path, &str) -> amend_learn::Result<Found>,
 }
 
 /// Every area.
@@ -33,8 +35,8 @@ pub(crate) const AREAS: &[Area] = &[unlearn::AREA];
 /// The recipe that `amend demo` runs.
 pub(crate) const DEMO: &str = unlearn::DEMO;
 
-/// The work of a run, from the folder that relative paths start at to what was found out.
-type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> amend_learn::Result<Found>>;
+/// The work of a run, given the folder that relative paths start at and the command that reproduces it.
+type Work = Box<dyn FnOnce(&Path, &str, &mut Run<'_>) -> amend_learn::Result<Found>>;
 
 /// A recipe that was read, checked and can be run.
 pub(crate) struct Plan {
@@ -56,20 +58,28 @@ pub(crate) struct Found {
     pub(crate) positive: bool,
     /// Every figure, for results.json.
     pub(crate) results: Value,
-    /// The whole report, for report.html.
+    /// The whole report.
     pub(crate) report: Report,
-    /// The verdict and what it rests on, for the terminal.
-    pub(crate) summary: Report,
+}
+
+impl Found {
+    /// Reads the results of a finished run again. `recipe` is the resolved one, `command` what reproduces it.
+    pub(crate) fn read(results: Value, recipe: &str, dir: &Path, command: &str) -> Result<Self, Error> {
+        Ok((area_of(recipe).read_results)(results, dir, command)?)
+    }
+
+    /// What stands before the report's first heading: the verdict and what it rests on.
+    pub(crate) fn summary(&self) -> Report {
+        let before = |section: &&Section| !matches!(section, Section::Heading(_));
+        let sections = self.report.sections.iter().take_while(before).cloned().collect();
+        Report { title: self.report.title.clone(), sections }
+    }
 }
 
 impl Plan {
     /// Reads a recipe of whatever area it names.
     pub(crate) fn read(source: RecipeSource, sets: &[String]) -> Result<Self, Error> {
-        // Only the area's own schema can say what is wrong with a recipe, even with its `method`. One that
-        // names no area is therefore checked as the first.
-        let named = |area: &&Area| toml_method(&source.text).is_some_and(|method| method == area.name);
-        let area = AREAS.iter().find(named).unwrap_or(&AREAS[0]);
-        (area.plan)(source, sets)
+        (area_of(&source.text).plan)(source, sets)
     }
 
     /// Content hashes of everything the recipe reads, models and data, by path as the recipe says it.
@@ -81,6 +91,13 @@ impl Plan {
         let all = |paths: &[RecipePath]| paths.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();
         Ok([all(&self.models)?, all(&self.data)?])
     }
+}
+
+/// The area of a recipe. Only an area's own schema can say what is wrong with a recipe, even with its
+/// `method`; one that names no area is therefore checked as one of the first.
+fn area_of(recipe: &str) -> &'static Area {
+    let method = toml_method(recipe);
+    AREAS.iter().find(|area| method.as_deref() == Some(area.name)).unwrap_or(&AREAS[0])
 }
 
 /// The value of `method` in a recipe, found without reading the rest.
@@ -109,7 +126,9 @@ pub(crate) fn methods_called(wanted: &str) -> Result<Vec<&'static dyn Method>, E
     let all: Vec<_> = AREAS.iter().flat_map(|area| (area.methods)()).collect();
     let called = |method: &&&dyn Method| {
         let (area, slot, name) = (method.area(), method.slot(), method.name());
-        [name.to_owned(), format!("{slot}/{name}"), format!("{area}/{slot}/{name}")].iter().any(|n| n == wanted)
+        [name.to_owned(), format!("{slot}/{name}"), format!("{area}/{slot}/{name}")]
+            .iter()
+            .any(|n| n == wanted)
     };
     let found: Vec<_> = all.iter().filter(called).copied().collect();
     if !found.is_empty() {

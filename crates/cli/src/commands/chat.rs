@@ -53,7 +53,10 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
     let tokenizer = opened.tokenizer()?;
     if !tokenizer.has_chat_template() {
         return Err(Error::told(
-            format!("{}: the model has no chat template, so it was not made for chatting", args.model.model.display()),
+            format!(
+                "{}: the model has no chat template, so it was not made for chatting",
+                args.model.model.display()
+            ),
             "continue texts with `amend generate`, or add a chat_template.jinja to the folder",
         ));
     }

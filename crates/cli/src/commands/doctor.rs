@@ -87,7 +87,9 @@ fn checks(found: &Findings) -> Vec<Check> {
     let check = |name, ok, message| Check { name, ok, message };
     let mut checks = Vec::new();
     checks.push(match found.simd {
-        "portable" => check("simd", false, "portable code; AVX2 or AVX-512 would be several times faster".into()),
+        "portable" => {
+            check("simd", false, "portable code; AVX2 or AVX-512 would be several times faster".into())
+        }
         level => check("simd", true, format!("{level} kernels")),
     });
     let cores = found.machine.cores;
@@ -115,9 +117,11 @@ fn checks(found: &Findings) -> Vec<Check> {
         None => check("memory", true, "free memory is not known on this system".into()),
     });
     checks.push(match found.disk_available {
-        Some(bytes) if bytes < 1 << 30 => {
-            check("disk", false, format!("{} free here; a run may not be able to write its model", gib(bytes)))
-        }
+        Some(bytes) if bytes < 1 << 30 => check(
+            "disk",
+            false,
+            format!("{} free here; a run may not be able to write its model", gib(bytes)),
+        ),
         Some(bytes) => check("disk", true, format!("{} free here", gib(bytes))),
         None => check("disk", true, "free space is not known on this system".into()),
     });

@@ -140,7 +140,8 @@ fn items(block: &str) -> Vec<String> {
 
 fn options(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
     let (schema, defaults) = (method.schema().to_value(), method.defaults());
-    let Some(Value::Object(properties)) = schema.get("properties").filter(|p| p.as_object().is_some_and(|p| !p.is_empty()))
+    let Some(Value::Object(properties)) =
+        schema.get("properties").filter(|p| p.as_object().is_some_and(|p| !p.is_empty()))
     else {
         context.out.line("  none")?;
         return example(method, context);

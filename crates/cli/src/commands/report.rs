@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 use amend_run::folder::{RunState, read_state};
 use amend_run::{Metrics, Status};
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::app::Exit;
+use crate::area::Found;
 use crate::context::Context;
 use crate::error::Error;
-use crate::running::SUMMARY;
+use crate::running::{self, command_line};
 
 const EXAMPLES: &str = "\
 Examples:
   amend report runs/demo-20260301T120000Z
   amend report runs/demo-20260301T120000Z --json
 
-Works at any time, also while the run is in progress.";
+Of a finished run, report.html is written anew. Of one in progress or interrupted, the last logged values of
+every stage are shown.";
 
 /// Show what a run has found out, or how far it has come
 #[derive(Debug, Args)]
@@ -32,35 +35,45 @@ pub(crate) struct ReportArgs {
 pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, Error> {
     let dir = &args.run;
     let state = read_state(dir)?;
-    let results = read_if_there(&dir.join("results.json"))?;
-    let summary = read_if_there(&dir.join(SUMMARY))?;
+    let found = if state.status == Status::Done { Some(read_found(dir, &state)?) } else { None };
+    if let Some(found) = &found {
+        running::write_report(dir, found)?;
+    }
     let latest = latest_rows(dir)?;
     if context.json {
-        let parsed = results.map(|text| serde_json::from_str::<Value>(&text)).transpose();
-        let results = parsed.map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
-        let latest: Vec<Value> = latest.into_iter().map(|(stage, step, row)| json!({ "stage": stage, "step": step, "values": row })).collect();
+        let report = found.is_some().then(|| dir.join("report.html"));
         context.out.json_line(&json!({
             "folder": dir,
             "state": state,
             "latest": latest,
-            "results": results,
-            "report": existing(&dir.join("report.html")),
+            "report": report,
+            "results": found.map(|found| found.results),
         }))?;
         return Ok(Exit::Done);
     }
     show_state(&state, context)?;
-    if let (Status::Done, Some(summary)) = (state.status, summary) {
-        context.out.line("")?;
-        context.out.text(&summary)?;
-        context.out.line(format_args!("\nreport   {}", dir.join("report.html").display()))?;
+    context.out.line("")?;
+    if let Some(found) = &found {
+        running::show_found(dir, found, context)?;
         return Ok(Exit::Done);
     }
-    for (stage, step, row) in latest {
-        let values: Vec<String> = row.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    for Row { stage, step, values } in &latest {
+        let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
         context.out.line(format_args!("{stage:<20} step {step:>6}  {}", values.join("  ")))?;
     }
     context.out.line(format_args!("\ncontinue with  amend resume {}", dir.display()))?;
     Ok(Exit::Done)
+}
+
+/// What a finished run found out.
+fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))
+    };
+    let results: Value = serde_json::from_str(&read("results.json")?)
+        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
+    Found::read(results, &read("recipe.toml")?, dir, &command_line(&state.info.command))
 }
 
 fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
@@ -78,30 +91,23 @@ fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
     context.out.line(format_args!("machine  {}", state.machine))
 }
 
-/// A step and what was logged there.
-type Row = (String, u64, serde_json::Map<String, Value>);
+/// The last logged row of a stage.
+#[derive(Serialize)]
+struct Row {
+    stage: String,
+    step: u64,
+    values: Map<String, Value>,
+}
 
-/// The last logged row of every stage, in the order in which the stages began.
+/// The last row of every stage, in the order in which the stages began.
 fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
     let mut latest: Vec<Row> = Vec::new();
-    let rows = Metrics::read(dir).map_err(|e| Error::plain(e.to_string()))?;
-    for row in rows {
-        match latest.iter_mut().find(|(stage, ..)| *stage == row.stage) {
-            Some(place) => *place = (row.stage, row.step, row.values),
-            None => latest.push((row.stage, row.step, row.values)),
+    for row in Metrics::read(dir).map_err(|e| Error::Run(e.into()))? {
+        let row = Row { stage: row.stage, step: row.step, values: row.values };
+        match latest.iter_mut().find(|known| known.stage == row.stage) {
+            Some(known) => *known = row,
+            None => latest.push(row),
         }
     }
     Ok(latest)
-}
-
-fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::read(path, &e)),
-    }
-}
-
-fn existing(path: &Path) -> Option<&Path> {
-    path.exists().then_some(path)
 }

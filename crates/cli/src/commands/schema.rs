@@ -1,7 +1,6 @@
 //! `amend schema`: the JSON schema of recipes.
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::app::Exit;
 use crate::area::{self, AREAS};
@@ -37,6 +36,6 @@ pub(crate) fn execute(args: SchemaArgs, context: &mut Context) -> Result<Exit, E
         },
     };
     // A schema is JSON whether or not JSON was asked for.
-    context.out.json_document::<Value>(&schema)?;
+    context.out.json_document(&schema)?;
     Ok(Exit::Done)
 }

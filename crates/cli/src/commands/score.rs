@@ -74,7 +74,8 @@ pub(crate) fn execute(args: ScoreArgs, context: &mut Context) -> Result<Exit, Er
         }
     }
     if cut > 0 {
-        let (were, limit) = (if cut == 1 { "1 text was" } else { &format!("{cut} texts were") }, opened.model.spec().context);
+        let (were, limit) =
+            (if cut == 1 { "1 text was" } else { &format!("{cut} texts were") }, opened.model.spec().context);
         context.console.warn(&format!("{were} cut to the model's context of {limit} tokens"));
     }
     Ok(Exit::Done)
