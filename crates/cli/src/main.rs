@@ -1,1 +1,24 @@
-fn main() {}
+//! `amend`: change a trained language model, and prove the change.
+
+mod app;
+mod area;
+mod args;
+mod chosen;
+mod commands;
+mod console;
+mod context;
+mod error;
+mod interrupt;
+mod open;
+mod output;
+mod progress;
+mod running;
+mod sampling;
+mod table;
+mod texts;
+mod token_ids;
+mod unfolding;
+
+fn main() -> std::process::ExitCode {
+    app::run()
+}

@@ -69,6 +69,13 @@ impl Packed<'_> {
 
 /// Loss and gradient of a forget batch.
 pub fn gradients(objective: &dyn ForgetObjective, model: &Model, batch: &ForgetBatch<'_>) -> Result<(f64, Gradients)> {
+    if objective.needs().refusals && batch.refusals.len() != batch.answers.len() {
+        return Err(Error::invalid(format!(
+            "the objective needs a refusal for each of {} answers and was given {}",
+            batch.answers.len(),
+            batch.refusals.len()
+        )));
+    }
     let refusals = objective.needs().refusals.then(|| Batch::new(batch.refusals.iter().copied())).transpose()?;
     let packed = Packed { source: batch, answers: Batch::new(batch.answers.iter().copied())?, refusals };
     let taps = Taps::none();

@@ -1,0 +1,84 @@
+//! From the command line to an exit code.
+
+use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, GlobalArgs};
+use crate::commands;
+use crate::context::Context;
+use crate::error::{self, Error};
+
+/// How a command ended that did what it was asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1: the work is done and its verdict is negative.
+    Negative,
+}
+
+/// Exit code of every error, usage errors included.
+const FAILED: u8 = 2;
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> ExitCode {
+    std::panic::set_hook(Box::new(report_bug));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return refuse(&usage),
+    };
+    let json = cli.global.json;
+    let finished = set_up(&cli.global).and_then(|mut context| {
+        let exit = commands::dispatch(cli.command, &mut context)?;
+        context.out.flush()?;
+        Ok(exit)
+    });
+    match finished {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Negative) => ExitCode::from(1),
+        // Whoever closed the pipe has what they wanted: `amend score … | head` is no failure.
+        Err(Error::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            error::report(&failure, json);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
+    if let Some(threads) = global.threads {
+        // Results do not depend on the number of threads; this is for sharing a machine with others.
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
+            Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads")
+        })?;
+    }
+    Ok(Context::new(global))
+}
+
+/// Prints what clap has to say. `--help` and `--version` arrive here too, and are no failures.
+fn refuse(usage: &clap::Error) -> ExitCode {
+    if usage.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        error::report_usage_as_json(&usage.render().to_string());
+    } else {
+        // A closed pipe is the reader's decision, and there is nobody else left to tell.
+        let _ = usage.print();
+    }
+    if usage.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+/// The last resort: errors are values everywhere, so a panic is a bug and says so.
+fn report_bug(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: amend has hit a bug of its own: {message}{place}\n\
+         hint: please report this line and the command to {}/issues (version {})",
+        env!("CARGO_PKG_REPOSITORY"),
+        crate::args::VERSION,
+    );
+    std::process::exit(i32::from(FAILED));
+}

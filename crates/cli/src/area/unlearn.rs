@@ -1,0 +1,63 @@
+//! Unlearning.
+
+use std::path::Path;
+
+use amend_learn::{Error as RunError, Run};
+use amend_run::{RecipePath, RecipeSource, load};
+use amend_unlearn::{Outcome, UnlearnRecipe};
+use serde_json::Value;
+
+use super::{Area, Found, Plan};
+use crate::error::Error;
+
+pub(super) const AREA: Area = Area {
+    name: "unlearn",
+    summary: "make a model forget, attack it, and report what happened",
+    starter: amend_unlearn::STARTER,
+    methods: || amend_unlearn::methods().collect(),
+    schema: amend_run::recipe::schema_of::<UnlearnRecipe>,
+    plan,
+    read_results,
+};
+
+pub(super) const DEMO: &str = amend_unlearn::DEMO;
+
+fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
+    let loaded = load::<UnlearnRecipe>(source, sets)?;
+    let recipe = loaded.recipe;
+    let given = |paths: &[&Option<RecipePath>]| paths.iter().filter_map(|path| (*path).clone()).collect();
+    let (model, data) = (&recipe.model, &recipe.data);
+    Ok(Plan {
+        resolved: loaded.resolved,
+        seed: recipe.seed,
+        models: given(&[&model.path, &model.gold]),
+        data: given(&[
+            &data.forget,
+            &data.retain,
+            &data.forget_eval,
+            &data.retain_eval,
+            &data.real_authors,
+            &data.world_facts,
+        ]),
+        work: Box::new(move |base, command, run| work(&recipe, base, command, run)),
+    })
+}
+
+fn work(recipe: &UnlearnRecipe, base: &Path, command: &str, run: &mut Run<'_>) -> amend_learn::Result<Found> {
+    let outcome = amend_unlearn::run(recipe, base, run)?;
+    // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
+    let results = serde_json::to_string(&outcome).and_then(|text| serde_json::from_str(&text));
+    let results = results.map_err(|e| RunError::invalid(format!("the results cannot be written: {e}")))?;
+    found(&outcome, results, run.folder.path(), command)
+}
+
+fn read_results(results: Value, dir: &Path, command: &str) -> amend_learn::Result<Found> {
+    let outcome: Outcome = serde_json::from_value(results.clone())
+        .map_err(|e| RunError::invalid(format!("{}: {e}", dir.join("results.json").display())))?;
+    found(&outcome, results, dir, command)
+}
+
+fn found(outcome: &Outcome, results: Value, dir: &Path, command: &str) -> amend_learn::Result<Found> {
+    let report = amend_unlearn::report(outcome, dir, command)?;
+    Ok(Found { positive: outcome.positive, results, report })
+}

@@ -1,0 +1,238 @@
+//! `amend chat`: a conversation in the terminal.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use amend_engine::generate::GenerateOptions;
+use amend_engine::tokenizer::{Message, Tokenizer};
+use clap::Args;
+use serde_json::json;
+
+use crate::app::Exit;
+use crate::context::Context;
+use crate::error::Error;
+use crate::interrupt;
+use crate::open::{ModelArgs, Opened};
+use crate::output::Output;
+use crate::sampling::SamplingArgs;
+use crate::unfolding::{Unfolding, generate_live};
+
+const EXAMPLES: &str = "\
+While chatting:
+  /system TEXT   set the system message and start over (without TEXT: remove it)
+  /reset         start over
+  /quit          leave, as does Ctrl-D
+  Ctrl-C         stop the answer; at the prompt: leave
+
+Questions can also be piped in, one per line:
+  printf 'Who wrote Faust?\\nWhen?\\n' | amend chat models/my-model --json
+
+The model needs a chat template. For one without, use `amend generate`.";
+
+const HELP: &str = "/system TEXT sets the system message, /reset starts over, /quit leaves";
+
+/// Chat with a model
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// System message
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Tokens per answer at most
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = crate::args::parse_count)]
+    max_new_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Error> {
+    let opened = Opened::open(&args.model)?;
+    let tokenizer = opened.tokenizer()?;
+    if !tokenizer.has_chat_template() {
+        return Err(Error::told(
+            format!(
+                "{}: the model has no chat template, so it was not made for chatting",
+                args.model.model.display()
+            ),
+            "continue texts with `amend generate`, or add a chat_template.jinja to the folder",
+        ));
+    }
+    let signals = Signals::listen()?;
+    if context.console.is_terminal() {
+        context.console.note(HELP);
+    }
+    let mut chat = Conversation { system: args.system.clone(), turns: Vec::new(), asked: 0 };
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        if context.console.is_terminal() && !context.console.quiet() {
+            context.console.write("> ");
+        }
+        let Some(line) = lines.next() else { return Ok(Exit::Done) };
+        let line = line.map_err(|e| Error::plain(format!("cannot read standard input: {e}")))?;
+        match Input::of(&line) {
+            Input::Nothing => {}
+            Input::Quit => return Ok(Exit::Done),
+            Input::Help => context.console.note(HELP),
+            Input::Reset => chat.turns.clear(),
+            Input::System(text) => {
+                chat.system = text;
+                chat.turns.clear();
+            }
+            Input::Unknown(command) => {
+                context.console.warn(&format!("there is no {command}; {HELP}"));
+            }
+            Input::Question(text) => chat.ask(&text, &opened, tokenizer, &args, &signals, context)?,
+        }
+    }
+}
+
+/// What a line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Input {
+    Nothing,
+    Quit,
+    Help,
+    Reset,
+    System(Option<String>),
+    Unknown(String),
+    Question(String),
+}
+
+impl Input {
+    fn of(line: &str) -> Self {
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match word {
+            "" => Input::Nothing,
+            "/quit" | "/exit" => Input::Quit,
+            "/help" => Input::Help,
+            "/reset" => Input::Reset,
+            "/system" => Input::System(Some(rest.trim().to_owned()).filter(|text| !text.is_empty())),
+            word if word.starts_with('/') => Input::Unknown(word.to_owned()),
+            _ => Input::Question(line.to_owned()),
+        }
+    }
+}
+
+/// Ctrl-C stops an answer in progress, and leaves where there is none.
+struct Signals {
+    answering: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let signals = Signals { answering: Arc::default(), stopped: Arc::default() };
+        let (answering, stopped) = (signals.answering.clone(), signals.stopped.clone());
+        interrupt::on_signal(move || {
+            if !answering.load(Ordering::Relaxed) || stopped.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(crate::chosen::INTERRUPTED));
+            }
+        })?;
+        Ok(signals)
+    }
+}
+
+struct Conversation {
+    system: Option<String>,
+    turns: Vec<Message>,
+    /// Questions so far; advances the seed, so that asking again can answer differently.
+    asked: u64,
+}
+
+impl Conversation {
+    fn messages(&self) -> Vec<Message> {
+        let system = self.system.iter().map(|text| Message::new("system", text));
+        system.chain(self.turns.iter().cloned()).collect()
+    }
+
+    fn ask(
+        &mut self,
+        question: &str,
+        opened: &Opened,
+        tokenizer: &Tokenizer,
+        args: &ChatArgs,
+        signals: &Signals,
+        context: &mut Context,
+    ) -> Result<(), Error> {
+        self.turns.push(Message::new("user", question));
+        let prompt = self.prompt(opened, tokenizer, args.max_new_tokens, context)?;
+        let options = GenerateOptions {
+            max_new_tokens: args.max_new_tokens,
+            sampling: args.sampling.settings(self.asked),
+            stop_ids: opened.stop_ids(),
+            batch_size: 1,
+            samples: 1,
+        };
+        self.asked += 1;
+        signals.stopped.store(false, Ordering::Relaxed);
+        signals.answering.store(true, Ordering::Relaxed);
+        let mut unfolding = Unfolding::new(tokenizer, &[]);
+        let mut unseen = Output::nowhere();
+        let out = if context.json { &mut unseen } else { &mut context.out };
+        let interrupted = || signals.stopped.load(Ordering::Relaxed);
+        let shown = generate_live(opened, &[prompt], &options, &mut unfolding, out, interrupted)?;
+        signals.answering.store(false, Ordering::Relaxed);
+        out.said(&unfolding.finish(false)?)?;
+        let answer = tokenizer.decode(&shown.ids, true)?;
+        if context.json {
+            context.out.json_line(&json!({ "role": "assistant", "content": answer, "ids": shown.ids }))?;
+        } else {
+            context.out.line("")?;
+        }
+        context.out.flush()?;
+        self.turns.push(Message::new("assistant", answer));
+        Ok(())
+    }
+
+    /// The conversation as ids. Where it outgrows the context, its oldest questions and answers are left out.
+    fn prompt(
+        &mut self,
+        opened: &Opened,
+        tokenizer: &Tokenizer,
+        answer: usize,
+        context: &Context,
+    ) -> Result<Vec<u32>, Error> {
+        let limit = opened.model.spec().context;
+        // Room for a quarter of the context is enough to begin an answer with.
+        let room = answer.min(limit / 4).max(1);
+        let mut forgotten = 0;
+        loop {
+            let ids = tokenizer.encode_chat_prompt(&self.messages())?;
+            if ids.len() + room <= limit {
+                if forgotten > 0 {
+                    context.console.warn(&format!(
+                        "the conversation is longer than the model's context of {limit} tokens; \
+                         its first {forgotten} questions and answers are no longer seen"
+                    ));
+                }
+                return Ok(ids);
+            }
+            if self.turns.len() < 3 {
+                return Err(Error::told(
+                    format!("the question takes {} of the model's context of {limit} tokens", ids.len()),
+                    "ask a shorter question, or shorten the system message",
+                ));
+            }
+            self.turns.drain(..2);
+            forgotten += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Input;
+
+    #[test]
+    fn lines_are_commands_or_questions() {
+        assert_eq!(Input::of("  "), Input::Nothing);
+        assert_eq!(Input::of("/system  Be brief. "), Input::System(Some("Be brief.".into())));
+        assert_eq!(Input::of("/system"), Input::System(None));
+        assert_eq!(Input::of("/sytem x"), Input::Unknown("/sytem".into()));
+        assert_eq!(Input::of("what is / for?"), Input::Question("what is / for?".into()));
+    }
+}

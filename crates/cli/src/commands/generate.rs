@@ -1,0 +1,262 @@
+//! `amend generate`: continuations of prompts.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use amend_engine::Taps;
+use amend_engine::generate::{Finish, GenerateOptions, Generated};
+use amend_engine::tokenizer::{Message, Tokenizer};
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+
+use crate::app::Exit;
+use crate::context::Context;
+use crate::error::Error;
+use crate::open::{ModelArgs, Opened};
+use crate::sampling::SamplingArgs;
+use crate::texts::read_lines;
+use crate::token_ids::{self, TokenIds};
+use crate::unfolding::{Unfolding, cut_at_stop, generate_live};
+
+const EXAMPLES: &str = "\
+Examples:
+  amend generate models/my-model --prompt 'Once upon a time'
+  amend generate models/my-model --prompt 'Who wrote Faust?' --chat
+  amend generate models/my-model --prompt-file questions.txt --temperature 0.8 --samples 4 --json > answers.jsonl
+
+With --json one prompt gives {\"ids\", \"text\", \"finish\"}: the new ids (a stop id included), their text (null
+without a tokenizer, cut before a stop string) and what ended it: stop, length or context. A file, or --samples
+above 1, gives one line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
+The text of a prompt depends on neither the batch size nor on the other prompts' texts.";
+
+/// Continue prompts
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("input").required(true))]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Continue these token ids; needs no tokenizer
+    #[arg(long, value_name = "ID,ID,…", group = "input", allow_hyphen_values = true)]
+    ids: Option<TokenIds>,
+    /// Continue this text
+    #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Continue every line of this file (`-`: standard input)
+    #[arg(long, value_name = "FILE", group = "input")]
+    prompt_file: Option<PathBuf>,
+    /// Put each prompt to the model as a user's message, in its chat template
+    #[arg(long, conflicts_with = "ids")]
+    chat: bool,
+    /// New tokens per continuation at most
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = crate::args::parse_count)]
+    max_new_tokens: usize,
+    /// End a continuation before this text; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Go on after the tokens that the model's files list as ends of a text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Continuations of every prompt
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::args::parse_count)]
+    samples: usize,
+    /// Continuations in progress at a time. Has no influence on results
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = crate::args::parse_count)]
+    batch_size: usize,
+    /// Add the log-probability of every new token, before temperature and filters (with --json)
+    #[arg(long, requires = "json")]
+    logprobs: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+/// What is printed about one continuation.
+#[derive(Debug, Serialize)]
+struct Continuation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<usize>,
+    ids: Vec<u32>,
+    text: Option<String>,
+    finish: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<f32>>,
+}
+
+pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit, Error> {
+    if let Some(empty) = args.stop.iter().position(String::is_empty) {
+        return Err(Error::told(
+            format!("--stop number {} is empty", empty + 1),
+            "an empty text is everywhere, so nothing could be generated",
+        ));
+    }
+    let opened = Opened::open(&args.model)?;
+    let prompts = prompts(&args, &opened)?;
+    let options = GenerateOptions {
+        max_new_tokens: args.max_new_tokens,
+        sampling: args.sampling.settings(0),
+        stop_ids: if args.ignore_eos { Vec::new() } else { opened.stop_ids() },
+        batch_size: args.batch_size,
+        samples: args.samples,
+    };
+    if !args.stop.is_empty() {
+        opened.tokenizer()?;
+    }
+    let many = args.prompt_file.is_some() || args.samples > 1;
+    let live = !many && !context.json && context.out.is_terminal();
+    match &opened.tokenizer {
+        Some(tokenizer) if live => stream(&opened, tokenizer, &prompts, &options, &args.stop, context)?,
+        _ => {
+            for generated in collect(&opened, &prompts, &options, &args.stop, context)? {
+                let continuation = describe(generated, &args, opened.tokenizer.as_ref(), many)?;
+                print(&continuation, context)?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The prompts as token ids that the model can take.
+fn prompts(args: &GenerateArgs, opened: &Opened) -> Result<Vec<Vec<u32>>, Error> {
+    let encode = |text: &String| -> Result<Vec<u32>, Error> {
+        let tokenizer = opened.tokenizer()?;
+        Ok(if args.chat {
+            tokenizer.encode_chat_prompt(&[Message::new("user", text)])?
+        } else {
+            tokenizer.encode(text, true)?
+        })
+    };
+    let fits = |ids: Vec<u32>| {
+        token_ids::check(&ids, opened.model.spec().vocabulary)?;
+        let limit = opened.model.spec().context;
+        match ids.len() {
+            0 => Err(Error::told(
+                "the prompt is empty and the tokenizer adds nothing to it",
+                "give at least one token to start from",
+            )),
+            n if n > limit => Err(Error::told(
+                format!("the prompt has {n} tokens, but the model's context holds {limit}"),
+                "shorten the prompt",
+            )),
+            _ => Ok(ids),
+        }
+    };
+    if let Some(TokenIds(ids)) = &args.ids {
+        return Ok(vec![fits(ids.clone())?]);
+    }
+    if let Some(prompt) = &args.prompt {
+        return Ok(vec![fits(encode(prompt)?)?]);
+    }
+    let path = args.prompt_file.clone().unwrap_or_default();
+    let line = |(index, text): (usize, &String)| {
+        let ids = encode(text).and_then(fits);
+        ids.map_err(|e| e.within(format_args!("{}:{}", path.display(), index + 1)))
+    };
+    read_lines(&path)?.iter().enumerate().map(line).collect()
+}
+
+/// Generates everything, watching for stop strings and telling progress.
+fn collect(
+    opened: &Opened,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    stops: &[String],
+    context: &Context,
+) -> Result<Vec<Generated>, Error> {
+    let task = RefCell::new(context.progress.begin("generate", 0, "tokens"));
+    let unfolding = RefCell::new(BTreeMap::new());
+    let failure = RefCell::new(None);
+    let watch = |generated: &Generated| {
+        task.borrow_mut().advance(1, "");
+        let Some(tokenizer) = opened.tokenizer.as_ref().filter(|_| !stops.is_empty()) else { return false };
+        let mut unfolding = unfolding.borrow_mut();
+        let place = (generated.prompt, generated.sample);
+        let text = unfolding.entry(place).or_insert_with(|| Unfolding::new(tokenizer, stops));
+        let ended = match text.push(&generated.ids) {
+            Ok(news) => news.stopped,
+            Err(e) => {
+                *failure.borrow_mut() = Some(e);
+                true
+            }
+        };
+        if ended {
+            unfolding.remove(&place);
+        }
+        ended
+    };
+    let generated = opened.model.generate(prompts, options, Some(&watch), &Taps::none())?;
+    if let Some(failure) = failure.take() {
+        return Err(failure);
+    }
+    let tokens: usize = generated.iter().map(|g| g.ids.len()).sum();
+    if prompts.len() * options.samples > 1 {
+        task.into_inner().finish(&format!("{} continuations, {tokens} tokens", generated.len()));
+    }
+    Ok(generated)
+}
+
+/// Generates a single continuation and shows it as it comes.
+fn stream(
+    opened: &Opened,
+    tokenizer: &Tokenizer,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    stops: &[String],
+    context: &mut Context,
+) -> Result<(), Error> {
+    let mut unfolding = Unfolding::new(tokenizer, stops);
+    let shown = generate_live(opened, prompts, options, &mut unfolding, &mut context.out, || false)?;
+    context.out.said(&unfolding.finish(shown.stopped)?)?;
+    context.out.line("")
+}
+
+fn describe(
+    generated: Generated,
+    args: &GenerateArgs,
+    tokenizer: Option<&Tokenizer>,
+    many: bool,
+) -> Result<Continuation, Error> {
+    let text = match tokenizer {
+        Some(tokenizer) => {
+            let mut text = tokenizer.decode(&generated.ids, true)?;
+            if let Some(end) = cut_at_stop(&text, &args.stop) {
+                text.truncate(end);
+            }
+            Some(text)
+        }
+        None => None,
+    };
+    Ok(Continuation {
+        prompt_index: many.then_some(generated.prompt),
+        sample: many.then_some(generated.sample),
+        ids: generated.ids,
+        text,
+        // A stop string is a stop like any other to the user.
+        finish: match generated.finish {
+            Finish::Stop | Finish::Rule => "stop",
+            Finish::Length => "length",
+            Finish::Context => "context",
+        },
+        logprobs: args.logprobs.then_some(generated.logprobs),
+    })
+}
+
+fn print(continuation: &Continuation, context: &mut Context) -> Result<(), Error> {
+    if context.json {
+        return context.out.json_line(continuation);
+    }
+    if let (Some(prompt), Some(sample)) = (continuation.prompt_index, continuation.sample) {
+        context.out.line(format_args!("── prompt {prompt}, sample {sample} ({})", continuation.finish))?;
+    }
+    match &continuation.text {
+        Some(text) => {
+            context.out.said(text)?;
+            context.out.line("")
+        }
+        None => {
+            let ids: Vec<String> = continuation.ids.iter().map(u32::to_string).collect();
+            context.out.line(ids.join(","))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The commands, one file each.
+
+mod chat;
+mod completions;
+mod demo;
+mod doctor;
+mod eval;
+mod generate;
+mod methods;
+mod new;
+mod report;
+mod resume;
+mod run;
+mod schema;
+mod score;
+
+use clap::Subcommand;
+
+use crate::app::Exit;
+use crate::context::Context;
+use crate::error::Error;
+
+/// What the user can ask for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(run::RunArgs),
+    Resume(resume::ResumeArgs),
+    Demo(demo::DemoArgs),
+    New(new::NewArgs),
+    Methods(methods::MethodsArgs),
+    Schema(schema::SchemaArgs),
+    Report(report::ReportArgs),
+    Eval(eval::EvalArgs),
+    Score(score::ScoreArgs),
+    Generate(generate::GenerateArgs),
+    Chat(chat::ChatArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Does what was asked for.
+pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
+    match command {
+        Command::Run(args) => run::execute(args, context),
+        Command::Resume(args) => resume::execute(args, context),
+        Command::Demo(args) => demo::execute(args, context),
+        Command::New(args) => new::execute(args, context),
+        Command::Methods(args) => methods::execute(args, context),
+        Command::Schema(args) => schema::execute(args, context),
+        Command::Report(args) => report::execute(args, context),
+        Command::Eval(args) => eval::execute(args, context),
+        Command::Score(args) => score::execute(args, context),
+        Command::Generate(args) => generate::execute(args, context),
+        Command::Chat(args) => chat::execute(args, context),
+        Command::Doctor(args) => doctor::execute(args, context),
+        Command::Completions(args) => completions::execute(args, context),
+    }
+}

@@ -1,0 +1,113 @@
+//! `amend report`: what a run folder has to say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use amend_run::folder::{RunState, read_state};
+use amend_run::{Metrics, Status};
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::app::Exit;
+use crate::area::Found;
+use crate::context::Context;
+use crate::error::Error;
+use crate::running::{self, command_line};
+
+const EXAMPLES: &str = "\
+Examples:
+  amend report runs/demo-20260301T120000Z
+  amend report runs/demo-20260301T120000Z --json
+
+Of a finished run, report.html is written anew. Of one in progress or interrupted, the last logged values of
+every stage are shown.";
+
+/// Show what a run has found out, or how far it has come
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ReportArgs {
+    /// The run folder
+    #[arg(value_name = "DIR")]
+    run: PathBuf,
+}
+
+pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, Error> {
+    let dir = &args.run;
+    let state = read_state(dir)?;
+    let found = if state.status == Status::Done { Some(read_found(dir, &state)?) } else { None };
+    if let Some(found) = &found {
+        running::write_report(dir, found)?;
+    }
+    let latest = latest_rows(dir)?;
+    if context.json {
+        let report = found.is_some().then(|| dir.join("report.html"));
+        context.out.json_line(&json!({
+            "folder": dir,
+            "state": state,
+            "latest": latest,
+            "report": report,
+            "results": found.map(|found| found.results),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    show_state(&state, context)?;
+    context.out.line("")?;
+    if let Some(found) = &found {
+        running::show_found(dir, found, context)?;
+        return Ok(Exit::Done);
+    }
+    for Row { stage, step, values } in &latest {
+        let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        context.out.line(format_args!("{stage:<20} step {step:>6}  {}", values.join("  ")))?;
+    }
+    context.out.line(format_args!("\ncontinue with  amend resume {}", dir.display()))?;
+    Ok(Exit::Done)
+}
+
+/// What a finished run found out.
+fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))
+    };
+    let results: Value = serde_json::from_str(&read("results.json")?)
+        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
+    Found::read(results, &read("recipe.toml")?, dir, &command_line(&state.info.command))
+}
+
+fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
+    let status = match state.status {
+        Status::Running => "running, or killed",
+        Status::Interrupted => "interrupted",
+        Status::Failed => "failed",
+        Status::Done => "done",
+    };
+    let finished = state.finished.as_deref().unwrap_or("-");
+    context.out.line(format_args!("status   {status}"))?;
+    context.out.line(format_args!("started  {}\nended    {finished}", state.started))?;
+    context.out.line(format_args!("command  {}", state.info.command.join(" ")))?;
+    context.out.line(format_args!("version  {} ({})", state.info.version, state.info.commit))?;
+    context.out.line(format_args!("machine  {}", state.machine))
+}
+
+/// The last logged row of a stage.
+#[derive(Serialize)]
+struct Row {
+    stage: String,
+    step: u64,
+    values: Map<String, Value>,
+}
+
+/// The last row of every stage, in the order in which the stages began.
+fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
+    let mut latest: Vec<Row> = Vec::new();
+    for row in Metrics::read(dir).map_err(|e| Error::Run(e.into()))? {
+        let row = Row { stage: row.stage, step: row.step, values: row.values };
+        match latest.iter_mut().find(|known| known.stage == row.stage) {
+            Some(known) => *known = row,
+            None => latest.push(row),
+        }
+    }
+    Ok(latest)
+}

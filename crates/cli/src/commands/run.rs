@@ -1,0 +1,56 @@
+//! `amend run`: what a recipe describes.
+
+use std::path::PathBuf;
+
+use amend_run::RecipeSource;
+use clap::Args;
+
+use crate::app::Exit;
+use crate::context::Context;
+use crate::error::Error;
+use crate::running;
+
+const EXAMPLES: &str = "\
+Examples:
+  amend new unlearn > recipe.toml && amend run recipe.toml
+  amend run recipe.toml --set unlearn.combine=pcgrad --set unlearn.forget.beta=0.2 --out runs/pcgrad
+  amend run recipe.toml --seeds 5 --json
+
+The run folder holds recipe.toml (every default written out), run.json, metrics.jsonl, log.txt, the model,
+results.json and report.html, which opens in a browser without a network. Ctrl-C stops after the step in
+progress and keeps what is done; `amend resume` goes on with the same bits as if nothing had happened.
+Exit codes: 0 positive verdict, 1 negative verdict, 2 error, 130 interrupted.";
+
+/// Run a recipe
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The recipe, a TOML file
+    recipe: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// What a run and a demo have in common.
+#[derive(Debug, Args)]
+pub(super) struct HowArgs {
+    /// Change one value of the recipe, such as `unlearn.batch_size=16`; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Repeat everything with this many seeds; figures are then means over seeds
+    #[arg(long, value_name = "N", value_parser = crate::args::parse_count)]
+    seeds: Option<usize>,
+    /// Run folder, which must not exist [default: runs/NAME-TIME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Error> {
+    start(RecipeSource::read(&args.recipe)?, args.how, context)
+}
+
+pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
+    let mut sets = how.set;
+    sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
+    running::start(source, &sets, how.out, context)
+}

@@ -1,0 +1,31 @@
+//! Ctrl-C and its relatives (SIGTERM, SIGHUP).
+
+use std::path::Path;
+
+use amend_run::Stop;
+
+use crate::chosen;
+use crate::console::Console;
+use crate::error::Error;
+
+/// From now on the first signal asks to stop after the step in progress, and the second ends the process.
+pub(crate) fn stop_after_step(console: &Console, run: &Path) -> Result<Stop, Error> {
+    let stop = Stop::default();
+    let (asked, console, run) = (stop.clone(), console.clone(), run.display().to_string());
+    on_signal(move || {
+        if asked.requested() {
+            std::process::exit(i32::from(chosen::INTERRUPTED));
+        }
+        asked.request();
+        console.note(&format!(
+            "stopping after this step and keeping what is done; continue with `amend resume {run}` \
+             (again to stop at once)"
+        ));
+    })?;
+    Ok(stop)
+}
+
+/// Calls `act` at every signal. A process can say this once.
+pub(crate) fn on_signal(act: impl FnMut() + Send + 'static) -> Result<(), Error> {
+    ctrlc::set_handler(act).map_err(|e| Error::plain(format!("cannot listen to Ctrl-C: {e}")))
+}

@@ -1,0 +1,91 @@
+//! Opening what a command works on: a model folder, its tokenizer, an adapter.
+
+use std::path::{Path, PathBuf};
+
+use amend_engine::Model;
+use amend_engine::checkpoint::Adapter;
+use amend_engine::tokenizer::Tokenizer;
+use clap::Args;
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// Which model a command works on.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Folder of the model: config.json, safetensors weights and, for texts, tokenizer.json
+    #[arg(value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Folder of a PEFT adapter (LoRA) to put on the model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+}
+
+/// A model that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The model, with its adapter where one was given.
+    pub(crate) model: Model,
+    /// Its tokenizer, where the folder has one.
+    pub(crate) tokenizer: Option<Tokenizer>,
+    dir: PathBuf,
+}
+
+impl Opened {
+    /// Opens the folder and checks that its parts fit together.
+    pub(crate) fn open(args: &ModelArgs) -> Result<Self, Error> {
+        let mut model = Model::open(&args.model)?;
+        let tokenizer = Tokenizer::open_optional(&args.model)?;
+        if let Some(tokenizer) = &tokenizer {
+            check_sizes(tokenizer.path(), tokenizer.vocab_size(), &args.model, model.spec().vocabulary)?;
+        }
+        if let Some(dir) = &args.adapter {
+            let adapter = Adapter::open(dir)?;
+            model.attach_adapter(&adapter).map_err(|e| {
+                Error::from(e).within(format!("{} does not fit {}", dir.display(), args.model.display()))
+            })?;
+        }
+        Ok(Opened { model, tokenizer, dir: args.model.clone() })
+    }
+
+    /// The tokenizer, which working with texts needs.
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::told(
+                format!("{}: the folder has no tokenizer.json, so texts cannot be read", self.dir.display()),
+                "give token ids with --ids, or copy the tokenizer's files into the folder",
+            )
+        })
+    }
+
+    /// Every token that ends a generated text, as the folder's files list them.
+    pub(crate) fn stop_ids(&self) -> Vec<u32> {
+        let mut ids = self.tokenizer.as_ref().map_or_else(Vec::new, |t| t.eos_ids().to_vec());
+        let configs = [self.model.generation_config(), Some(self.model.config())];
+        for value in configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id")) {
+            let listed = match value {
+                Value::Array(list) => list.iter().collect(),
+                single => vec![single],
+            };
+            ids.extend(listed.into_iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+/// A padded embedding has rows that no token uses, which is fine; a token without a row is not.
+fn check_sizes(tokenizer: &Path, tokens: usize, model: &Path, rows: usize) -> Result<(), Error> {
+    if tokens <= rows {
+        return Ok(());
+    }
+    Err(Error::told(
+        format!(
+            "{} has {tokens} tokens, but the embedding in {} has only {rows} rows",
+            tokenizer.display(),
+            model.display()
+        ),
+        "take the tokenizer that came with the model, or resize the model's embedding",
+    ))
+}

@@ -1,0 +1,235 @@
+//! A run from its folder to its exit code, whatever its recipe asks for.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use amend_learn::Run;
+use amend_run::clock::now;
+use amend_run::file::write_atomic;
+use amend_run::{Progress, RecipeSource, RunFolder, RunInfo, Status, Task};
+use serde_json::json;
+
+use crate::app::Exit;
+use crate::area::{Found, Plan, absolute};
+use crate::context::Context;
+use crate::error::Error;
+use crate::{interrupt, progress, table};
+
+/// Starts a new run.
+pub(crate) fn start(
+    source: RecipeSource,
+    sets: &[String],
+    out: Option<PathBuf>,
+    context: &mut Context,
+) -> Result<Exit, Error> {
+    let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
+    let base = absolute(source.folder());
+    let plan = Plan::read(source, sets)?;
+    let [model, data] = plan.hashes(&base)?;
+    let info = RunInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: env!("AMEND_COMMIT").into(),
+        seed: plan.seed,
+        command: std::env::args().collect(),
+        recipe_folder: base.clone(),
+        model,
+        data,
+    };
+    let dir = out.unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
+    let folder = RunFolder::create(&dir, &plan.resolved, info)?;
+    context.console.note(&format!("run folder: {}", dir.display()));
+    carry_out(plan, &base, folder, context)
+}
+
+/// Goes on with a run that was interrupted.
+pub(crate) fn resume(dir: &Path, context: &mut Context) -> Result<Exit, Error> {
+    let folder = RunFolder::open(dir)?;
+    let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
+    let base = folder.state().info.recipe_folder.clone();
+    let prepared = Plan::read(source, &[]).and_then(|plan| {
+        let [model, data] = plan.hashes(&base)?;
+        let info = &folder.state().info;
+        let changed = model.iter().chain(&data).find(|(path, hash)| {
+            info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
+        });
+        match changed {
+            None => Ok(plan),
+            Some((path, _)) => Err(Error::told(
+                format!("{path} has changed since the run in {} began", dir.display()),
+                "put the old content back, or start a new run",
+            )),
+        }
+    });
+    match prepared {
+        Ok(plan) => carry_out(plan, &base, folder, context),
+        Err(e) => {
+            folder.finish(Status::Interrupted)?;
+            Err(e)
+        }
+    }
+}
+
+/// `2026-03-01T12:00:00Z` as part of a folder's name.
+fn compact(time: &str) -> String {
+    time.replace(['-', ':'], "")
+}
+
+fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) -> Result<Exit, Error> {
+    let dir = folder.path().to_path_buf();
+    let began = Instant::now();
+    folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
+    let log = Arc::new(Mutex::new(folder.open_log()?));
+    let stop = interrupt::stop_after_step(&context.console, &dir)?;
+    let listener = Logged { inner: context.progress.as_ref(), log };
+    let mut run = Run::new(folder, &listener, stop)?;
+    let command = command_line(&run.folder.state().info.command);
+    let found = (plan.work)(base, &command, &mut run).map_err(Error::from);
+    let finished = found.and_then(|found| {
+        write_found(&dir, &found)?;
+        Ok(found)
+    });
+    match finished {
+        Ok(found) => {
+            run.folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
+            run.folder.finish(Status::Done)?;
+            tell(&dir, &found, began.elapsed(), context)?;
+            Ok(if found.positive { Exit::Done } else { Exit::Negative })
+        }
+        Err(Error::Stopped) => {
+            run.folder.log("interrupted")?;
+            run.folder.finish(Status::Interrupted)?;
+            Err(Error::Interrupted(dir))
+        }
+        Err(e) => {
+            // The first error is the one worth telling; a full disk may well refuse to be told of it.
+            let _ = run.folder.log(&format!("error: {e}"));
+            let _ = run.folder.finish(Status::Failed);
+            context.console.note(&format!(
+                "what was done is kept; once the cause is gone: amend resume {}",
+                dir.display()
+            ));
+            Err(e)
+        }
+    }
+}
+
+fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {
+    amend_run::write_results(dir, &found.results)?;
+    write_report(dir, found)
+}
+
+/// Writes report.html.
+pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
+    Ok(write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?)
+}
+
+/// The command that started a run, as one would type it.
+pub(crate) fn command_line(arguments: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = |argument: &String| {
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    };
+    let words = arguments.iter().skip(1).map(quoted);
+    std::iter::once("amend".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn tell(dir: &Path, found: &Found, took: Duration, context: &mut Context) -> Result<(), Error> {
+    if context.json {
+        return context.out.json_line(&json!({
+            "folder": dir,
+            "report": dir.join("report.html"),
+            "positive": found.positive,
+            "seconds": took.as_secs_f64(),
+            "results": found.results,
+        }));
+    }
+    show_found(dir, found, context)?;
+    context.out.line(format_args!("took     {}", progress::duration(took)))
+}
+
+/// The summary, the verdict, and where the rest is.
+pub(crate) fn show_found(dir: &Path, found: &Found, context: &mut Context) -> Result<(), Error> {
+    context.out.text(&found.summary().to_terminal(table::width()))?;
+    let verdict = if found.positive { "positive ✓" } else { "negative ✗" };
+    context.out.line(format_args!("\nverdict  {verdict}"))?;
+    context.out.line(format_args!("report   {}", dir.join("report.html").display()))
+}
+
+/// A listener that also writes down what it heard, in the run's log.txt.
+struct Logged<'p> {
+    inner: &'p dyn Progress,
+    log: Arc<Mutex<File>>,
+}
+
+fn log(file: &Mutex<File>, line: &str) {
+    if let Ok(mut file) = file.lock() {
+        // A log that cannot be written must not end the run; its results would be lost with it.
+        let _ = writeln!(file, "{} {line}", now());
+    }
+}
+
+impl Progress for Logged<'_> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+        let inner = self.inner.begin(label, total, unit);
+        Box::new(LoggedTask { inner, log: self.log.clone(), label: label.to_owned() })
+    }
+
+    fn note(&self, line: &str) {
+        log(&self.log, line);
+        self.inner.note(line);
+    }
+}
+
+struct LoggedTask {
+    inner: Box<dyn Task>,
+    log: Arc<Mutex<File>>,
+    label: String,
+}
+
+impl Task for LoggedTask {
+    fn advance(&mut self, n: u64, status: &str) {
+        self.inner.advance(n, status);
+    }
+
+    fn finish(self: Box<Self>, summary: &str) {
+        log(&self.log, &format!("{}: {summary}", self.label));
+        self.inner.finish(summary);
+    }
+}
+
+impl From<amend_learn::Error> for Error {
+    fn from(error: amend_learn::Error) -> Self {
+        use amend_learn::Error as Learn;
+        match error {
+            Learn::Engine(e) => e.into(),
+            Learn::Folder(e) => e.into(),
+            Learn::File(e) => e.into(),
+            Learn::Recipe(e) => Error::Recipe(e),
+            Learn::Interrupted => Error::Stopped,
+            other => Error::Run(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{command_line, compact};
+
+    #[test]
+    fn commands_can_be_typed_again() {
+        let words = ["/usr/bin/amend", "run", "my recipe.toml", "--set", "a.b=it's"].map(str::to_owned);
+        assert_eq!(command_line(&words), r"amend run 'my recipe.toml' --set 'a.b=it'\''s'");
+    }
+
+    #[test]
+    fn times_can_be_folder_names() {
+        assert_eq!(compact("2026-03-01T12:00:00Z"), "20260301T120000Z");
+    }
+}

@@ -1,0 +1,42 @@
+//! Flags that say how tokens are chosen, shared by `generate` and `chat`.
+
+use amend_engine::generate::Sampling;
+use clap::Args;
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Choosing tokens")]
+pub(crate) struct SamplingArgs {
+    /// 0 always takes the likeliest token; 1 draws from the model's distribution
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// Draw from this many of the likeliest tokens; 0 means all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Draw from the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Draw from tokens at least this share as likely as the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f32,
+    /// Make tokens that are already there less likely; 1 does not
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// Seed of the draws: the same seed draws the same tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// The engine's settings, with `seed` advanced by `turn`, so that a second answer draws anew.
+    pub(crate) fn settings(&self, turn: u64) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed.wrapping_add(turn),
+        }
+    }
+}
