@@ -6,7 +6,7 @@ check:
 
 # Every test of every crate
 test:
-    cargo test --workspace --locked
+    cargo test --workspace
 
 # Speed of the engine, as BENCHMARKS.md records it
 bench:
