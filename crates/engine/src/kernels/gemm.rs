@@ -201,7 +201,9 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
                     let (panel, b_k) = match b {
                         Right::Panels(p) => p.panel(j, S::NR),
                         // Rows of B serve as they are, but not a last one that ends within a vector.
-                        Right::Strided(b) if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded => {
+                        Right::Strided(b)
+                            if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded =>
+                        {
                             (&b.data[j..], b.row_stride)
                         }
                         Right::Strided(b) => {
