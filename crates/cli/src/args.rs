@@ -9,15 +9,16 @@ pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("
 
 const EXAMPLES: &str = "\
 Start here:
-  amend demo                               forget some people in a model made on the spot, with evidence
-  amend doctor                             what this machine can do
-  amend score models/my-model --text 'The sky is blue.'
-  amend new unlearn > recipe.toml          a commented recipe
-  amend run recipe.toml                    and the run it describes
-  amend methods                            what a recipe can choose from
+  amend demo                         a small model forgets, with the evidence
+  amend doctor                       what this machine can do
+  amend score DIR --text 'The sky is blue.'
+  amend new unlearn > recipe.toml    a commented recipe
+  amend run recipe.toml              and the run it describes
+  amend methods                      what a recipe can choose from
 
-Data goes to standard output, messages and progress to standard error. NO_COLOR is honoured.
-Exit codes: 0 done, 1 done with a negative verdict, 2 error, 130 interrupted.";
+Data goes to standard output, messages and progress to standard error.
+NO_COLOR is honoured. Exit codes: 0 done, 1 done with a negative verdict,
+2 error, 130 interrupted.";
 
 /// Change a trained language model, and prove the change.
 ///

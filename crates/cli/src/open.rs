@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::token_ids;
 
 /// Which model a command works on.
 #[derive(Debug, Args)]
@@ -46,6 +47,11 @@ impl Opened {
             })?;
         }
         Ok(Opened { model, tokenizer, dir: args.model.clone() })
+    }
+
+    /// Fails where an id has no row in the model's embedding.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
+        token_ids::check(ids, &self.dir, self.model.spec().vocabulary)
     }
 
     /// The tokenizer, which working with texts needs.

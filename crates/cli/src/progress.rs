@@ -8,8 +8,11 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::console::Console;
 
-/// Where nobody watches a screen, a task says something this often.
-const EVERY: Duration = Duration::from_secs(5);
+/// Where nobody watches a screen, a task says something this often during its first minute.
+const AT_FIRST: Duration = Duration::from_secs(5);
+
+/// And this often later: a log of hours should not be a log of thousands of lines.
+const LATER: Duration = Duration::from_secs(30);
 
 /// The listener that suits the console.
 pub(crate) fn listener(console: &Console, no_progress: bool) -> Box<dyn Progress> {
@@ -152,7 +155,8 @@ impl Task for LineTask {
             self.counted_from = n;
         }
         self.done += n;
-        if self.said.elapsed() >= EVERY {
+        let young = self.began.elapsed() < Duration::from_secs(60);
+        if self.said.elapsed() >= if young { AT_FIRST } else { LATER } {
             self.said = Instant::now();
             self.console.note(&self.line(status));
         }
@@ -213,13 +217,13 @@ mod tests {
             label: "forget".into(),
             unit: "steps".into(),
             total: 500,
-            done: 120,
+            done: 220,
             counted_from: 20,
             began,
             said: began,
         };
         let line = task.line("loss 1.2");
-        assert!(line.starts_with("forget: 120/500 steps, 10.0/s, 38s left, loss 1.2"), "{line}");
+        assert!(line.starts_with("forget: 220/500 steps, 20.0/s, 14s left, loss 1.2"), "{line}");
         let open = LineTask { total: 0, ..task };
         assert!(!open.line("").contains("left"));
     }

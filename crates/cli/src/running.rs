@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use amend_learn::Run;
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
+use amend_run::folder::read_state;
 use amend_run::{Progress, RecipeSource, RunFolder, RunInfo, Status, Task};
 use serde_json::json;
 
@@ -39,9 +40,25 @@ pub(crate) fn start(
         data,
     };
     let dir = out.unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
+    let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     context.console.note(&format!("run folder: {}", dir.display()));
-    carry_out(plan, &base, folder, context)
+    let exit = carry_out(plan, &base, folder, context);
+    if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && nothing_happened(&dir) {
+        // Everything in there was written by this function a moment ago. The user is left with the error.
+        let _ = std::fs::remove_dir_all(&dir);
+        if existed {
+            let _ = std::fs::create_dir(&dir);
+        }
+    }
+    exit
+}
+
+/// Whether a run failed before it had done anything that one would want to go on with.
+fn nothing_happened(dir: &Path) -> bool {
+    let stages = read_state(dir).map_or(1, |state| state.stages.len());
+    let logged = std::fs::metadata(dir.join("metrics.jsonl")).map_or(0, |file| file.len());
+    stages == 0 && logged == 0
 }
 
 /// Goes on with a run that was interrupted.
@@ -107,10 +124,12 @@ fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) 
             // The first error is the one worth telling; a full disk may well refuse to be told of it.
             let _ = run.folder.log(&format!("error: {e}"));
             let _ = run.folder.finish(Status::Failed);
-            context.console.note(&format!(
-                "what was done is kept; once the cause is gone: amend resume {}",
-                dir.display()
-            ));
+            if !nothing_happened(&dir) {
+                context.console.note(&format!(
+                    "what was done is kept; once the cause is gone: amend resume {}",
+                    dir.display()
+                ));
+            }
             Err(e)
         }
     }

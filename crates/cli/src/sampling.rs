@@ -8,19 +8,19 @@ use clap::Args;
 #[command(next_help_heading = "Choosing tokens")]
 pub(crate) struct SamplingArgs {
     /// 0 always takes the likeliest token; 1 draws from the model's distribution
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 0.0)]
     temperature: f32,
     /// Draw from this many of the likeliest tokens; 0 means all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
     /// Draw from the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = 1.0)]
     top_p: f32,
     /// Draw from tokens at least this share as likely as the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, default_value_t = 0.0)]
     min_p: f32,
     /// Make tokens that are already there less likely; 1 does not
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0)]
     repetition_penalty: f32,
     /// Seed of the draws: the same seed draws the same tokens
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -1,5 +1,6 @@
 //! Token ids on the command line.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::Error;
@@ -27,12 +28,17 @@ impl FromStr for TokenIds {
     }
 }
 
-/// Fails where an id has no row in the model's embedding.
-pub(crate) fn check(ids: &[u32], vocabulary: usize) -> Result<(), Error> {
+/// Fails where an id has no row in the embedding of `model`.
+pub(crate) fn check(ids: &[u32], model: &Path, vocabulary: usize) -> Result<(), Error> {
     match ids.iter().position(|&id| id as usize >= vocabulary) {
         None => Ok(()),
         Some(index) => Err(Error::told(
-            format!("token id {} (item {}) is outside of the model's vocabulary", ids[index], index + 1),
+            format!(
+                "token id {} (item {}) is outside of the vocabulary of {}",
+                ids[index],
+                index + 1,
+                model.display()
+            ),
             format!(
                 "the model has {vocabulary} tokens, so ids go from 0 to {}",
                 vocabulary.saturating_sub(1)
@@ -59,8 +65,8 @@ mod tests {
 
     #[test]
     fn ids_beyond_the_vocabulary_are_named() {
-        assert!(check(&[0, 255], 256).is_ok());
-        let error = check(&[0, 256], 256).unwrap_err().to_string();
-        assert!(error.contains("token id 256 (item 2)"), "{error}");
+        assert!(check(&[0, 255], Path::new("m"), 256).is_ok());
+        let error = check(&[0, 256], Path::new("m"), 256).unwrap_err().to_string();
+        assert!(error.contains("token id 256 (item 2) is outside of the vocabulary of m"), "{error}");
     }
 }

@@ -5,10 +5,12 @@ mod unlearn;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use amend_engine::checkpoint::Checkpoint;
+use amend_engine::tokenizer::Tokenizer;
 use amend_learn::Run;
 use amend_run::file::content_hash;
 use amend_run::report::Section;
-use amend_run::{Method, RecipePath, RecipeSource, Report, nearest};
+use amend_run::{Dataset, Method, RecipePath, RecipeSource, Report, nearest};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -85,8 +87,17 @@ impl Plan {
     /// Content hashes of everything the recipe reads, models and data, by path as the recipe says it.
     ///
     /// # Errors
-    /// Where something cannot be read: a missing model or data file is found here, before anything is written.
+    /// Where something cannot be read. What is missing or damaged is found here, before anything is written.
     pub(crate) fn hashes(&self, base: &Path) -> Result<[BTreeMap<String, String>; 2], Error> {
+        for model in &self.models {
+            let dir = model.resolve(base);
+            // Reads the headers of the weights, not the weights.
+            Checkpoint::open(&dir)?;
+            Tokenizer::open(&dir)?;
+        }
+        for data in &self.data {
+            Dataset::read(&[data.resolve(base)]).map_err(|e| Error::Run(e.into()))?;
+        }
         let hash = |path: &RecipePath| Ok((path.to_string(), content_hash(&path.resolve(base))?));
         let all = |paths: &[RecipePath]| paths.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();
         Ok([all(&self.models)?, all(&self.data)?])

@@ -20,7 +20,7 @@ use crate::unfolding::{Unfolding, generate_live};
 
 const EXAMPLES: &str = "\
 While chatting:
-  /system TEXT   set the system message and start over (without TEXT: remove it)
+  /system TEXT   set the system message and start over; without TEXT remove it
   /reset         start over
   /quit          leave, as does Ctrl-D
   Ctrl-C         stop the answer; at the prompt: leave

@@ -14,8 +14,9 @@ Examples:
   amend demo
   amend demo --seeds 3 --json
 
-Makes a small model that knows some fictitious people, makes it forget a few of them in several ways, attacks
-the results, and compares them with a model that never knew those few. Needs no downloads.";
+Makes a small model that knows some fictitious people, makes it forget a few of
+them in several ways, attacks the results, and compares them with a model that
+never knew those few. Needs no downloads.";
 
 /// Show everything on a model made on the spot
 #[derive(Debug, Args)]

@@ -20,11 +20,12 @@ use crate::table::{self, Align};
 const EXAMPLES: &str = "\
 Examples:
   amend eval --task tofu --from-log eval_log_aggregated.json
-  amend eval --task tofu --from-log unlearned.json --retain-log retain90.json --out results/npo
+  amend eval --task tofu --from-log unlearned.json --retain-log retain90.json
 
-A log is the official scripts' eval_log_aggregated.json. The log of a model trained without the forget set
-(--retain-log) makes the forget quality computable. --out writes results.json (every figure with n and
-standard error) and rows.jsonl (every item's scores) into a new folder.";
+A log is the official scripts' eval_log_aggregated.json. The log of a model
+trained without the forget set (--retain-log) makes the forget quality
+computable. --out writes results.json (every figure with n and standard error)
+and rows.jsonl (every item's scores) into a new folder.";
 
 /// Compute a benchmark's figures, each with its standard error
 #[derive(Debug, Args)]

@@ -16,19 +16,22 @@ use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
 use crate::texts::read_lines;
-use crate::token_ids::{self, TokenIds};
+use crate::token_ids::TokenIds;
 use crate::unfolding::{Unfolding, cut_at_stop, generate_live};
 
 const EXAMPLES: &str = "\
 Examples:
   amend generate models/my-model --prompt 'Once upon a time'
   amend generate models/my-model --prompt 'Who wrote Faust?' --chat
-  amend generate models/my-model --prompt-file questions.txt --temperature 0.8 --samples 4 --json > answers.jsonl
+  amend generate models/my-model --prompt-file questions.txt --json \\
+    --temperature 0.8 --samples 4 > answers.jsonl
 
-With --json one prompt gives {\"ids\", \"text\", \"finish\"}: the new ids (a stop id included), their text (null
-without a tokenizer, cut before a stop string) and what ended it: stop, length or context. A file, or --samples
-above 1, gives one line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
-The text of a prompt depends on neither the batch size nor on the other prompts' texts.";
+With --json one prompt gives {\"ids\", \"text\", \"finish\"}: the new ids (a stop id
+included), their text (null without a tokenizer, cut before a stop string) and
+what ended it: stop, length or context. A file, or --samples above 1, gives one
+line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
+What a prompt is continued with depends on neither the batch size nor on the
+other prompts. Sampling settings in the model's own files are not used.";
 
 /// Continue prompts
 #[derive(Debug, Args)]
@@ -128,7 +131,7 @@ fn prompts(args: &GenerateArgs, opened: &Opened) -> Result<Vec<Vec<u32>>, Error>
         })
     };
     let fits = |ids: Vec<u32>| {
-        token_ids::check(&ids, opened.model.spec().vocabulary)?;
+        opened.check_ids(&ids)?;
         let limit = opened.model.spec().context;
         match ids.len() {
             0 => Err(Error::told(

@@ -14,7 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   amend methods                 every area, slot and method
   amend methods npo             what one does, its source and its options
-  amend methods forget/npo      the same, where several slots have one of that name";
+  amend methods forget/npo      one of several with the same name";
 
 /// List what a recipe can choose from, or explain one method
 #[derive(Debug, Args)]
@@ -87,9 +87,27 @@ fn first_sentence(doc: &str) -> String {
     end.map_or(text.clone(), |(at, _)| text[..=at].to_owned())
 }
 
-/// Markdown's marks for emphasis and links taken away.
+/// Markdown's marks for emphasis, code and links taken away. Brackets of a formula stay.
 fn plain(text: &str) -> String {
-    text.replace("**", "").replace('`', "").replace("](", " (").replace('[', "")
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some(open) = rest.find('[') {
+        plain.push_str(&rest[..open]);
+        rest = &rest[open + 1..];
+        match rest.find(']') {
+            Some(close) if rest[close..].starts_with("](") => {
+                plain.push_str(&rest[..close]);
+                plain.push(' ');
+                rest = &rest[close + 1..];
+            }
+            Some(close) if rest.starts_with('`') => {
+                plain.push_str(&rest[..close]);
+                rest = &rest[close + 1..];
+            }
+            _ => plain.push('['),
+        }
+    }
+    plain.push_str(rest);
+    plain.replace("**", "").replace('`', "")
 }
 
 fn page(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
@@ -196,6 +214,12 @@ mod tests {
         let doc = "# What it does\nPushes p below 0.1. It uses `beta`\nas well.\n\n# Source\nX. Y.";
         assert_eq!(first_sentence(doc), "Pushes p below 0.1.");
         assert_eq!(first_sentence("# What it does\n\nOne **thing**"), "One thing");
+    }
+
+    #[test]
+    fn formulas_keep_their_brackets() {
+        assert_eq!(plain("σ(β·[(a − b)(c)]) of [`Sago`]"), "σ(β·[(a − b)(c)]) of Sago");
+        assert_eq!(plain("see [the paper](https://x.y), **really**"), "see the paper (https://x.y), really");
     }
 
     #[test]

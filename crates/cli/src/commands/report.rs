@@ -20,8 +20,8 @@ Examples:
   amend report runs/demo-20260301T120000Z
   amend report runs/demo-20260301T120000Z --json
 
-Of a finished run, report.html is written anew. Of one in progress or interrupted, the last logged values of
-every stage are shown.";
+Of a finished run, report.html is written anew. Of one in progress or
+interrupted, the last logged values of every stage are shown.";
 
 /// Show what a run has found out, or how far it has come
 #[derive(Debug, Args)]

@@ -13,8 +13,9 @@ const EXAMPLES: &str = "\
 Example:
   amend resume runs/recipe-20260301T120000Z
 
-Takes the recipe as the run folder has it and goes on from the last checkpoint. The results are the same as
-those of a run that was never interrupted. Model and data must not have changed in the meantime.";
+Takes the recipe as the run folder has it and goes on from the last checkpoint.
+The results are those of a run that was never interrupted. Model and data must
+not have changed in the meantime.";
 
 /// Go on with an interrupted run
 #[derive(Debug, Args)]

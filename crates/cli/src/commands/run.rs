@@ -13,13 +13,15 @@ use crate::running;
 const EXAMPLES: &str = "\
 Examples:
   amend new unlearn > recipe.toml && amend run recipe.toml
-  amend run recipe.toml --set unlearn.combine=pcgrad --set unlearn.forget.beta=0.2 --out runs/pcgrad
+  amend run recipe.toml --set unlearn.combine=pcgrad --out runs/pcgrad
   amend run recipe.toml --seeds 5 --json
 
-The run folder holds recipe.toml (every default written out), run.json, metrics.jsonl, log.txt, the model,
-results.json and report.html, which opens in a browser without a network. Ctrl-C stops after the step in
-progress and keeps what is done; `amend resume` goes on with the same bits as if nothing had happened.
-Exit codes: 0 positive verdict, 1 negative verdict, 2 error, 130 interrupted.";
+The run folder holds recipe.toml (every default written out), run.json,
+metrics.jsonl, log.txt, the model, results.json and report.html, which opens in
+a browser without a network. Ctrl-C stops after the step in progress and keeps
+what is done; `amend resume` goes on with the same bits as if nothing had
+happened. Exit codes: 0 positive verdict, 1 negative verdict, 2 error, 130
+interrupted.";
 
 /// Run a recipe
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
 use crate::table::{self, Align};
 use crate::texts::read_lines;
-use crate::token_ids::{self, TokenIds};
+use crate::token_ids::TokenIds;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,9 +21,11 @@ Examples:
   amend score models/my-model --ids 1,403,407 --json
   amend score models/my-model --text-file stories.txt --json > scores.jsonl
 
-With --json one text gives {\"ids\", \"token_logprobs\", \"mean_nll\"}: natural logarithms, one for every token
-after the first, and their negative mean. A file gives one such line per text with \"text_index\", counted
-from 0. A text of fewer than two tokens, such as an empty line, has no log-probabilities and a mean of null.";
+With --json one text gives {\"ids\", \"token_logprobs\", \"mean_nll\"}: natural
+logarithms, one for every token after the first, and their negative mean. A
+file gives one such line per text with \"text_index\", counted from 0. A text of
+fewer than two tokens, such as an empty line, has no log-probabilities and a
+mean of null. Texts longer than the model's context are cut, with a warning.";
 
 /// Log-probability of every token of a text under a model
 #[derive(Debug, Args)]
@@ -65,7 +67,7 @@ pub(crate) fn execute(args: ScoreArgs, context: &mut Context) -> Result<Exit, Er
             (Some(TokenIds(ids)), _) => ids,
             (None, text) => opened.tokenizer()?.encode(&text.unwrap_or_default(), true)?,
         };
-        let examples = vec![example(ids, &opened.model, &mut cut)?];
+        let examples = vec![example(ids, &opened, &mut cut)?];
         let score = score_batch(&opened.model, examples, 0)?.swap_remove(0);
         if context.json {
             context.out.json_line(&Score { text_index: None, ..score })?;
@@ -74,8 +76,8 @@ pub(crate) fn execute(args: ScoreArgs, context: &mut Context) -> Result<Exit, Er
         }
     }
     if cut > 0 {
-        let (were, limit) =
-            (if cut == 1 { "1 text was" } else { &format!("{cut} texts were") }, opened.model.spec().context);
+        let were = if cut == 1 { "1 text was".to_owned() } else { format!("{cut} texts were") };
+        let limit = opened.model.spec().context;
         context.console.warn(&format!("{were} cut to the model's context of {limit} tokens"));
     }
     Ok(Exit::Done)
@@ -91,7 +93,7 @@ fn score_file(opened: &Opened, path: &Path, batch: usize, context: &mut Context)
         let first = number * batch;
         let encode = |(offset, text): (usize, &String)| {
             let ids = tokenizer.encode(text, true).map_err(Error::from);
-            let example = ids.and_then(|ids| example(ids, &opened.model, &mut cut));
+            let example = ids.and_then(|ids| example(ids, opened, &mut cut));
             example.map_err(|e| e.within(format_args!("{}:{}", path.display(), first + offset + 1)))
         };
         let examples = texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?;
@@ -115,10 +117,10 @@ fn mean_line(mean: f64, tokens: usize) -> String {
 }
 
 /// The tokens to score: all after the first, as far as the model's context reaches.
-fn example(ids: Vec<u32>, model: &Model, cut: &mut usize) -> Result<Example, Error> {
-    token_ids::check(&ids, model.spec().vocabulary)?;
+fn example(ids: Vec<u32>, opened: &Opened, cut: &mut usize) -> Result<Example, Error> {
+    opened.check_ids(&ids)?;
     let mut example = Example::text(ids);
-    *cut += usize::from(example.truncate(model.spec().context));
+    *cut += usize::from(example.truncate(opened.model.spec().context));
     Ok(example)
 }
 

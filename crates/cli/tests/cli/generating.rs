@@ -1,0 +1,155 @@
+//! `amend generate` and `amend chat`: their output's form.
+
+use serde_json::Value;
+
+use crate::support::{Scratch, amend, json_lines, json_of, stdout};
+
+fn ids(value: &Value) -> Vec<u64> {
+    serde_json::from_value(value["ids"].clone()).unwrap()
+}
+
+#[test]
+fn one_prompt_is_one_object() {
+    let scratch = Scratch::new();
+    let args =
+        ["generate", scratch.arg(), "--prompt", "the cat", "--max-new-tokens", "5", "--ignore-eos", "--json"];
+    let answer = json_of(&args);
+    assert_eq!(answer.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), ["ids", "text", "finish"]);
+    assert_eq!((ids(&answer).len(), answer["finish"].as_str()), (5, Some("length")));
+    assert!(answer["text"].is_string());
+    let with_logprobs = json_of(&[&args[..], &["--logprobs"]].concat());
+    assert_eq!(with_logprobs["logprobs"].as_array().unwrap().len(), 5);
+    assert_eq!(with_logprobs["ids"], answer["ids"]);
+}
+
+#[test]
+fn without_a_tokenizer_there_is_no_text() {
+    let scratch = Scratch::without_tokenizer(32);
+    let args = ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "4"];
+    let answer = json_of(&[&args[..], &["--json"]].concat());
+    assert!(answer["text"].is_null());
+    let list = ids(&answer).iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    assert_eq!(stdout(&args).trim(), list);
+}
+
+#[test]
+fn samples_are_numbered_drawn_anew_and_reproducible() {
+    let scratch = Scratch::new();
+    let file = scratch.file("prompts.txt", "the cat\nthe mat\n");
+    let run = |seed: &str| {
+        stdout(&[
+            "generate",
+            scratch.arg(),
+            "--prompt-file",
+            &file,
+            "--samples",
+            "3",
+            "--temperature",
+            "1",
+            "--seed",
+            seed,
+            "--max-new-tokens",
+            "12",
+            "--json",
+        ])
+    };
+    let lines: Vec<Value> = run("1").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let places: Vec<_> =
+        lines.iter().map(|l| (l["prompt_index"].as_u64().unwrap(), l["sample"].as_u64().unwrap())).collect();
+    assert_eq!(places, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+    assert_ne!(lines[0]["ids"], lines[1]["ids"]);
+    assert_eq!(run("1"), run("1"));
+    assert_ne!(run("1"), run("2"));
+}
+
+#[test]
+fn stop_strings_end_a_text_and_are_not_in_it() {
+    let scratch = Scratch::new();
+    let args = [
+        "generate",
+        scratch.arg(),
+        "--prompt",
+        "the cat",
+        "--max-new-tokens",
+        "40",
+        "--ignore-eos",
+        "--json",
+    ];
+    let whole = json_of(&args)["text"].as_str().unwrap().to_owned();
+    let stop: String = whole.chars().skip(3).take(2).collect();
+    let cut = json_of(&[&args[..], &["--stop", &stop]].concat());
+    assert_eq!(cut["finish"], "stop");
+    assert_eq!(cut["text"].as_str().unwrap(), &whole[..whole.find(&stop).unwrap()]);
+}
+
+#[test]
+fn the_models_own_end_stops_unless_ignored() {
+    let scratch = Scratch::without_tokenizer(32);
+    let args = ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "6", "--json"];
+    let third = ids(&json_of(&args))[2];
+    let config = serde_json::json!({ "eos_token_id": [third, 31] });
+    std::fs::write(scratch.model.join("generation_config.json"), config.to_string()).unwrap();
+    let stopped = json_of(&args);
+    assert!(ids(&stopped).len() <= 3 && ids(&stopped).last() == Some(&third));
+    assert_eq!(stopped["finish"], "stop");
+    assert_eq!(ids(&json_of(&[&args[..], &["--ignore-eos"]].concat())).len(), 6);
+}
+
+#[test]
+fn the_context_is_a_limit() {
+    let scratch = Scratch::without_tokenizer(32);
+    let prompt = vec!["1"; 60].join(",");
+    let answer = json_of(&["generate", scratch.arg(), "--ids", &prompt, "--max-new-tokens", "50", "--json"]);
+    assert_eq!(answer["finish"], "context");
+}
+
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+                        {% if add_generation_prompt %}assistant:{% endif %}";
+
+#[test]
+fn conversations_are_remembered_until_reset() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.model.join("chat_template.jinja"), TEMPLATE).unwrap();
+    let chat = |input: &str| {
+        let output = amend(&["chat", scratch.arg(), "--max-new-tokens", "3", "--json"])
+            .write_stdin(input)
+            .assert()
+            .code(0)
+            .get_output()
+            .stdout
+            .clone();
+        let text = String::from_utf8(output).unwrap();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
+    };
+    let first = chat("the cat\n");
+    assert_eq!(first[0]["role"], "assistant");
+    // Greedy, so the same question after a reset has the same answer.
+    let again = chat("the cat\n/reset\nthe cat\n/quit\nthe cat\n");
+    assert_eq!(again.len(), 2);
+    assert_eq!((&again[0], &again[1]), (&first[0], &first[0]));
+    let prompt = "user: the cat\nassistant:";
+    let plain = json_of(&[
+        "generate",
+        scratch.arg(),
+        "--prompt",
+        "the cat",
+        "--chat",
+        "--max-new-tokens",
+        "3",
+        "--json",
+    ]);
+    assert_eq!(plain["ids"], first[0]["ids"], "the template renders {prompt:?}");
+    // A conversation that outgrows the context goes on without its beginning.
+    assert_eq!(chat(&"the cat sat on the mat\n".repeat(8)).len(), 8);
+}
+
+#[test]
+fn people_get_text() {
+    let scratch = Scratch::new();
+    let file = scratch.file("prompts.txt", "the cat\nthe mat\n");
+    let text = stdout(&["generate", scratch.arg(), "--prompt-file", &file, "--max-new-tokens", "3"]);
+    assert!(text.contains("── prompt 1, sample 0"), "{text}");
+    let lines =
+        json_lines(&["generate", scratch.arg(), "--prompt-file", &file, "--max-new-tokens", "3", "--json"]);
+    assert_eq!(lines.len(), 2);
+}

@@ -1,0 +1,102 @@
+//! Reference outputs of other implementations, through the command line.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::support::{data, json_of};
+
+/// Models of every supported family, with reference outputs beside them.
+const MODELS: [&str; 6] = [
+    "arch-fixtures/llama3-rope-sharded",
+    "arch-fixtures/mistral-sliding-window",
+    "arch-fixtures/qwen2",
+    "arch-fixtures/qwen3",
+    "arithmetic-llama-random",
+    "stories260k/hf",
+];
+
+fn references(test: &str) -> Vec<(PathBuf, Value)> {
+    let read = |name: &&str| {
+        let dir = data(test, &format!("models/{name}"))?;
+        let text = fs::read_to_string(dir.join("reference.json")).unwrap();
+        Some((dir, serde_json::from_str(&text).unwrap()))
+    };
+    MODELS.iter().filter_map(read).collect()
+}
+
+fn list(ids: &Value) -> String {
+    ids.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn log_probabilities_agree() {
+    for (dir, reference) in references("log_probabilities_agree") {
+        let score =
+            json_of(&["score", dir.to_str().unwrap(), "--ids", &list(&reference["input_ids"]), "--json"]);
+        let (ours, theirs) = (floats(&score["token_logprobs"]), floats(&reference["token_logprobs"]));
+        assert_eq!(ours.len(), theirs.len());
+        let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst <= 2e-4, "{}: {worst}", dir.display());
+        let mean = score["mean_nll"].as_f64().unwrap() - reference["mean_nll"].as_f64().unwrap();
+        assert!(mean.abs() <= 2e-4, "{}: {mean}", dir.display());
+    }
+}
+
+#[test]
+fn greedy_continuations_are_equal() {
+    for (dir, reference) in references("greedy_continuations_are_equal") {
+        let prompt = &reference["greedy"]["prompt_ids"];
+        let all = reference["greedy"]["all_ids"].as_array().unwrap();
+        let expected = &all[prompt.as_array().unwrap().len()..];
+        let count = expected.len().to_string();
+        // One of the references goes on after its end token, so all are asked to.
+        let answer = json_of(&[
+            "generate",
+            dir.to_str().unwrap(),
+            "--ids",
+            &list(prompt),
+            "--max-new-tokens",
+            &count,
+            "--ignore-eos",
+            "--json",
+        ]);
+        assert_eq!(answer["ids"].as_array().unwrap(), expected, "{}", dir.display());
+    }
+}
+
+#[test]
+fn the_published_figures_of_tofu_come_out() {
+    let test = "the_published_figures_of_tofu_come_out";
+    let log = |name| data(test, &format!("tasks/tofu/golden_logs/{name}"));
+    let (Some(full), Some(retain)) = (log("phi_full_wd0.01.json"), log("phi_retain90_wd0.01.json")) else {
+        return;
+    };
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("tofu");
+    let args = [
+        "eval",
+        "--task",
+        "tofu",
+        "--from-log",
+        full.to_str().unwrap(),
+        "--retain-log",
+        retain.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+    ];
+    let scores = json_of(&args);
+    let figure = |place: &str| scores.pointer(place).and_then(Value::as_f64).unwrap();
+    assert!((figure("/model_utility/value") - 0.522_073_713_203_515).abs() < 1e-12);
+    assert!((figure("/forget_quality/p_value") / 2.194_274_302_189_125_7e-16 - 1.0).abs() < 1e-9);
+    let written: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
+    assert_eq!(written, scores);
+    assert_eq!(fs::read_to_string(out.join("rows.jsonl")).unwrap().lines().count(), 817);
+}

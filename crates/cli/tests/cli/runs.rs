@@ -1,0 +1,206 @@
+//! Runs: from a recipe to a report, interrupted and resumed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{amend, fails, json_of, stdout};
+
+/// A world of few people and a model that learns it in seconds.
+const RECIPE: &str = r#"
+method = "unlearn"
+
+[model.scratch]
+hidden = 32
+layers = 1
+heads = 2
+kv_heads = 2
+intermediate = 48
+vocabulary = 400
+context = 64
+epochs = 3
+batch_size = 8
+optimizer = { lr = 3e-3, schedule = "cosine", warmup_steps = 2 }
+
+[data.world]
+people = 8
+forget = 0.25
+holdout = 0
+
+[unlearn]
+forget = "ga"
+retain = "nll"
+batch_size = 4
+
+[optimizer]
+lr = 1e-3
+
+[stop]
+below = 0.0
+max_steps = 4
+check_every = 2
+
+[eval]
+limit = 4
+max_new_tokens = 4
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    recipe: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = folder.path().join("tiny.toml");
+        fs::write(&recipe, RECIPE).unwrap();
+        Bench { recipe: recipe.to_str().unwrap().to_owned(), folder }
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn run_to(bench: &Bench, out: &Path, more: &[&str]) -> Vec<u8> {
+    let args = [&["run", &bench.recipe, "--out", out.to_str().unwrap()], more].concat();
+    let output = amend(&args).assert().get_output().clone();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn status(dir: &Path) -> Option<String> {
+    let state: Value = serde_json::from_str(&fs::read_to_string(dir.join("run.json")).ok()?).ok()?;
+    state["status"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_run_leaves_everything_behind_and_tells_where() {
+    let bench = Bench::new();
+    let out = bench.out("first");
+    let result: Value = serde_json::from_slice(&run_to(&bench, &out, &["--json"])).unwrap();
+    assert_eq!(result["folder"].as_str(), out.to_str());
+    assert!(result["positive"].is_boolean() && result["results"]["verdicts"].is_array());
+    for file in ["recipe.toml", "run.json", "metrics.jsonl", "results.json", "report.html", "log.txt"] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    let model = out.join("model");
+    let scored = json_of(&["score", model.to_str().unwrap(), "--text", "Who is that?", "--json"]);
+    assert!(scored["mean_nll"].is_number());
+    let state: Value = serde_json::from_str(&fs::read_to_string(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(state["status"], "done");
+    assert!(state["commit"].as_str().is_some_and(|commit| !commit.is_empty()));
+
+    let report = out.join("report.html");
+    let html = fs::read(&report).unwrap();
+    fs::remove_file(&report).unwrap();
+    let told = stdout(&["report", out.to_str().unwrap()]);
+    assert!(told.contains("verdict") && told.contains("report.html"), "{told}");
+    assert_eq!(fs::read(&report).unwrap(), html, "the report is the same when it is written anew");
+    assert_eq!(json_of(&["report", out.to_str().unwrap(), "--json"])["results"], result["results"]);
+
+    let arg = out.to_str().unwrap();
+    fails(&["resume", arg], &[arg, "finished"]);
+    fails(&["run", &bench.recipe, "--out", arg], &[arg, "exists"]);
+    // The resolved recipe is a recipe, and the same one.
+    let again = bench.out("again");
+    let resolved = out.join("recipe.toml");
+    let args = ["run", resolved.to_str().unwrap(), "--out", again.to_str().unwrap(), "--quiet"];
+    let second = amend(&args).assert().get_output().clone();
+    assert!(second.stderr.is_empty());
+    assert_eq!(fs::read(again.join("recipe.toml")).unwrap(), fs::read(&resolved).unwrap());
+    same_run(&out, &again);
+}
+
+/// Two runs of the same recipe agree in every bit of what they computed.
+fn same_run(one: &Path, other: &Path) {
+    for file in ["metrics.jsonl", "model/model.safetensors"] {
+        assert!(fs::read(one.join(file)).unwrap() == fs::read(other.join(file)).unwrap(), "{file} differs");
+    }
+}
+
+#[test]
+fn seeds_are_repeated() {
+    let bench = Bench::new();
+    let result: Value =
+        serde_json::from_slice(&run_to(&bench, &bench.out("seeds"), &["--seeds", "2", "--json"])).unwrap();
+    assert_eq!(result["results"]["seeds"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_default_folder_has_the_recipes_name_and_the_time() {
+    let bench = Bench::new();
+    let output =
+        amend(&["run", &bench.recipe]).current_dir(bench.folder.path()).assert().get_output().clone();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
+    let made: Vec<_> = fs::read_dir(bench.out("runs")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(made.len(), 1);
+    let name = made[0].to_str().unwrap();
+    assert!(name.starts_with("tiny-2") && name.ends_with('Z'), "{name}");
+}
+
+/// Starts a run that takes long enough to be interrupted.
+fn start(bench: &Bench, out: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_amend"))
+        .args(["run", &bench.recipe, "--out", out.to_str().unwrap(), "--set", "model.scratch.epochs=60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(120), "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_with_the_same_bits() {
+    let bench = Bench::new();
+    let whole = bench.out("whole");
+    run_to(&bench, &whole, &["--set", "model.scratch.epochs=60"]);
+
+    let cut = bench.out("cut");
+    let child = start(&bench, &cut);
+    let logged = cut.join("metrics.jsonl");
+    wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("amend resume"), "{message}");
+    assert_eq!(status(&cut).as_deref(), Some("interrupted"));
+    let told = stdout(&["report", cut.to_str().unwrap()]);
+    assert!(told.contains("interrupted") && told.contains("amend resume"), "{told}");
+
+    let resumed = amend(&["resume", cut.to_str().unwrap()]).assert().get_output().clone();
+    assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&resumed.stderr));
+    assert_eq!(status(&cut).as_deref(), Some("done"));
+    same_run(&whole, &cut);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_too() {
+    let bench = Bench::new();
+    let dir = bench.out("killed");
+    let mut child = start(&bench, &dir);
+    let logged = dir.join("metrics.jsonl");
+    wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
+    let arg = dir.to_str().unwrap();
+    fails(&["resume", arg], &[arg, "in use"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = amend(&["resume", arg]).assert().get_output().clone();
+    assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&resumed.stderr));
+    assert_eq!(status(&dir).as_deref(), Some("done"));
+}

@@ -1,0 +1,47 @@
+//! Neither the batch nor the threads may change a bit of the output.
+
+use crate::support::{Scratch, data, stdout};
+
+const TEXTS: &str =
+    "the cat sat on the mat\nthe\n\nand the cat ran and ran and ran\nmat\nthe mat the mat the mat\ncat\n";
+
+fn all_equal(args: &[&str], sizes: &[&str]) {
+    let mut outputs = Vec::new();
+    for size in sizes {
+        for threads in ["1", "2", "3"] {
+            let args = [args, &["--json", "--batch-size", size, "--threads", threads]].concat();
+            outputs.push((format!("{size} × {threads}"), stdout(&args)));
+        }
+    }
+    for (name, output) in &outputs[1..] {
+        assert_eq!(output, &outputs[0].1, "{name} against {}", outputs[0].0);
+    }
+}
+
+#[test]
+fn scores() {
+    let scratch = Scratch::new();
+    let file = scratch.file("texts.txt", TEXTS);
+    all_equal(&["score", scratch.arg(), "--text-file", &file], &["1", "2", "5", "64"]);
+}
+
+#[test]
+fn scores_of_a_trained_model() {
+    let Some(model) = data("scores_of_a_trained_model", "models/stories260k/hf") else { return };
+    let scratch = Scratch::new();
+    let story = "Once upon a time, there was a little girl named Lily. She loved to play outside.\n";
+    let texts =
+        format!("{story}Tim had a ball.\n{}One day a dog came.\n", story.repeat(3).replace('\n', " ") + "\n");
+    let file = scratch.file("texts.txt", texts);
+    all_equal(&["score", model.to_str().unwrap(), "--text-file", &file], &["1", "3", "64"]);
+}
+
+#[test]
+fn continuations() {
+    let scratch = Scratch::new();
+    let file = scratch.file("prompts.txt", TEXTS);
+    let args = ["generate", scratch.arg(), "--prompt-file", &file, "--max-new-tokens", "12", "--logprobs"];
+    all_equal(&args, &["1", "3", "64"]);
+    let drawn = [&args[..], &["--temperature", "0.9", "--top-p", "0.9", "--samples", "2"]].concat();
+    all_equal(&drawn, &["1", "5"]);
+}
