@@ -193,7 +193,7 @@ multiversion! {
 }
 
 #[inline(always)]
-fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
+pub(super) fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
     let cap = s.splat(cap);
     map(
         s,

@@ -31,19 +31,14 @@ pub fn softmax_row(x: &mut [f32]) {
     softmax(x);
 }
 
-/// [`softmax_row`], returning ln Σ exp(x): what a backward pass needs to recompute the row.
-pub(super) fn softmax_row_lse(x: &mut [f32]) -> f32 {
-    let (max, sum) = softmax(x);
-    log_of(max, sum)
-}
-
 /// ln Σ exp(x); −∞ for an empty row or one of −∞ alone.
 pub fn log_sum_exp(x: &[f32]) -> f32 {
     let (max, sum) = exp_sum(x);
     log_of(max, sum)
 }
 
-fn log_of(max: f32, sum: f32) -> f32 {
+/// ln Σ exp(x) from max(x) and Σ exp(x − max).
+pub(super) fn log_of(max: f32, sum: f32) -> f32 {
     if max.is_infinite() && !sum.is_nan() {
         return max;
     }
@@ -116,8 +111,9 @@ fn exp_sum_body<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
     (max, s.sum(sum))
 }
 
+/// Softmax in place; returns max(x) and Σ exp(x − max).
 #[inline(always)]
-fn softmax_body<S: Simd>(s: S, x: &mut [f32]) -> (f32, f32) {
+pub(super) fn softmax_body<S: Simd>(s: S, x: &mut [f32]) -> (f32, f32) {
     let max = largest_body(s, x);
     if max == f32::NEG_INFINITY {
         let sum = degenerate_sum(x);

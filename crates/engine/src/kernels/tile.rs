@@ -55,6 +55,7 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
     let a_row = if UNIT { 1 } else { t.a_row };
     let (mut a, mut b) = (t.a, t.b);
     let mut acc = [[s.splat(0.0); NV]; MR];
+    // C is read and written once, after all of k; asking for it now hides that.
     for i in 0..MR {
         for j in 0..NV {
             s.prefetch(t.c.wrapping_add(i * t.c_row + j * LANES));
@@ -67,29 +68,27 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
                 #[inline(always)]
                 |j| s.load_ptr(b.add(j * LANES)),
             );
-            for i in 0..MR {
+            for (i, acc) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i * a_row));
-                for j in 0..NV {
-                    acc[i][j] = s.fma(x, row[j], acc[i][j]);
+                for (acc, &y) in acc.iter_mut().zip(&row) {
+                    *acc = s.fma(x, y, *acc);
                 }
             }
         }
         a = a.wrapping_add(t.a_k);
         b = b.wrapping_add(t.b_k);
     }
-    for i in 0..MR {
-        for j in 0..NV {
+    for (i, row) in acc.iter().enumerate() {
+        for (j, &sum) in row.iter().enumerate() {
             // SAFETY: row i, vector j of the tile of C, of which only `last` columns are ours
             // where the vector is the last.
             unsafe {
                 let c = t.c.add(i * t.c_row + j * LANES);
                 if j + 1 < NV || t.last == LANES {
-                    let sum = if t.accumulate { s.add(s.load_ptr(c), acc[i][j]) } else { acc[i][j] };
-                    s.store_ptr(sum, c);
+                    s.store_ptr(if t.accumulate { s.add(s.load_ptr(c), sum) } else { sum }, c);
                 } else {
                     let c = std::slice::from_raw_parts_mut(c, t.last);
-                    let sum = if t.accumulate { s.add(s.load_part(c, 0.0), acc[i][j]) } else { acc[i][j] };
-                    s.store_part(sum, c);
+                    s.store_part(if t.accumulate { s.add(s.load_part(c, 0.0), sum) } else { sum }, c);
                 }
             }
         }

@@ -28,7 +28,7 @@ fn axpy_body<S: Simd>(s: S, alpha: f32, x: &[f32], y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn scale_body<S: Simd>(s: S, alpha: f32, x: &mut [f32]) {
+pub(super) fn scale_body<S: Simd>(s: S, alpha: f32, x: &mut [f32]) {
     let alpha = s.splat(alpha);
     map(
         s,

@@ -1,14 +1,14 @@
 //! The forward pass, for training, prefill and decoding alike.
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
-use crate::kernels::activation::softcap;
+use crate::kernels::activation::softcap_body;
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::pack::{self, Panels};
-use crate::kernels::rows::softmax_row_lse;
+use crate::kernels::rows::{log_of, softmax_body};
 use crate::kernels::scratch::{self, Buffer, Use};
-use crate::kernels::simd::LANES;
-use crate::kernels::vector::scale;
+use crate::kernels::simd::{LANES, Simd, multiversion};
+use crate::kernels::vector::scale_body;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -198,10 +198,10 @@ impl Block<'_> {
         unsafe { serial(self.q, self.k, target, false) };
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
             let visible = shape.visible(position(i), self.keys);
-            let value = probabilities(&mut row[..cols], self.seen.start, visible, shape);
+            let (max, sum) = probabilities(&mut row[..cols], self.seen.start, visible, shape);
             if let Some(lse) = lse {
                 // SAFETY: one element per row of the rectangle this task owns.
-                unsafe { *lse.ptr.add(i * lse.row_stride) = value };
+                unsafe { *lse.ptr.add(i * lse.row_stride) = log_of(max, sum) };
             }
         }
         let p = Mat { data: scores, rows, cols, row_stride: stride, col_stride: 1 };
@@ -210,26 +210,39 @@ impl Block<'_> {
     }
 }
 
-/// Scores become probabilities in place; `row[0]` is key `first`. Returns ln Σ exp.
-///
-/// Entries that are not visible count as −∞. Those before and after the visible ones are not
-/// computed: whole vectors of −∞ add exactly nothing to any lane.
-fn probabilities(row: &mut [f32], first: usize, visible: Range<usize>, shape: &AttentionShape) -> f32 {
+multiversion! {
+    /// Scores become probabilities in place; `row[0]` is key `first`. Returns the largest score and
+    /// Σ exp(score − largest).
+    ///
+    /// Entries that are not visible count as −∞. Those before and after the visible ones are not
+    /// computed: whole vectors of −∞ add exactly nothing to any lane.
+    fn probabilities(row: &mut [f32], first: usize, visible: Range<usize>, shape: &AttentionShape) -> (f32, f32)
+        = probabilities_body;
+}
+
+#[inline(always)]
+fn probabilities_body<S: Simd>(
+    s: S,
+    row: &mut [f32],
+    first: usize,
+    visible: Range<usize>,
+    shape: &AttentionShape,
+) -> (f32, f32) {
     if visible.is_empty() {
         row.fill(0.0);
-        return f32::NEG_INFINITY;
+        return (f32::NEG_INFINITY, 0.0);
     }
     let visible = visible.start - first..visible.end - first;
     let aligned = visible.start / LANES * LANES;
     row[..aligned].fill(0.0);
     row[visible.end..].fill(0.0);
     let row = &mut row[aligned..visible.end];
-    scale(shape.scale, row);
+    scale_body(s, shape.scale, row);
     if let Some(cap) = shape.softcap {
-        softcap(row, cap);
+        softcap_body(s, row, cap);
     }
     row[..visible.start - aligned].fill(f32::NEG_INFINITY);
-    softmax_row_lse(row)
+    softmax_body(s, row)
 }
 
 /// Columns of a panel must divide what is skipped, at every level.

@@ -98,6 +98,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sum(self, v: Pair) -> f32 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe { sum_of_eight(_mm256_add_ps(v[0], v[1])) }
+    }
+
+    #[inline(always)]
     fn transpose(self, x: &mut [Pair; LANES]) {
         // Quadrants change places, each one transposed.
         let [mut a, mut b, mut c, mut d] = [[x[0][0]; 8]; 4];
@@ -110,6 +116,20 @@ impl Simd for Avx2 {
             x[i] = [a[i], c[i]];
             x[8 + i] = [b[i], d[i]];
         }
+    }
+}
+
+/// The rest of the tree of [`Simd::sum`], once lanes eight apart are added.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+pub(super) unsafe fn sum_of_eight(v: __m256) -> f32 {
+    // SAFETY: see above.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
     }
 }
 

@@ -100,6 +100,22 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe {
+            let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm256_castpd_ps(high));
+            super::avx2::sum_of_eight(eight)
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, v: __m512) -> f32 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+
+    #[inline(always)]
     fn transpose(self, x: &mut [__m512; LANES]) {
         // SAFETY: `self` is the proof that the processor has these instructions.
         unsafe {

@@ -46,8 +46,7 @@ pub(in super::super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let size = s.select_lt(x, zero, s.neg(x), x);
     // Near zero the exponential form would cancel: (tanh x − x) / x³ in x² for |x| < 0.632.
     let z = s.mul(x, x);
-    let q =
-        polynomial(s, z, [-6.045_165_2e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1]);
+    let q = polynomial(s, z, [-6.045_165e-3, 2.096_133e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1]);
     let near = s.fma(s.mul(z, x), q, x);
     let far = s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(exp(s, s.add(size, size)), s.splat(1.0))));
     let far = s.select_lt(x, zero, s.neg(far), far);

@@ -14,6 +14,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+pub(super) mod forced;
 pub(super) mod math;
 mod portable;
 
@@ -100,12 +102,17 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         x[0]
     }
 
-    /// The largest lane; NaN never wins.
+    /// The largest lane of those that hold no NaN.
     #[inline(always)]
     fn largest(self, v: Self::V) -> f32 {
         let mut x = [0.0; LANES];
         self.store(v, &mut x);
-        x.iter().fold(f32::NEG_INFINITY, |best, &x| if x > best { x } else { best })
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                x[i] = if x[i] > x[i + half] { x[i] } else { x[i + half] };
+            }
+        }
+        x[0]
     }
 }
 
@@ -172,40 +179,6 @@ pub fn simd_level() -> &'static str {
     level().name()
 }
 
-/// Tests run at every level within one process; the choice is then a property of the thread.
-#[cfg(test)]
-pub(super) mod forced {
-    use super::Level;
-    use std::cell::Cell;
-
-    thread_local!(static FORCED: Cell<Option<Level>> = const { Cell::new(None) });
-
-    pub(super) fn get() -> Option<Level> {
-        FORCED.get()
-    }
-
-    /// Runs `f` on a pool of `threads` threads that all use `level`.
-    pub(in super::super) fn on<R: Send>(level: Level, threads: usize, f: impl FnOnce() -> R + Send) -> R {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .start_handler(move |_| FORCED.set(Some(level)))
-            .build()
-            .unwrap()
-            .install(f)
-    }
-
-    /// Runs `f` once per available level, on two threads.
-    pub(in super::super) fn each_level(f: impl Fn() + Send + Sync) {
-        for level in Level::available() {
-            on(level, 2, &f);
-        }
-    }
-
-    pub(in super::super) fn levels() -> Vec<Level> {
-        Level::available()
-    }
-}
-
 /// Compiles one generic body per level and dispatches to the level in use.
 ///
 /// `fn name(args) -> ret = body;` where `body<S: Simd>(s: S, args) -> ret` is `#[inline(always)]`.
@@ -252,44 +225,33 @@ pub(super) fn map<S: Simd, const I: usize, const O: usize>(
     f: impl Fn([S::V; I], [S::V; O]) -> [S::V; O],
 ) {
     let len = outputs[0].len();
-    for x in &inputs {
-        assert_eq!(x.len(), len, "slices of one elementwise operation differ in length");
-    }
-    for x in &outputs {
-        assert_eq!(x.len(), len, "slices of one elementwise operation differ in length");
-    }
+    let same = inputs.iter().all(|x| x.len() == len) && outputs.iter().all(|x| x.len() == len);
+    assert!(same, "slices of one elementwise operation differ in length");
+    // Plain loops fill the arrays: `array::map` is not always inlined, and then compiled without
+    // the level's instructions.
+    let (mut x, mut y) = ([s.splat(0.0); I], [s.splat(0.0); O]);
     let inputs = inputs.map(|x| x.as_chunks::<LANES>());
-    let outputs = outputs.map(|x| x.as_chunks_mut::<LANES>());
+    let mut outputs = outputs.map(|y| y.as_chunks_mut::<LANES>());
     for c in 0..len / LANES {
-        let old = std::array::from_fn(
-            #[inline(always)]
-            |o| s.load(&outputs[o].0[c]),
-        );
-        let new = f(
-            inputs.map(
-                #[inline(always)]
-                |x| s.load(&x.0[c]),
-            ),
-            old,
-        );
-        for o in 0..O {
-            s.store(new[o], &mut outputs[o].0[c]);
+        for (x, (full, _)) in x.iter_mut().zip(&inputs) {
+            *x = s.load(&full[c]);
+        }
+        for (y, (full, _)) in y.iter_mut().zip(&outputs) {
+            *y = s.load(&full[c]);
+        }
+        for (y, (full, _)) in f(x, y).iter().zip(&mut outputs) {
+            s.store(*y, &mut full[c]);
         }
     }
     if !len.is_multiple_of(LANES) {
-        let old = std::array::from_fn(
-            #[inline(always)]
-            |o| s.load_part(outputs[o].1, 0.0),
-        );
-        let new = f(
-            inputs.map(
-                #[inline(always)]
-                |x| s.load_part(x.1, 0.0),
-            ),
-            old,
-        );
-        for o in 0..O {
-            s.store_part(new[o], outputs[o].1);
+        for (x, (_, rest)) in x.iter_mut().zip(&inputs) {
+            *x = s.load_part(rest, 0.0);
+        }
+        for (y, (_, rest)) in y.iter_mut().zip(&outputs) {
+            *y = s.load_part(rest, 0.0);
+        }
+        for (y, (_, rest)) in f(x, y).iter().zip(&mut outputs) {
+            s.store_part(*y, rest);
         }
     }
 }

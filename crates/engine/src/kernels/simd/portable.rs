@@ -78,12 +78,9 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn transpose(self, rows: &mut [Lanes; LANES]) {
-        for i in 0..LANES {
-            for j in i + 1..LANES {
-                let above = rows[i][j];
-                rows[i][j] = rows[j][i];
-                rows[j][i] = above;
-            }
+        let old = *rows;
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = old.map(|old| old[i]);
         }
     }
 }

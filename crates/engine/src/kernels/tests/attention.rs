@@ -1,5 +1,6 @@
 //! Attention against a dense double-precision version, its gradients against differences of that,
 //! and its bits against the composition it stands for.
+#![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
     AttentionShape, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap, softmax_row,

@@ -1,7 +1,12 @@
 //! Measurements, run by hand: `cargo test --release -p amend-engine speed -- --ignored --nocapture`.
+#![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::simd::{LANES, Simd, multiversion};
-use super::super::{Mat, MatMut, Packed, gemm, gemm_packed};
+use super::super::{
+    Activation, AdamWStep, AttentionShape, Mat, MatMut, Packed, Segment, adamw, attention,
+    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_packed, log_sum_exp, rms_norm,
+    rms_norm_backward, rope, softmax_rows,
+};
 use super::random;
 use std::hint::black_box;
 use std::time::Instant;
@@ -111,4 +116,102 @@ fn speed_of_decoding() {
             run("unpacked", &|c| gemm(Mat::new(&x, m, k), Mat::new(&w, n, k).t(), c, false));
         }
     }
+}
+
+/// Batches of 8 × 256 tokens with 6 heads of 48, and one sequence of 2048 with 8 heads of 64.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_attention() {
+    let peak = peak(rayon::current_num_threads());
+    for (sequences, len, heads, kv_heads, head_dim) in
+        [(8, 256, 6, 6, 48), (1, 2048, 8, 2, 64), (64, 32, 4, 4, 16)]
+    {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape =
+            AttentionShape { heads, kv_heads, head_dim, scale, causal: true, window: None, softcap: None };
+        let rows = sequences * len;
+        let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
+        let (q, k, v) = (random(rows * width, 1), random(rows * kv_width, 2), random(rows * kv_width, 3));
+        let (mut out, mut lse) = (vec![0.0; rows * width], vec![0.0; rows * heads]);
+        let rows_of = |i: usize| i * len * kv_width..(i + 1) * len * kv_width;
+        let segments: Vec<_> = (0..sequences)
+            .map(|i| Segment {
+                q_rows: i * len..(i + 1) * len,
+                k: &k[rows_of(i)],
+                v: &v[rows_of(i)],
+                keys: len,
+                first_query: 0,
+            })
+            .collect();
+        // Causal: half of all pairs, a product each for scores and values.
+        let flops = 2 * sequences * len * len * width;
+        let name = format!("{sequences} x {len}, {heads}/{kv_heads} heads of {head_dim}");
+        report(&format!("attention {name}"), flops, peak, || {
+            attention(&q, &segments, &shape, &mut out, Some(&mut lse))
+        });
+        let dout = random(rows * width, 4);
+        let [mut dq, mut dk, mut dv] = [width, kv_width, kv_width].map(|w| vec![0.0; rows * w]);
+        let ranges: Vec<_> = segments.iter().map(|s| s.q_rows.clone()).collect();
+        report(&format!("backward {name}"), flops * 5 / 2, peak, || {
+            attention_backward(&q, &k, &v, &out, &lse, &dout, &ranges, &shape, &mut dq, &mut dk, &mut dv);
+        });
+    }
+    let (keys, heads, kv_heads, head_dim) = (4096, 16, 4, 64);
+    let shape =
+        AttentionShape { heads, kv_heads, head_dim, scale: 0.125, causal: true, window: None, softcap: None };
+    let (k, v) = (random(keys * kv_heads * head_dim, 1), random(keys * kv_heads * head_dim, 2));
+    let q = random(heads * head_dim, 3);
+    let mut out = vec![0.0; heads * head_dim];
+    let segment = [Segment { q_rows: 0..1, k: &k, v: &v, keys, first_query: keys - 1 }];
+    let seconds = best(|| attention(&q, &segment, &shape, &mut out, None));
+    let rate = (4 * (k.len() + v.len())) as f64 / seconds / 1e9;
+    println!("decoding one token with {keys} keys: {:.1} us, {rate:.1} GB/s of cache", seconds * 1e6);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_the_rest() {
+    let (rows, cols) = (2048, 768);
+    let len = rows * cols;
+    let (x, y, z) = (random(len, 1), random(len, 2), random(len, 3));
+    let weight = random(cols, 4);
+    let (mut a, mut b, mut inv) = (vec![0.0; len], vec![0.0; len], vec![0.0; rows]);
+    let report = |name: &str, streams: usize, f: &mut dyn FnMut()| {
+        let seconds = best(f);
+        let rate = (4 * streams * len) as f64 / seconds / 1e9;
+        println!(
+            "{name:20} {:9.1} us {rate:7.1} GB/s {:6.2} ns/element",
+            seconds * 1e6,
+            seconds * 1e9 / len as f64
+        );
+    };
+    report("axpy", 3, &mut || axpy(0.5, &x, &mut a));
+    report("dot", 2, &mut || _ = black_box(dot(&x, &y)));
+    report("rms_norm", 2, &mut || rms_norm(&x, &weight, 0.0, 1e-5, &mut a, &mut inv));
+    let mut dw = vec![0.0; cols];
+    report("rms_norm_backward", 4, &mut || {
+        rms_norm_backward(&x, &weight, 0.0, &inv, &y, &mut a, Some(&mut dw));
+    });
+    for act in [Activation::Silu, Activation::GeluTanh, Activation::Gelu] {
+        report(&format!("gated {act:?}"), 3, &mut || gated(act, &x, &y, &mut a));
+        report(&format!("backward {act:?}"), 5, &mut || gated_backward(act, &x, &y, &z, &mut a, &mut b));
+    }
+    report("softmax_rows", 2, &mut || softmax_rows(&mut a, cols));
+    report("log_sum_exp", 1, &mut || {
+        x.chunks(cols).for_each(|x| _ = black_box(log_sum_exp(x)));
+    });
+    let positions: Vec<u32> = (0..rows as u32).collect();
+    let (cos, sin) = (random(rows * 32, 5), random(rows * 32, 6));
+    report("rope", 2, &mut || rope(&mut b, cols / 64, 64, 64, &positions, &cos, &sin, false));
+    let step = AdamWStep {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        grad_scale: 1.0,
+    };
+    let (mut m, mut v) = (vec![0.0; len], vec![0.0; len]);
+    report("adamw", 7, &mut || adamw(&mut a, &z, &mut m, &mut v, &step));
 }
