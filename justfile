@@ -16,6 +16,6 @@ bench:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-# The main result in miniature, over three seeds; exits 1 where its verdict is negative
+# The papers’ claims in miniature, over three seeds, with their inequalities asserted
 miniatures:
-    cargo run --release --locked -- demo --seeds 3
+    cargo test --release --locked -p amend-cli --test cli -- --ignored --nocapture

@@ -66,9 +66,9 @@ impl<'a> Run<'a> {
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleName {
     /// No decay.
+    #[default]
     Constant,
     /// A straight line down to zero.
-    #[default]
     Linear,
     /// Half a cosine down to zero.
     Cosine,

@@ -101,10 +101,10 @@ impl Models {
         let texts = sets.texts();
         let tokenizer = options.tokenizer(texts.iter().map(String::as_str))?;
         let encoder = Encoder::new(&tokenizer, recipe.data.template.clone(), options.context);
-        let encode = |run: &Run<'_>, records: &[Record]| encode(run, &encoder, records, options.context);
-        let retain = encode(run, &sets.retain)?;
-        let mut all = retain.clone();
-        all.extend(encode(run, &sets.forget)?);
+        // What is cut is told once, when the workbench encodes the same records.
+        let (retain, _) = encoder.encode_all(&sets.retain)?;
+        let (forget, _) = encoder.encode_all(&sets.forget)?;
+        let all: Vec<Example> = retain.iter().chain(&forget).cloned().collect();
         let base_dir = pretrain(run, &format!("{tag}base"), options, &tokenizer, &all, seed)?;
         let gold_dir = pretrain(run, &format!("{tag}gold"), options, &tokenizer, &retain, seed)?;
         Ok(Models { base: Model::open(&base_dir)?, base_dir, tokenizer, gold: Some(Model::open(gold_dir)?) })
@@ -112,11 +112,17 @@ impl Models {
 }
 
 /// Encodes records, and says how many were cut to the context.
-fn encode(run: &Run<'_>, encoder: &Encoder<'_>, records: &[Record], context: usize) -> Result<Vec<Example>> {
+fn encode(
+    run: &Run<'_>,
+    what: &str,
+    encoder: &Encoder<'_>,
+    records: &[Record],
+    context: usize,
+) -> Result<Vec<Example>> {
     let (examples, cut) = encoder.encode_all(records)?;
     if cut > 0 {
         run.progress.note(&format!(
-            "warning: {cut} of {} records are longer than the model's context of {context} tokens and were cut",
+            "warning: {cut} of {} records {what} are longer than the model's context of {context} tokens and were cut",
             records.len()
         ));
     }
@@ -151,10 +157,10 @@ impl<'a> Workbench<'a> {
             .map(|g| snapshot(run, &format!("{tag}gold-eval"), g, tokenizer, encoder, sets, &recipe.eval))
             .transpose()?;
         Ok(Workbench {
-            forget: encode(run, encoder, &sets.forget, context)?,
-            retain: encode(run, encoder, &sets.retain, context)?,
-            attack: encode(run, encoder, &sets.attack, context)?,
-            attack_test: encode(run, encoder, &sets.attack_test, context)?,
+            forget: encode(run, "to forget", encoder, &sets.forget, context)?,
+            retain: encode(run, "to keep", encoder, &sets.retain, context)?,
+            attack: encode(run, "of the attack", encoder, &sets.attack, context)?,
+            attack_test: encode(run, "of the attack's test", encoder, &sets.attack_test, context)?,
             choices: choices(encoder, &sets.forget_eval, recipe.eval.limit)?,
             sets,
             encoder,

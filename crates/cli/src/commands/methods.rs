@@ -22,6 +22,9 @@ Examples:
 pub(crate) struct MethodsArgs {
     /// A method
     name: Option<String>,
+    /// Print the list as a Markdown table, as the README has it
+    #[arg(long, conflicts_with = "name")]
+    markdown: bool,
 }
 
 pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, Error> {
@@ -29,7 +32,9 @@ pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, 
         Some(name) => area::methods_called(name)?,
         None => AREAS.iter().flat_map(|area| (area.methods)()).collect(),
     };
-    if context.json {
+    if args.markdown {
+        markdown(&methods, context)?;
+    } else if context.json {
         let all: Vec<Value> = methods.iter().map(|m| to_json(*m, args.name.is_some())).collect();
         context.out.json_document(&all)?;
     } else if args.name.is_some() {
@@ -40,6 +45,20 @@ pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, 
         list(context)?;
     }
     Ok(Exit::Done)
+}
+
+fn markdown(methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
+    context.out.line("| area | slot | method | what it does |\n|---|---|---|---|")?;
+    for method in methods {
+        let summary = first_sentence(&method.doc()).replace('|', "\\|");
+        context.out.line(format_args!(
+            "| {} | {} | `{}` | {summary} |",
+            method.area(),
+            method.slot(),
+            method.name()
+        ))?;
+    }
+    Ok(())
 }
 
 fn to_json(method: &dyn Method, whole: bool) -> Value {

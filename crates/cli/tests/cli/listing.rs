@@ -64,3 +64,17 @@ fn every_help_page_fits_a_terminal_and_has_an_example() {
         assert!(examples.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
 }
+
+/// The README's table of methods is what the program says of them.
+#[test]
+fn the_readme_lists_the_methods_there_are() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let table = readme.split("<!-- methods -->").nth(1).unwrap().split("<!-- /methods -->").next().unwrap();
+    let printed = stdout(&["methods", "--markdown"]);
+    assert_eq!(
+        table.trim(),
+        printed.trim(),
+        "run `amend methods --markdown` and put the table into README.md"
+    );
+}

@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_models;
 mod generating;
 mod listing;
+mod miniature;
 mod parity;
 mod runs;
 mod same_bytes;
