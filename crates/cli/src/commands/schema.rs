@@ -9,7 +9,7 @@ use crate::error::Error;
 
 const EXAMPLES: &str = "\
 Examples:
-  amend schema > recipe.schema.json     for an editor that completes and checks recipes
+  amend schema > recipe.schema.json     for editors that check recipes
   amend schema npo                      the options of one method";
 
 /// Print the JSON schema of a recipe, or of one method's options
