@@ -24,6 +24,7 @@ pub(crate) fn start(
     source: RecipeSource,
     sets: &[String],
     out: Option<PathBuf>,
+    checkpoint_every: Duration,
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
@@ -43,7 +44,7 @@ pub(crate) fn start(
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     context.console.note(&format!("run folder: {}", dir.display()));
-    let exit = carry_out(plan, &base, folder, context);
+    let exit = carry_out(plan, &base, folder, checkpoint_every, context);
     if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && nothing_happened(&dir) {
         // Everything in there was written by this function a moment ago. The user is left with the error.
         let _ = std::fs::remove_dir_all(&dir);
@@ -62,7 +63,7 @@ fn nothing_happened(dir: &Path) -> bool {
 }
 
 /// Goes on with a run that was interrupted.
-pub(crate) fn resume(dir: &Path, context: &mut Context) -> Result<Exit, Error> {
+pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Context) -> Result<Exit, Error> {
     let folder = RunFolder::open(dir)?;
     let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
     let base = folder.state().info.recipe_folder.clone();
@@ -81,7 +82,7 @@ pub(crate) fn resume(dir: &Path, context: &mut Context) -> Result<Exit, Error> {
         }
     });
     match prepared {
-        Ok(plan) => carry_out(plan, &base, folder, context),
+        Ok(plan) => carry_out(plan, &base, folder, checkpoint_every, context),
         Err(e) => {
             folder.finish(Status::Interrupted)?;
             Err(e)
@@ -94,7 +95,13 @@ fn compact(time: &str) -> String {
     time.replace(['-', ':'], "")
 }
 
-fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) -> Result<Exit, Error> {
+fn carry_out(
+    plan: Plan,
+    base: &Path,
+    folder: RunFolder,
+    checkpoint_every: Duration,
+    context: &mut Context,
+) -> Result<Exit, Error> {
     let dir = folder.path().to_path_buf();
     let began = Instant::now();
     folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
@@ -102,6 +109,7 @@ fn carry_out(plan: Plan, base: &Path, folder: RunFolder, context: &mut Context) 
     let stop = interrupt::stop_after_step(&context.console, &dir)?;
     let listener = Logged { inner: context.progress.as_ref(), log };
     let mut run = Run::new(folder, &listener, stop)?;
+    run.checkpoint_every = checkpoint_every;
     let command = command_line(&run.folder.state().info.command);
     let found = (plan.work)(base, &command, &mut run).map_err(Error::from);
     let finished = found.and_then(|found| {

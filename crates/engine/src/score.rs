@@ -1,10 +1,10 @@
 //! Scoring: log-probabilities of given sequences.
 
+use crate::Result;
 use crate::batch::{Batch, Example, split_by_tokens};
 use crate::models::Model;
 use crate::tape::Graph;
 use crate::taps::Taps;
-use crate::Result;
 
 /// Tokens per forward pass unless asked otherwise. Has no influence on results.
 pub const SCORING_TOKENS: usize = 4096;

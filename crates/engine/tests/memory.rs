@@ -11,7 +11,8 @@ fn steady_steps_ask_the_system_for_nothing() {
         "intermediate_size": 96, "vocab_size": 300, "max_position_embeddings": 64,
     });
     let model = Model::random(config.as_object().unwrap().clone(), 0).unwrap();
-    let examples: Vec<_> = (0..8).map(|i| Example::text((0..40).map(|j| (i * 7 + j) % 300).collect())).collect();
+    let examples: Vec<_> =
+        (0..8).map(|i| Example::text((0..40).map(|j| (i * 7 + j) % 300).collect())).collect();
     let batch = Batch::new(&examples).unwrap();
     let step = || drop(model.loss_and_gradients(&batch, &Taps::none()).unwrap());
     // Small buffers come from the system's own allocator on purpose; only large ones are counted here.

@@ -58,8 +58,7 @@ fn greedy_continuations() {
     each_model("greedy_continuations", |name, model, reference| {
         let prompt = ids(&reference["greedy"]["prompt_ids"]);
         let all = ids(&reference["greedy"]["all_ids"]);
-        let options =
-            GenerateOptions { max_new_tokens: all.len() - prompt.len(), ..Default::default() };
+        let options = GenerateOptions { max_new_tokens: all.len() - prompt.len(), ..Default::default() };
         let out = model.generate(&[prompt.clone()], &options, None, &Taps::none()).unwrap();
         assert_eq!(out[0].ids, all[prompt.len()..], "{name}");
     });

@@ -15,7 +15,9 @@ fn model() -> Model {
 }
 
 fn examples(n: u32) -> Vec<Example> {
-    (0..n).map(|i| Example::answer(&[1, i % 60], &(0..3 + i % 9).map(|j| (j * 5 + i) % 64).collect::<Vec<_>>())).collect()
+    (0..n)
+        .map(|i| Example::answer(&[1, i % 60], &(0..3 + i % 9).map(|j| (j * 5 + i) % 64).collect::<Vec<_>>()))
+        .collect()
 }
 
 fn relative_difference(a: &Gradients, b: &Gradients) -> f64 {

@@ -217,11 +217,8 @@ impl SetFigures {
             each(&|a| length_normalised(a.measured.answer_loss.nll, a.measured.answer_loss.tokens as usize));
         let rouge_l_recall = some(mean(said.iter().map(|s| s.rouge_l.recall).collect()));
         let ratios: Vec<f64> = answered.iter().filter_map(|a| ratio(&a.measured)).collect();
-        let truth = true_is_better(&ratios).ok().map(|m| Figure {
-            value: m.value,
-            n: m.n,
-            stderr: m.standard_error,
-        });
+        let truth =
+            true_is_better(&ratios).ok().map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error });
         let utility = match (&rouge_l_recall, &truth) {
             (Some(rouge), Some(truth)) => harmonic_mean(&[probability.value, rouge.value, truth.value]),
             _ => None,

@@ -1,6 +1,5 @@
 //! What can go wrong in a run that trains.
 
-
 use amend_run::folder::FolderError;
 use amend_run::metrics::MetricsError;
 use amend_run::records::RecordsError;
@@ -54,4 +53,3 @@ impl Error {
         Error::Invalid(message.into())
     }
 }
-

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::Result;
 use crate::sampler::epoch_batches;
 use crate::stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
-use crate::Result;
 
 /// Shape and training of a model made on the spot. It is a Llama with tied embeddings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -147,7 +147,8 @@ fn save_model(model: &Model, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     let staging = dir.with_extension("tokenizer");
     for stale in [dir, &staging] {
         if stale.exists() {
-            std::fs::remove_dir_all(stale).map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
+            std::fs::remove_dir_all(stale)
+                .map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
         }
     }
     tokenizer.save(&staging)?;

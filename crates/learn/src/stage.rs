@@ -251,8 +251,6 @@ fn restore(run: &mut Run<'_>, name: &str, model: &mut Model, adamw: &mut AdamW) 
         param.tensor = params.tensor_f32(&param.name, param.tensor.shape())?;
     }
     let moments = SafetensorsFile::open(dir.join("optimizer.safetensors"))?;
-    adamw.restore(&model.params, step, |key| {
-        moments.info(key).map(|_| moments.tensor(key)).transpose()
-    })?;
+    adamw.restore(&model.params, step, |key| moments.info(key).map(|_| moments.tensor(key)).transpose())?;
     Ok(step)
 }

@@ -43,7 +43,7 @@ struct Arm<'a> {
 }
 
 /// Unlearns as stage `name`, writes the model to `dir` (and an adapter beside it), and says how it ended.
-pub fn unlearn(
+pub(crate) fn unlearn(
     run: &mut Run<'_>,
     name: &str,
     recipe: &UnlearnRecipe,
@@ -60,8 +60,11 @@ pub fn unlearn(
         let mut model = work.base.clone();
         recipe.unlearn.r#where.filler().prepare(&mut model, seed)?;
         let (_, trainable) = model.params.count();
-        run.folder.log(&format!("{name}: {trainable} weights may change; effective batch {} forget + {} retain",
-            recipe.unlearn.batch_size, if has_retain { recipe.unlearn.batch_size } else { 0 }))?;
+        run.folder.log(&format!(
+            "{name}: {trainable} weights may change; effective batch {} forget + {} retain",
+            recipe.unlearn.batch_size,
+            if has_retain { recipe.unlearn.batch_size } else { 0 }
+        ))?;
         let mut last = f64::NAN;
         let mut reached = false;
         let stop = &recipe.stop;
@@ -102,7 +105,12 @@ pub(crate) fn watch(model: &Model, work: &Workbench<'_>, watched: Watched) -> Re
 }
 
 impl<'a> Arm<'a> {
-    fn new(recipe: &'a UnlearnRecipe, rule: &'a Combination, work: &'a Workbench<'_>, seed: u64) -> Result<Self> {
+    fn new(
+        recipe: &'a UnlearnRecipe,
+        rule: &'a Combination,
+        work: &'a Workbench<'_>,
+        seed: u64,
+    ) -> Result<Self> {
         let slots = &recipe.unlearn;
         let objective = slots.forget.filler();
         let needs = objective.needs();
@@ -132,7 +140,11 @@ impl<'a> Arm<'a> {
             forget: &work.forget,
             retain: &work.retain,
             reference_nll: if needs.reference { nll(&work.forget)? } else { Vec::new() },
-            reference_refusal_nll: if needs.reference && needs.refusals { nll(&refusals)? } else { Vec::new() },
+            reference_refusal_nll: if needs.reference && needs.refusals {
+                nll(&refusals)?
+            } else {
+                Vec::new()
+            },
             refusals,
             seed,
         })
@@ -167,7 +179,8 @@ impl<'a> Arm<'a> {
         let mut row = Map::new();
         row.insert("loss_forget".into(), json!(forget_loss));
         row.insert("loss_retain".into(), json!(retain_loss));
-        if let Ok(Value::Object(geometry)) = serde_json::to_value(Geometry::of(&forget, &retain, &gradients)) {
+        if let Ok(Value::Object(geometry)) = serde_json::to_value(Geometry::of(&forget, &retain, &gradients))
+        {
             row.extend(geometry);
         }
         Ok(Step { gradients, loss: retain_loss.unwrap_or(forget_loss), row, items })
@@ -179,7 +192,8 @@ fn save(model: &Model, recipe: &UnlearnRecipe, work: &Workbench<'_>, dir: &Path)
     let adapter_dir = adapter_dir(dir);
     for stale in [dir, &adapter_dir] {
         if stale.exists() {
-            std::fs::remove_dir_all(stale).map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
+            std::fs::remove_dir_all(stale)
+                .map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
         }
     }
     let Some(options) = recipe.unlearn.r#where.filler().adapter() else {
@@ -196,4 +210,3 @@ fn adapter_dir(dir: &Path) -> PathBuf {
     name.push("-adapter");
     dir.with_file_name(name)
 }
-

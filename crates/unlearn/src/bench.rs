@@ -58,7 +58,14 @@ pub struct Workbench<'a> {
 
 impl Models {
     /// Opens or trains the models of one seed; stage names start with `tag`.
-    pub fn prepare(run: &mut Run<'_>, recipe: &UnlearnRecipe, sets: &Sets, base: &Path, seed: u64, tag: &str) -> Result<Self> {
+    pub fn prepare(
+        run: &mut Run<'_>,
+        recipe: &UnlearnRecipe,
+        sets: &Sets,
+        base: &Path,
+        seed: u64,
+        tag: &str,
+    ) -> Result<Self> {
         let source = &recipe.model;
         match (&source.path, &source.scratch) {
             (Some(path), None) => {
@@ -137,7 +144,8 @@ impl<'a> Workbench<'a> {
         let (base, base_dir, gold) = models;
         check_sizes(&base, tokenizer, &base_dir)?;
         let context = base.spec().context;
-        let before = snapshot(run, &format!("{tag}base-eval"), &base, tokenizer, encoder, sets, &recipe.eval)?;
+        let before =
+            snapshot(run, &format!("{tag}base-eval"), &base, tokenizer, encoder, sets, &recipe.eval)?;
         let gold_snapshot = gold
             .as_ref()
             .map(|g| snapshot(run, &format!("{tag}gold-eval"), g, tokenizer, encoder, sets, &recipe.eval))

@@ -6,7 +6,7 @@ use amend_engine::Rng;
 use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
 use amend_learn::{Error, Result, Run};
 use amend_run::file::write_atomic;
-use amend_run::{Dataset, Record, RecipePath, overlap};
+use amend_run::{Dataset, RecipePath, Record, overlap};
 
 use crate::recipe::Data;
 

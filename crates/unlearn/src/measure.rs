@@ -64,7 +64,12 @@ pub fn snapshot(
     run.once(name, |run| {
         let subject = Subject { model, tokenizer, encoder };
         let asking = Asking { limit: Some(options.limit), max_new_tokens: options.max_new_tokens };
-        let wanted = [Some(&sets.forget_eval), Some(&sets.retain_eval), sets.real_authors.as_ref(), sets.world_facts.as_ref()];
+        let wanted = [
+            Some(&sets.forget_eval),
+            Some(&sets.retain_eval),
+            sets.real_authors.as_ref(),
+            sets.world_facts.as_ref(),
+        ];
         let total: usize = wanted.iter().flatten().map(|r| r.len().min(options.limit)).sum();
         let mut bar = run.progress.begin(name, total as u64, "questions");
         let mut ask = |records: Option<&Vec<_>>| -> Result<Option<Vec<Answered>>> {
@@ -89,7 +94,8 @@ pub fn snapshot(
             world_facts: facts.as_deref().and_then(with_wrong_answers),
         };
         write_log(run, name, &log)?;
-        let sample = |a: &Answered| [a.question.clone(), a.measured.answer.clone(), a.measured.generation.clone()];
+        let sample =
+            |a: &Answered| [a.question.clone(), a.measured.answer.clone(), a.measured.generation.clone()];
         Ok(Snapshot {
             forget: SetFigures::of(&forget),
             retain: SetFigures::of(&retain),
@@ -136,9 +142,8 @@ pub(crate) fn share_exact(model: &Model, examples: &[Example]) -> Result<f64> {
 /// Mean length-normalised probability of the answers.
 pub(crate) fn mean_probability(model: &Model, examples: &[Example]) -> Result<f64> {
     let logprobs = model.score(examples, SCORING_TOKENS)?;
-    let probability = |lp: &Vec<f32>| {
-        (lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64).exp()
-    };
+    let probability =
+        |lp: &Vec<f32>| (lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64).exp();
     Ok(logprobs.iter().map(probability).sum::<f64>() / examples.len().max(1) as f64)
 }
 
@@ -168,7 +173,8 @@ pub(crate) fn mean_choice(model: &Model, choices: &[Choice]) -> Result<f64> {
     let flat: Vec<Example> =
         choices.iter().flat_map(|c| std::iter::once(&c.right).chain(&c.wrong)).cloned().collect();
     let scores = model.score(&flat, SCORING_TOKENS)?;
-    let mut losses = scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64);
+    let mut losses =
+        scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64);
     let mut sum = 0.0;
     for choice in choices {
         let right = losses.next().unwrap_or(f64::NAN);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use amend_engine::models::TensorChange;
+use amend_eval::questions::SetFigures;
 use amend_run::Figure;
 use serde::{Deserialize, Serialize};
 
@@ -56,12 +57,16 @@ pub struct Verdict {
     pub forget_accuracy: Figure,
     /// Accuracy on the retain set after unlearning.
     pub retain_accuracy: Figure,
-    /// Share of the retain accuracy that is left.
+    /// Probability of the forget set's answers after unlearning.
+    pub forget_probability: Figure,
+    /// Probability of the retain set's answers after unlearning.
+    pub retain_probability: Figure,
+    /// Share of the judged retain figure that is left.
     pub retain_kept: Figure,
     /// Whether that is enough.
     pub kept: bool,
-    /// Largest accuracy on the attacker's test half while relearning.
-    pub relearned_accuracy: Option<Figure>,
+    /// Largest judged figure on the attacker's test half while relearning.
+    pub relearned: Option<Figure>,
     /// The same above what the gold model reaches under the same attack.
     pub relearned_above_gold: Option<Figure>,
     /// log10 of the forget quality's p-value.
@@ -72,11 +77,58 @@ pub struct Verdict {
     pub steps: Figure,
 }
 
+/// What the verdict is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgedBy {
+    /// Answers given word for word.
+    Accuracy,
+    /// exp(−NLL/|y|) of the answers.
+    Probability,
+}
+
+/// Below this share of word-for-word answers before unlearning, accuracy is too near its floor to show a
+/// loss, and probability is judged instead. Long answers are seldom given word for word.
+const ENOUGH_ACCURACY: f64 = 0.5;
+
+impl JudgedBy {
+    fn of(seeds: &[SeedResult]) -> Self {
+        let accurate = |s: &SeedResult| s.before.retain.accuracy.value >= ENOUGH_ACCURACY;
+        if seeds.iter().all(accurate) { JudgedBy::Accuracy } else { JudgedBy::Probability }
+    }
+
+    /// The judged figure of a set.
+    pub fn figure(self, set: &SetFigures) -> &Figure {
+        match self {
+            JudgedBy::Accuracy => &set.accuracy,
+            JudgedBy::Probability => &set.probability,
+        }
+    }
+
+    /// The judged figure's largest value while relearning.
+    pub fn relearned(self, curve: &Curve) -> f64 {
+        match self {
+            JudgedBy::Accuracy => curve.max_accuracy(),
+            JudgedBy::Probability => curve.max_probability(),
+        }
+    }
+
+    /// The judged figure's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            JudgedBy::Accuracy => "accuracy",
+            JudgedBy::Probability => "probability",
+        }
+    }
+}
+
 /// Everything a run found out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// What was watched and down to where, for the reader.
     pub aim: String,
+    /// What the verdict is passed on.
+    pub judged_by: JudgedBy,
     /// The comparison, arm by arm.
     pub verdicts: Vec<Verdict>,
     /// Accuracy on the retain set before.
@@ -93,7 +145,8 @@ impl Outcome {
     /// Aggregates the seeds and judges the arms.
     pub fn of(recipe: &UnlearnRecipe, seeds: Vec<SeedResult>) -> Self {
         let arms = seeds.first().map_or(0, |s| s.arms.len());
-        let verdicts: Vec<_> = (0..arms).map(|i| Verdict::of(recipe, &seeds, i)).collect();
+        let judged_by = JudgedBy::of(&seeds);
+        let verdicts: Vec<_> = (0..arms).map(|i| Verdict::of(recipe, &seeds, i, judged_by)).collect();
         let over = |f: &dyn Fn(&SeedResult) -> Figure| over_seeds(seeds.iter().map(f).collect());
         let what = format!("{:?}", recipe.stop.watch).to_lowercase();
         let aim = match (recipe.stop.below, seeds.first().and_then(|s| s.gold.as_ref())) {
@@ -103,6 +156,7 @@ impl Outcome {
         };
         Outcome {
             aim,
+            judged_by,
             positive: verdicts.iter().any(|v| v.forgotten && v.kept),
             retain_accuracy_before: over(&|s| s.before.retain.accuracy.clone()),
             forget_accuracy_before: over(&|s| s.before.forget.accuracy.clone()),
@@ -113,7 +167,7 @@ impl Outcome {
 }
 
 impl Verdict {
-    fn of(recipe: &UnlearnRecipe, seeds: &[SeedResult], arm: usize) -> Self {
+    fn of(recipe: &UnlearnRecipe, seeds: &[SeedResult], arm: usize, judged_by: JudgedBy) -> Self {
         let over = |f: &dyn Fn(&SeedResult, &ArmResult) -> Figure| {
             over_seeds(seeds.iter().map(|s| f(s, &s.arms[arm])).collect())
         };
@@ -122,8 +176,10 @@ impl Verdict {
             all.map(over_seeds)
         };
         let plain = |value: f64| Figure::exact(value, 0);
-        let retain_kept =
-            over(&|s, a| plain(a.after.retain.accuracy.value / s.before.retain.accuracy.value.max(1e-12)));
+        let retain_kept = over(&|s, a| {
+            let (after, before) = (judged_by.figure(&a.after.retain), judged_by.figure(&s.before.retain));
+            plain(after.value / before.value.max(1e-12))
+        });
         Verdict {
             name: seeds[0].arms[arm].name.clone(),
             forget_watched: over(&|_, a| plain(a.unlearned.watched)),
@@ -132,20 +188,27 @@ impl Verdict {
             retain_accuracy: over(&|_, a| a.after.retain.accuracy.clone()),
             kept: retain_kept.value >= recipe.eval.keep,
             retain_kept,
-            relearned_accuracy: maybe(&|_, a| {
-                a.curve.as_ref().map(|c| Figure::share((c.max_accuracy() * c.n as f64).round() as usize, c.n))
+            forget_probability: over(&|_, a| a.after.forget.probability.clone()),
+            retain_probability: over(&|_, a| a.after.retain.probability.clone()),
+            relearned: maybe(&|_, a| {
+                let curve = a.curve.as_ref()?;
+                Some(Figure::exact(judged_by.relearned(curve), curve.n))
             }),
             relearned_above_gold: maybe(&|s, a| {
-                Some(plain(a.curve.as_ref()?.max_accuracy() - s.gold_curve.as_ref()?.max_accuracy()))
+                let [ours, gold] =
+                    [a.curve.as_ref()?, s.gold_curve.as_ref()?].map(|c| judged_by.relearned(c));
+                Some(plain(ours - gold))
             }),
             forget_quality_log10: maybe(&|s, a| {
                 Some(plain(a.after.forget_quality(s.gold.as_ref()?)?.log10_p))
             }),
             utility: maybe(&|_, a| {
                 let whole = a.after.model_utility.as_ref();
-                whole
-                    .map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error })
-                    .or(a.after.retain.utility.map(plain))
+                whole.map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error }).or(a
+                    .after
+                    .retain
+                    .utility
+                    .map(plain))
             }),
             steps: over(&|_, a| plain(a.unlearned.steps as f64)),
         }

@@ -9,7 +9,7 @@ use amend_run::{Figure, Report};
 use serde_json::Value;
 
 use crate::measure::Snapshot;
-use crate::outcome::{Outcome, SeedResult, Verdict};
+use crate::outcome::{JudgedBy, Outcome, SeedResult, Verdict};
 
 /// Questions shown in the report.
 const SAMPLES: usize = 8;
@@ -44,7 +44,7 @@ pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
                 "Each model is fine-tuned on one half of the forgotten items; the curve shows the other \
                  half, which the attacker never sees. What lies above the gold model was hidden, not gone.",
             );
-            report.push(Section::Plot(relearn_plot(seed)));
+            report.push(Section::Plot(relearn_plot(outcome.judged_by, seed)));
         }
         report.heading("What they say");
         report.push(Section::Samples(samples(seed)));
@@ -78,57 +78,75 @@ fn introduction(outcome: &Outcome) -> String {
     )
 }
 
-fn reading(outcome: &Outcome) -> String {
-    let best = outcome.verdicts.iter().filter(|v| v.forgotten).max_by(|a, b| {
-        a.retain_accuracy.value.total_cmp(&b.retain_accuracy.value)
-    });
-    match best {
-        Some(best) if outcome.verdicts.len() > 1 => format!(
-            "At matched forgetting `{}` keeps the most: {} of the retain questions.{}",
-            best.name,
-            percent(&best.retain_accuracy),
-            if best.kept { "" } else { " That is less than asked for." }
-        ),
-        Some(best) if best.kept => "Forgotten, and the rest is kept.".into(),
-        Some(_) => "Forgotten, but more of the rest was lost than asked for.".into(),
-        None => "No arm reached the aim within its steps: raise `max_steps` or the learning rate.".into(),
+/// The judged figure of an arm on the retain set.
+fn retained<'v>(outcome: &Outcome, v: &'v Verdict) -> &'v Figure {
+    match outcome.judged_by {
+        JudgedBy::Accuracy => &v.retain_accuracy,
+        JudgedBy::Probability => &v.retain_probability,
     }
+}
+
+fn reading(outcome: &Outcome) -> String {
+    let forgot: Vec<_> = outcome.verdicts.iter().filter(|v| v.forgotten).collect();
+    let best = forgot.iter().max_by(|a, b| retained(outcome, a).value.total_cmp(&retained(outcome, b).value));
+    let Some(best) = best else {
+        return "No arm reached the aim within its steps: raise `max_steps` or the learning rate.".into();
+    };
+    let top = retained(outcome, best).value;
+    let unrivalled = forgot.iter().filter(|v| retained(outcome, v).value == top).count() == 1;
+    let enough = match best.kept {
+        true => "",
+        false => " That is less than asked for.",
+    };
+    if outcome.verdicts.len() > 1 && unrivalled {
+        let name = outcome.judged_by.name();
+        return format!(
+            "At matched forgetting `{}` keeps the most: retain {name} {top:.3}.{enough}",
+            best.name
+        );
+    }
+    if best.kept { "Forgotten, and the rest is kept.".into() } else { format!("Forgotten.{enough}") }
 }
 
 fn comparison(outcome: &Outcome) -> Table {
-    let mut columns = vec!["combination", "forgotten?", "forget accuracy ↓", "rest kept?", "retain accuracy ↑"];
-    let attacked = outcome.verdicts.iter().any(|v| v.relearned_accuracy.is_some());
+    let name = outcome.judged_by.name();
+    let mut columns = vec![
+        "combination".to_owned(),
+        "forgotten?".to_owned(),
+        format!("forget {name} ↓"),
+        "rest kept?".to_owned(),
+        format!("retain {name} ↑"),
+    ];
+    let attacked = outcome.verdicts.iter().any(|v| v.relearned.is_some());
     if attacked {
-        columns.extend(["comes back?", "relearnt ↓"]);
+        columns.extend(["comes back?".to_owned(), format!("relearnt {name} ↓")]);
     }
-    columns.push("steps");
-    let rows = outcome.verdicts.iter().map(|v| comparison_row(v, attacked)).collect();
-    Table {
-        caption: "Forgotten? Rest kept? Comes back?".into(),
-        columns: columns.into_iter().map(str::to_owned).collect(),
-        rows,
-    }
+    columns.push("steps".to_owned());
+    let rows = outcome.verdicts.iter().map(|v| comparison_row(outcome, v, attacked)).collect();
+    Table { caption: "Forgotten? Rest kept? Comes back?".into(), columns, rows }
 }
 
-fn comparison_row(v: &Verdict, attacked: bool) -> Vec<Cell> {
-    let judge = |good: bool, yes: &str, no: &str| {
-        if good { Cell::from(yes).good() } else { Cell::from(no).bad() }
+fn comparison_row(outcome: &Outcome, v: &Verdict, attacked: bool) -> Vec<Cell> {
+    let judge = |good: bool| if good { Cell::from("yes").good() } else { Cell::from("no").bad() };
+    let forget = match outcome.judged_by {
+        JudgedBy::Accuracy => &v.forget_accuracy,
+        JudgedBy::Probability => &v.forget_probability,
     };
     let mut row = vec![
         Cell::from(v.name.as_str()),
-        judge(v.forgotten, "yes", "no"),
-        Cell::from(v.forget_accuracy.clone()),
-        judge(v.kept, "yes", "no"),
-        Cell::from(v.retain_accuracy.clone()),
+        judge(v.forgotten),
+        Cell::from(forget.clone()),
+        judge(v.kept),
+        Cell::from(retained(outcome, v).clone()),
     ];
     if attacked {
         row.push(match &v.relearned_above_gold {
             // Two standard errors of a share over some dozens of questions.
             Some(above) if above.value <= 0.1 => Cell::from("no more than gold").good(),
-            Some(above) => Cell::from(format!("{:+.2} above gold", above.value)).bad(),
+            Some(above) => Cell::from(format!("{:+.2} on gold", above.value)).bad(),
             None => Cell::from("no gold model"),
         });
-        row.push(v.relearned_accuracy.clone().map_or(Cell::from("–"), Cell::from));
+        row.push(v.relearned.clone().map_or(Cell::from("–"), Cell::from));
     }
     row.push(Cell::from(v.steps.clone()));
     row
@@ -165,7 +183,8 @@ fn before_after(seed: &SeedResult) -> Table {
         }
     }
     if let Some(gold) = &seed.gold {
-        let quality = |s: &Snapshot| s.forget_quality(gold).map_or("–".to_owned(), |q| format!("{:.2}", q.log10_p));
+        let quality =
+            |s: &Snapshot| s.forget_quality(gold).map_or("–".to_owned(), |q| format!("{:.2}", q.log10_p));
         let cells = models.iter().map(|(_, s)| Cell::from(quality(s)));
         rows.push(std::iter::once(Cell::from("forget quality, log10 p (0 is best)")).chain(cells).collect());
     }
@@ -234,8 +253,8 @@ fn geometry_plots(outcome: &Outcome, seed: &SeedResult, rows: &[Row]) -> Vec<Plo
     ]
 }
 
-fn relearn_plot(seed: &SeedResult) -> Plot {
-    let mut plot = Plot::new("Forgotten items the attacker never saw", "fine-tuning step", "accuracy");
+fn relearn_plot(judged_by: JudgedBy, seed: &SeedResult) -> Plot {
+    let mut plot = Plot::new("Forgotten items the attacker never saw", "fine-tuning step", judged_by.name());
     let curves = seed
         .arms
         .iter()
@@ -243,7 +262,11 @@ fn relearn_plot(seed: &SeedResult) -> Plot {
         .chain(std::iter::once(("gold", seed.gold_curve.as_ref())));
     for (name, curve) in curves {
         let Some(curve) = curve else { continue };
-        let points: Vec<_> = curve.steps.iter().map(|&s| s as f64).zip(curve.accuracy.iter().copied()).collect();
+        let values = match judged_by {
+            JudgedBy::Accuracy => &curve.accuracy,
+            JudgedBy::Probability => &curve.probability,
+        };
+        let points: Vec<_> = curve.steps.iter().map(|&s| s as f64).zip(values.iter().copied()).collect();
         plot = plot.with(Series::new(name, points));
     }
     plot

@@ -3,15 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use amend_eval::questions::{Asking, Subject};
 use amend_eval::stats::Mean;
-use amend_eval::tofu::{SetScores, TofuLog, TofuRow, TofuScores, aggregate, rows};
-use amend_run::Figure;
+use amend_eval::tofu::{self, SetScores, TofuLog, TofuRow, TofuScores, aggregate, rows};
+use amend_learn::{Encoder, Template};
 use amend_run::file::write_atomic;
+use amend_run::{Figure, Stop};
 use clap::{ArgGroup, Args, ValueEnum};
 
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
+use crate::open::{ModelArgs, Opened};
 use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
@@ -40,6 +43,15 @@ pub(crate) struct EvalArgs {
     /// Folder of the benchmark's data files, for --model
     #[arg(long, value_name = "DIR", requires = "model")]
     data: Option<PathBuf>,
+    /// Which authors were to be forgotten: forget01, forget05 or forget10, for --model
+    #[arg(long, value_name = "SPLIT", default_value = "forget10", requires = "model")]
+    split: String,
+    /// Questions per set, for --model
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "model")]
+    limit: usize,
+    /// Most tokens of an answer, for --model
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "model")]
+    max_new_tokens: usize,
     /// Log of a model trained without the forget set
     #[arg(long, value_name = "FILE")]
     retain_log: Option<PathBuf>,
@@ -59,9 +71,9 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     if let Some(out) = &args.out {
         refuse_existing(out)?;
     }
-    let log = match (&args.from_log, &args.model, &args.data) {
-        (Some(path), ..) => TofuLog::read(path)?,
-        (None, model, data) => run_on_model(model.as_deref(), data.as_deref())?,
+    let log = match &args.from_log {
+        Some(path) => TofuLog::read(path)?,
+        None => run_on_model(&args, context)?,
     };
     let retain = args.retain_log.as_deref().map(TofuLog::read).transpose()?;
     let scores = aggregate(&log, retain.as_ref());
@@ -69,7 +81,7 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
         write(out, &scores, &rows(&log))?;
     }
     if context.json {
-        context.out.json_document(&scores)?;
+        context.out.json_document(&flat(&scores))?;
     } else {
         show(&scores, context)?;
     }
@@ -80,12 +92,46 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
 }
 
 /// Asks a model all of the benchmark's questions.
-fn run_on_model(model: Option<&Path>, data: Option<&Path>) -> Result<TofuLog, Error> {
-    let shown = |path: Option<&Path>| path.unwrap_or(Path::new("")).display().to_string();
-    Err(Error::told(
-        format!("{} cannot be asked the questions in {} by this version", shown(model), shown(data)),
-        "give the log of an evaluated model with --from-log",
-    ))
+fn run_on_model(args: &EvalArgs, context: &mut Context) -> Result<TofuLog, Error> {
+    let (Some(model), Some(data)) = (&args.model, &args.data) else {
+        return Err(Error::told("there is nothing to evaluate", "give --from-log, or --model with --data"));
+    };
+    let opened = Opened::open(&ModelArgs { model: model.clone(), adapter: None })?;
+    let tokenizer = opened.tokenizer()?;
+    let encoder = Encoder::new(tokenizer, Template::default(), opened.model.spec().context);
+    let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };
+    let asking = Asking { limit: Some(args.limit), max_new_tokens: args.max_new_tokens };
+    let stop = Stop::default();
+    let log = tofu::ask(&subject, data, &args.split, &asking, context.progress.as_ref(), &stop)?;
+    if let Some(out) = &args.out {
+        let plain = |e: &dyn std::fmt::Display| Error::plain(format!("{}: {e}", out.display()));
+        fs::create_dir_all(out).map_err(|e| plain(&e))?;
+        log.write(&out.join("log.json")).map_err(|e| plain(&e))?;
+    }
+    Ok(log)
+}
+
+/// The benchmark's two figures as plain numbers, for programs, with everything behind them.
+fn flat(scores: &TofuScores) -> serde_json::Value {
+    let utility = scores.model_utility.as_ref();
+    let quality = scores.forget_quality.as_ref();
+    serde_json::json!({
+        "task": "tofu",
+        "model_utility": utility.map(|m| m.value),
+        "model_utility_stderr": utility.and_then(|m| m.standard_error),
+        "model_utility_n": utility.map(|m| m.n),
+        "model_utility_reason": scores.model_utility_reason,
+        "forget_quality": quality.map(|q| q.p_value),
+        "forget_quality_log10": quality.map(|q| q.log10_p),
+        "forget_quality_statistic": quality.map(|q| q.statistic),
+        "forget_quality_n": quality.map(|q| [q.n, q.m]),
+        "forget_quality_reason": scores.forget_quality_reason,
+        "retain": scores.retain,
+        "real_authors": scores.real_authors,
+        "world_facts": scores.world_facts,
+        "forget": scores.forget,
+        "notes": scores.notes,
+    })
 }
 
 fn refuse_existing(out: &Path) -> Result<(), Error> {

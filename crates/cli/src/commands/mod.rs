@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod chat;
 mod completions;
 mod demo;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Score(score::ScoreArgs),
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
+    Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -52,6 +54,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Score(args) => score::execute(args, context),
         Command::Generate(args) => generate::execute(args, context),
         Command::Chat(args) => chat::execute(args, context),
+        Command::Bench(args) => bench::execute(args, context),
         Command::Doctor(args) => doctor::execute(args, context),
         Command::Completions(args) => completions::execute(args, context),
     }

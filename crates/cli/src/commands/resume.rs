@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::run::CheckpointArgs;
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
@@ -24,8 +25,10 @@ pub(crate) struct ResumeArgs {
     /// The run folder
     #[arg(value_name = "DIR")]
     run: PathBuf,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
 }
 
 pub(crate) fn execute(args: ResumeArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::resume(&args.run, context)
+    running::resume(&args.run, args.checkpoints.every(), context)
 }

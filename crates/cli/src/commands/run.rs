@@ -1,6 +1,7 @@
 //! `amend run`: what a recipe describes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use amend_run::RecipeSource;
 use clap::Args;
@@ -45,6 +46,29 @@ pub(super) struct HowArgs {
     /// Run folder, which must not exist [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
+}
+
+/// When a run writes down how far it got.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// Seconds between two checkpoints of a training stage. Has no influence on results
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = parse_seconds)]
+    checkpoint_every: f64,
+}
+
+impl CheckpointArgs {
+    pub(crate) fn every(&self) -> Duration {
+        Duration::from_secs_f64(self.checkpoint_every)
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds, from 0 (after every step) to 86400".into()),
+    }
 }
 
 pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Error> {
@@ -54,5 +78,5 @@ pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Erro
 pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
     let mut sets = how.set;
     sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
-    running::start(source, &sets, how.out, context)
+    running::start(source, &sets, how.out, how.checkpoints.every(), context)
 }

@@ -204,3 +204,49 @@ fn a_killed_run_goes_on_too() {
     assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert_eq!(status(&dir).as_deref(), Some("done"));
 }
+
+/// Killed without warning at points nobody chose, again and again, a run ends with the bits of one that ran
+/// through (issue 2).
+#[cfg(unix)]
+#[test]
+fn killed_at_random_points_a_run_ends_with_the_same_bits() {
+    let bench = Bench::new();
+    let whole = bench.out("whole");
+    run_to(&bench, &whole, &["--set", "model.scratch.epochs=60"]);
+    let cut = bench.out("cut");
+    let arg = cut.to_str().unwrap();
+    let often = ["--checkpoint-every", "0.01"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_amend"))
+        .args(["run", &bench.recipe, "--out", arg, "--set", "model.scratch.epochs=60"])
+        .args(often)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let mut random = amend_engine::Rng::at(&[u64::from(seed)]);
+    wait_until("the run folder", || cut.join("run.json").exists());
+    for kill in 0..6 {
+        let wait = Duration::from_millis(20 + random.below(400) as u64);
+        std::thread::sleep(wait);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if status(&cut).as_deref() == Some("done") {
+            break;
+        }
+        child = Command::new(env!("CARGO_BIN_EXE_amend"))
+            .args(["resume", arg])
+            .args(often)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        if kill == 5 {
+            child.wait().unwrap();
+        }
+    }
+    assert_eq!(status(&cut).as_deref(), Some("done"), "seed {seed}");
+    let model = |dir: &Path| fs::read(dir.join("model/model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&cut), "the models differ (seed {seed})");
+    same_run(&whole, &cut);
+}

@@ -108,8 +108,13 @@ impl Model {
             while running.len() < options.batch_size.max(1) {
                 let Some((prompt, sample)) = waiting.next() else { break };
                 let ids = prompts[prompt].clone();
-                let out =
-                    Generated { prompt, sample, ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length };
+                let out = Generated {
+                    prompt,
+                    sample,
+                    ids: Vec::new(),
+                    logprobs: Vec::new(),
+                    finish: Finish::Length,
+                };
                 if options.max_new_tokens == 0 {
                     finished.push(out);
                     continue;

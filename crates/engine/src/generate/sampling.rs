@@ -66,7 +66,8 @@ impl Sampling {
     fn draw(&self, logits: &[f32], [prompt, sample, token]: [u64; 3]) -> u32 {
         let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let weight = |l: f32| ((f64::from(l) - top) / f64::from(self.temperature)).exp();
-        let mut kept: Vec<(u32, f64)> = logits.iter().enumerate().map(|(i, &l)| (i as u32, weight(l))).collect();
+        let mut kept: Vec<(u32, f64)> =
+            logits.iter().enumerate().map(|(i, &l)| (i as u32, weight(l))).collect();
         kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if self.top_k > 0 {
             kept.truncate(self.top_k);

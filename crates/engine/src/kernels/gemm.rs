@@ -16,14 +16,14 @@ use std::ops::Range;
 
 /// Length of a block of k. Part of the numerical contract: changing it changes results.
 pub(super) const KC: usize = 512;
-/// Rows of A packed at a time: MC × KC fits a quarter of a 1 MB second-level cache.
-const MC: usize = 96;
+/// Rows of A packed at a time: MC × KC fits half of a 1 MB second-level cache.
+const MC: usize = 192;
 /// Columns of B packed at a time: KC × NC fits a core's share of the third-level cache.
-const NC: usize = 768;
+const NC: usize = 1536;
 /// Up to this many rows, B is read where it lies if its rows are contiguous.
 const DIRECT_ROWS: usize = 16;
-/// Multiply-adds below which another task costs more than it saves (some 20 µs of one core).
-const TASK: usize = 1 << 20;
+/// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
+const TASK: usize = 1 << 19;
 /// A product with fewer rows than this is bound by reading B, so its rows count as this many.
 const BANDWIDTH_ROWS: usize = 8;
 
@@ -94,15 +94,20 @@ fn check(a: &Mat, k: usize, n: usize, c: &MatMut) {
 
 /// NR of the level in use.
 pub(super) fn columns_per_panel() -> usize {
-    fn nr<S: Tiles>(_: S) -> usize {
-        S::NR
+    tile_shape().1
+}
+
+/// MR and NR of the level in use.
+fn tile_shape() -> (usize, usize) {
+    fn shape<S: Tiles>(_: S) -> (usize, usize) {
+        (S::MR, S::NR)
     }
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(s) => nr(s),
+        Level::Avx512(s) => shape(s),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(s) => nr(s),
-        Level::Portable(s) => nr(s),
+        Level::Avx2(s) => shape(s),
+        Level::Portable(s) => shape(s),
     }
 }
 
@@ -113,13 +118,16 @@ pub(super) fn columns_per_panel() -> usize {
 unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
     let threads = rayon::current_num_threads();
     let work = c.rows.max(BANDWIDTH_ROWS) * c.cols * a.cols;
-    let tasks = if threads == 1 { 1 } else { (work / TASK).min(4 * threads) };
-    if tasks < 2 || c.rows == 0 || c.cols == 0 {
+    if threads == 1 || work < 2 * TASK {
         // SAFETY: the caller's.
         return unsafe { serial(a, b, c, accumulate) };
     }
-    let nr = columns_per_panel();
-    let (rows, cols) = grid(c.rows, c.cols, tasks, nr, matches!(b, Right::Strided(_)));
+    // Several tasks per thread even out what else the machine does, if each is still worth it.
+    let tasks = match work / TASK / threads {
+        0 => work / TASK,
+        per_thread => threads * (per_thread / 4).clamp(1, 4),
+    };
+    let (rows, cols) = grid(c.rows, c.cols, tasks, threads, matches!(b, Right::Strided(_)));
     let (down, across) = (c.rows.div_ceil(rows), c.cols.div_ceil(cols));
     (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {
         let (i, j) = (task % down * rows, task / down * cols);
@@ -129,23 +137,21 @@ unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
     });
 }
 
-/// The size of a task's rectangle of C: about `tasks` of them, with as little repeated packing
-/// as can be, `nr` columns at least and a multiple of them.
-fn grid(m: usize, n: usize, tasks: usize, nr: usize, packs_right: bool) -> (usize, usize) {
-    const ROWS: usize = 24; // a multiple of every level's MR
-    let panels = n.div_ceil(nr);
-    let strips = m.div_ceil(ROWS);
-    let shapes = (1..=tasks.min(panels)).map(|across| {
-        let cols = panels.div_ceil(across) * nr;
-        let down = tasks.div_ceil(across).min(strips);
-        let rows = strips.div_ceil(down) * ROWS;
-        let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
-        // Too few tasks leave threads idle, which costs more than any packing.
-        let missing = tasks.saturating_sub(down * across);
-        let packing = across * m + if packs_right { down * n } else { 0 };
-        ((missing, packing), (rows, cols))
-    });
-    shapes.min_by_key(|&(cost, _)| cost).map_or((m, n), |(_, shape)| shape)
+/// The size of a task's rectangle of C: at most `tasks` of them, whole tiles each, so that the
+/// thread with the most to do is done first.
+fn grid(m: usize, n: usize, tasks: usize, threads: usize, packs_right: bool) -> (usize, usize) {
+    /// Time to pack an element, in multiply-adds.
+    const PACKING: usize = 8;
+    let (mr, nr) = tile_shape();
+    let size = |across: usize| {
+        let cols = n.div_ceil(nr).div_ceil(across) * nr;
+        let rows = m.div_ceil(mr).div_ceil(tasks / across) * mr;
+        let rounds = (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(threads);
+        let (rows, cols) = (rows.min(m), cols.min(n));
+        let packing = rows + if packs_right { cols } else { 0 };
+        (rounds * (rows.max(BANDWIDTH_ROWS) * cols + PACKING * packing), (rows, cols))
+    };
+    (1..=tasks).map(size).min_by_key(|&(cost, _)| cost).map_or((m, n), |(_, shape)| shape)
 }
 
 /// The product on the calling thread.
@@ -201,7 +207,9 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
                     let (panel, b_k) = match b {
                         Right::Panels(p) => p.panel(j, S::NR),
                         // Rows of B serve as they are, but not a last one that ends within a vector.
-                        Right::Strided(b) if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded => {
+                        Right::Strided(b)
+                            if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded =>
+                        {
                             (&b.data[j..], b.row_stride)
                         }
                         Right::Strided(b) => {

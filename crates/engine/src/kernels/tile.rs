@@ -55,6 +55,11 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
     let a_row = if UNIT { 1 } else { t.a_row };
     let (mut a, mut b) = (t.a, t.b);
     let mut acc = [[s.splat(0.0); NV]; MR];
+    for i in 0..MR {
+        for j in 0..NV {
+            s.prefetch(t.c.wrapping_add(i * t.c_row + j * LANES));
+        }
+    }
     for _ in 0..t.kc {
         // SAFETY: step k of both operands, see `TileFn`.
         unsafe {

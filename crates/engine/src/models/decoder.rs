@@ -112,9 +112,8 @@ impl Decoder {
             let gate_proj = linear("mlp.gate_proj", f, d, spec.mlp_bias)?;
             let up_proj = linear("mlp.up_proj", f, d, spec.mlp_bias)?;
             let down_proj = linear("mlp.down_proj", d, f, spec.mlp_bias)?;
-            let mut head_norm = |part: &str| {
-                spec.qk_norm.then(|| add(at(part), &[spec.head_dim])).transpose()
-            };
+            let mut head_norm =
+                |part: &str| spec.qk_norm.then(|| add(at(part), &[spec.head_dim])).transpose();
             let (q_norm, k_norm) = (head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?);
             let kind = AttentionKind {
                 heads: spec.heads,
@@ -133,7 +132,8 @@ impl Decoder {
             });
         }
         let norm = add("model.norm.weight".into(), &[d])?;
-        let head = if spec.tied { embed_tokens } else { add("lm_head.weight".into(), &[spec.vocabulary, d])? };
+        let head =
+            if spec.tied { embed_tokens } else { add("lm_head.weight".into(), &[spec.vocabulary, d])? };
         let rotary = spec.rope.table(spec.context);
         Ok(Decoder { spec, embed_tokens, blocks, norm, head, rotary })
     }
@@ -246,8 +246,7 @@ impl Attention {
                 for (cache, rows) in caches.iter_mut().zip(&layout.sequences) {
                     cache.append(l, rows.clone(), k.value(), v.value());
                 }
-                let keys: Vec<_> =
-                    caches.iter().map(|c| c.layer(l)).map(|(k, v)| Keys { k, v }).collect();
+                let keys: Vec<_> = caches.iter().map(|c| c.layer(l)).map(|(k, v)| Keys { k, v }).collect();
                 if opened {
                     super::opened::cached_attention(g, l, &q, &keys, layout, &self.kind, taps)?
                 } else {

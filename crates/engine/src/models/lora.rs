@@ -38,10 +38,8 @@ impl Model {
 
     fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
         let unknown = || Error::invalid(format!("the model has no linear layer called {module}"));
-        let (layer, part) = module
-            .strip_prefix("model.layers.")
-            .and_then(|rest| rest.split_once('.'))
-            .ok_or_else(unknown)?;
+        let (layer, part) =
+            module.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
         let index: usize = layer.parse().map_err(|_| unknown())?;
         let block = self.decoder.blocks.get_mut(index).ok_or_else(unknown)?;
         Ok(match part {
@@ -115,7 +113,11 @@ impl Model {
                 (tensor.rows(), tensor.columns())
             };
             if a.columns() != inner || b.rows() != out || a.rows() != b.columns() {
-                return Err(Error::shape(format!("adapter of {module}"), &[out, inner], &[b.rows(), a.columns()]));
+                return Err(Error::shape(
+                    format!("adapter of {module}"),
+                    &[out, inner],
+                    &[b.rows(), a.columns()],
+                ));
             }
             let a = self.params.add(format!("{module}.lora_A.weight"), a)?;
             let b = self.params.add(format!("{module}.lora_B.weight"), b)?;

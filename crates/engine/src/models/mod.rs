@@ -59,9 +59,8 @@ fn dense_spec(config: &Config<'_>, default_theta: f64) -> Result<Spec> {
     let kv_heads = config.count("num_key_value_heads")?.unwrap_or(heads);
     let head_dim = config.count("head_dim")?.unwrap_or(hidden / heads);
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return Err(config.error(format!(
-            "{heads} attention heads cannot be shared among {kv_heads} key/value heads"
-        )));
+        return Err(config
+            .error(format!("{heads} attention heads cannot be shared among {kv_heads} key/value heads")));
     }
     let activation = match config.text("hidden_act")?.unwrap_or("silu") {
         "silu" | "swish" => Activation::Silu,

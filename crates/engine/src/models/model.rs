@@ -157,13 +157,7 @@ impl Model {
     }
 
     /// Logits of the given rows: [rows.len(), V].
-    pub fn logits<'m>(
-        &'m self,
-        g: &mut Graph<'m>,
-        hidden: &Var,
-        rows: &[usize],
-        taps: &Taps,
-    ) -> Result<Var> {
+    pub fn logits<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, rows: &[usize], taps: &Taps) -> Result<Var> {
         let hidden = g.gather_rows(hidden, rows)?;
         let head = Linear { weight: self.decoder.head(), bias: None, low_rank: None };
         let logits = g.linear(&hidden, &head)?;

@@ -100,8 +100,7 @@ fn attend<'m>(
 fn interleave(g: &mut Graph<'_>, per_head: &[Var], rows: usize, keys: usize) -> Result<Var> {
     let stacked: Vec<_> = per_head.iter().enumerate().map(|(h, s)| (s.clone(), h * rows, 0)).collect();
     let stacked = g.assemble([rows * per_head.len(), keys], &stacked)?;
-    let order: Vec<_> =
-        (0..rows).flat_map(|t| (0..per_head.len()).map(move |h| h * rows + t)).collect();
+    let order: Vec<_> = (0..rows).flat_map(|t| (0..per_head.len()).map(move |h| h * rows + t)).collect();
     g.gather_rows(&stacked, &order)
 }
 

@@ -68,7 +68,9 @@ impl Rope {
         let partial = config.float("partial_rotary_factor")?.unwrap_or(1.0);
         let dimensions = (head_dim as f64 * partial) as usize;
         if theta <= 0.0 || dimensions == 0 || !dimensions.is_multiple_of(2) {
-            return Err(config.error(format!("rotary base {theta} over {dimensions} dimensions has no meaning")));
+            return Err(
+                config.error(format!("rotary base {theta} over {dimensions} dimensions has no meaning"))
+            );
         }
         let scaling = match scaling {
             Some(s) => RopeScaling::read(&s, config)?,
@@ -92,8 +94,7 @@ impl Rope {
 
     fn frequency(&self, i: usize) -> f64 {
         // The reference computes the base series in f32; following it keeps far positions in step.
-        let plain =
-            f64::from(1.0 / (self.theta as f32).powf((2 * i) as f32 / self.dimensions as f32));
+        let plain = f64::from(1.0 / (self.theta as f32).powf((2 * i) as f32 / self.dimensions as f32));
         match self.scaling {
             RopeScaling::None => plain,
             RopeScaling::Linear { factor } => plain / factor,
@@ -155,9 +156,11 @@ impl RopeScaling {
                     beta_fast: scaling.float("beta_fast")?.unwrap_or(32.0),
                     beta_slow: scaling.float("beta_slow")?.unwrap_or(1.0),
                     original: original()?,
-                    attention_factor: scaling
-                        .float("attention_factor")?
-                        .unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }),
+                    attention_factor: scaling.float("attention_factor")?.unwrap_or(if factor > 1.0 {
+                        0.1 * factor.ln() + 1.0
+                    } else {
+                        1.0
+                    }),
                 }
             }
             other => {

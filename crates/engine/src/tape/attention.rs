@@ -52,7 +52,14 @@ pub struct Keys<'a> {
 impl<'m> Graph<'m> {
     /// Self-attention of every sequence with itself: q [T, heads·head_dim], k and v
     /// [T, kv_heads·head_dim] → [T, heads·head_dim]. Scores are never held whole.
-    pub fn attention(&mut self, q: &Var, k: &Var, v: &Var, layout: &Layout, kind: &AttentionKind) -> Result<Var> {
+    pub fn attention(
+        &mut self,
+        q: &Var,
+        k: &Var,
+        v: &Var,
+        layout: &Layout,
+        kind: &AttentionKind,
+    ) -> Result<Var> {
         let width = kind.kv_heads * kind.head_dim;
         let rows = layout.rows();
         let needs = self.recording && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
@@ -97,7 +104,13 @@ impl<'m> Graph<'m> {
     }
 
     /// Attention of new rows to cached keys. Inference only: nothing is remembered for a backward pass.
-    pub fn cached_attention(&mut self, q: &Var, keys: &[Keys<'_>], layout: &Layout, kind: &AttentionKind) -> Var {
+    pub fn cached_attention(
+        &mut self,
+        q: &Var,
+        keys: &[Keys<'_>],
+        layout: &Layout,
+        kind: &AttentionKind,
+    ) -> Var {
         let width = kind.kv_heads * kind.head_dim;
         let segments: Vec<_> = layout
             .sequences
@@ -111,6 +124,8 @@ impl<'m> Graph<'m> {
                 first_query: layout.positions[rows.start] as usize,
             })
             .collect();
-        Var::constant(Tensor::build(q.shape(), |out| kernels::attention(q.value.f32(), &segments, kind, out, None)))
+        Var::constant(Tensor::build(q.shape(), |out| {
+            kernels::attention(q.value.f32(), &segments, kind, out, None)
+        }))
     }
 }

@@ -117,7 +117,12 @@ impl<'m> Graph<'m> {
                 let rows = logits.len() / vocabulary;
                 logits.par_chunks_mut(vocabulary).enumerate().for_each(|(i, row)| {
                     let row_index = first + i;
-                    softmax_gradient(row, lse.f32()[row_index], targets[row_index], -gradient.f32()[row_index]);
+                    softmax_gradient(
+                        row,
+                        lse.f32()[row_index],
+                        targets[row_index],
+                        -gradient.f32()[row_index],
+                    );
                 });
                 let width = packed.width;
                 packed.hidden_gradient(logits, &mut dhidden.f32_mut()[first * width..(first + rows) * width]);
@@ -133,7 +138,13 @@ impl<'m> Graph<'m> {
     /// `Σ weight_t · (−log p_t)`: hidden [n, d], head [V, d], targets and weights [n] → scalar.
     ///
     /// The weights are known, so the gradient is made in the same pass over the logits.
-    pub fn cross_entropy(&mut self, hidden: &Var, head: ParamId, targets: &[u32], weights: &[f32]) -> Result<Var> {
+    pub fn cross_entropy(
+        &mut self,
+        hidden: &Var,
+        head: ParamId,
+        targets: &[u32],
+        weights: &[f32],
+    ) -> Result<Var> {
         let weight = self.check_targets(hidden, head, targets)?;
         if weights.len() != targets.len() {
             return Err(Error::shape("loss weights", &[targets.len()], &[weights.len()]));

@@ -28,27 +28,33 @@ impl<'m> Graph<'m> {
         }
         let mut value = Tensor::stale(&[rows]);
         let mut lse = Tensor::stale(&[rows, 2]);
-        with_both(weight, &hidden.value, reference_head, reference_hidden, |first, vocabulary, _, ours, theirs| {
-            let count = ours.len() / vocabulary;
-            value.f32_mut()[first..first + count]
-                .par_iter_mut()
-                .zip(lse.f32_mut()[2 * first..2 * (first + count)].par_chunks_mut(2))
-                .zip(ours.par_chunks(vocabulary).zip(theirs.par_chunks(vocabulary)))
-                .for_each(|((value, lse), (ours, theirs))| {
-                    lse[0] = kernels::log_sum_exp(ours);
-                    lse[1] = kernels::log_sum_exp(theirs);
-                    let sum: f64 = ours
-                        .iter()
-                        .zip(theirs)
-                        .map(|(&z, &r)| {
-                            let log_reference = f64::from(r - lse[1]);
-                            log_reference.exp() * (log_reference - f64::from(z - lse[0]))
-                        })
-                        .sum();
-                    *value = sum as f32;
-                });
-            Ok(())
-        })?;
+        with_both(
+            weight,
+            &hidden.value,
+            reference_head,
+            reference_hidden,
+            |first, vocabulary, _, ours, theirs| {
+                let count = ours.len() / vocabulary;
+                value.f32_mut()[first..first + count]
+                    .par_iter_mut()
+                    .zip(lse.f32_mut()[2 * first..2 * (first + count)].par_chunks_mut(2))
+                    .zip(ours.par_chunks(vocabulary).zip(theirs.par_chunks(vocabulary)))
+                    .for_each(|((value, lse), (ours, theirs))| {
+                        lse[0] = kernels::log_sum_exp(ours);
+                        lse[1] = kernels::log_sum_exp(theirs);
+                        let sum: f64 = ours
+                            .iter()
+                            .zip(theirs)
+                            .map(|(&z, &r)| {
+                                let log_reference = f64::from(r - lse[1]);
+                                log_reference.exp() * (log_reference - f64::from(z - lse[0]))
+                            })
+                            .sum();
+                        *value = sum as f32;
+                    });
+                Ok(())
+            },
+        )?;
         let learns = self.learns(head);
         let hidden = hidden.clone();
         let (reference_hidden, reference_head) = (reference_hidden.clone(), reference_head.clone());
@@ -56,23 +62,33 @@ impl<'m> Graph<'m> {
             let packed = PackedHead::new(weight);
             let width = weight.columns();
             let mut dhidden = Tensor::stale(hidden.shape());
-            with_both(weight, &hidden.value, &reference_head, &reference_hidden, |first, vocabulary, rows_in, ours, theirs| {
-                let count = ours.len() / vocabulary;
-                ours.par_chunks_mut(vocabulary).zip(theirs.par_chunks_mut(vocabulary)).enumerate().for_each(
-                    |(i, (ours, theirs))| {
-                        let row = first + i;
-                        exp_minus(ours, lse.f32()[2 * row]);
-                        exp_minus(theirs, lse.f32()[2 * row + 1]);
-                        kernels::axpy(-1.0, theirs, ours);
-                        kernels::scale(gradient.f32()[row], ours);
-                    },
-                );
-                packed.hidden_gradient(ours, &mut dhidden.f32_mut()[first * width..(first + count) * width]);
-                if learns {
-                    packed.weight_gradient(ours, rows_in, back.param(head));
-                }
-                Ok(())
-            })?;
+            with_both(
+                weight,
+                &hidden.value,
+                &reference_head,
+                &reference_hidden,
+                |first, vocabulary, rows_in, ours, theirs| {
+                    let count = ours.len() / vocabulary;
+                    ours.par_chunks_mut(vocabulary)
+                        .zip(theirs.par_chunks_mut(vocabulary))
+                        .enumerate()
+                        .for_each(|(i, (ours, theirs))| {
+                            let row = first + i;
+                            exp_minus(ours, lse.f32()[2 * row]);
+                            exp_minus(theirs, lse.f32()[2 * row + 1]);
+                            kernels::axpy(-1.0, theirs, ours);
+                            kernels::scale(gradient.f32()[row], ours);
+                        });
+                    packed.hidden_gradient(
+                        ours,
+                        &mut dhidden.f32_mut()[first * width..(first + count) * width],
+                    );
+                    if learns {
+                        packed.weight_gradient(ours, rows_in, back.param(head));
+                    }
+                    Ok(())
+                },
+            )?;
             back.add(&hidden, dhidden)
         }))
     }

@@ -40,9 +40,8 @@ impl<'m> Graph<'m> {
     /// `a · b`, element by element, of equal shapes.
     pub fn mul(&mut self, a: &Var, b: &Var) -> Result<Var> {
         same_shape("multiplication", a, b)?;
-        let product = |x: &Tensor, y: &Tensor| {
-            Tensor::build(x.shape(), |out| kernels::mul(x.f32(), y.f32(), out))
-        };
+        let product =
+            |x: &Tensor, y: &Tensor| Tensor::build(x.shape(), |out| kernels::mul(x.f32(), y.f32(), out));
         let value = product(&a.value, &b.value);
         let (a, b) = (a.clone(), b.clone());
         Ok(self.push(value, a.needs_gradient() || b.needs_gradient(), move |back, gradient| {
@@ -92,12 +91,7 @@ impl<'m> Graph<'m> {
     }
 
     /// `f(x)` element by element, with `slope(x, f(x))` its derivative.
-    fn map(
-        &mut self,
-        x: &Var,
-        f: impl Fn(f32) -> f32,
-        slope: impl Fn(f32, f32) -> f32 + 'm,
-    ) -> Result<Var> {
+    fn map(&mut self, x: &Var, f: impl Fn(f32) -> f32, slope: impl Fn(f32, f32) -> f32 + 'm) -> Result<Var> {
         let value = Tensor::build(x.shape(), |out| {
             for (out, &x) in out.iter_mut().zip(x.value.f32()) {
                 *out = f(x);

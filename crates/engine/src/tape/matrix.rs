@@ -88,7 +88,12 @@ impl<'m> Graph<'m> {
     }
 
     /// The block of a matrix at these rows and columns.
-    pub fn slice(&mut self, x: &Var, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Result<Var> {
+    pub fn slice(
+        &mut self,
+        x: &Var,
+        rows: std::ops::Range<usize>,
+        columns: std::ops::Range<usize>,
+    ) -> Result<Var> {
         let width = x.value.columns();
         if rows.end > x.value.rows() || columns.end > width {
             return Err(Error::shape("slice", &[rows.end, columns.end], x.shape()));

@@ -21,9 +21,18 @@ pub struct RotaryTable {
 impl<'m> Graph<'m> {
     /// Rotates every head of x: [T, heads·head_dim] by its row's position (RoPE, arXiv 2104.09864;
     /// the half-split layout of Hugging Face checkpoints).
-    pub fn rotate(&mut self, x: &Var, head_dim: usize, positions: &Arc<Vec<u32>>, table: &RotaryTable) -> Result<Var> {
+    pub fn rotate(
+        &mut self,
+        x: &Var,
+        head_dim: usize,
+        positions: &Arc<Vec<u32>>,
+        table: &RotaryTable,
+    ) -> Result<Var> {
         if let Some(&p) = positions.iter().find(|&&p| p as usize >= table.positions) {
-            return Err(Error::invalid(format!("position {p} is beyond the rotary table of {}", table.positions)));
+            return Err(Error::invalid(format!(
+                "position {p} is beyond the rotary table of {}",
+                table.positions
+            )));
         }
         let heads = x.value.columns() / head_dim;
         let turn = {

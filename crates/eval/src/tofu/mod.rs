@@ -5,11 +5,13 @@
 //! file that the official scripts call `eval_log_aggregated.json`; [`aggregate`] gives the summary.
 
 mod aggregate;
+mod ask;
 mod error;
 mod item;
 mod log;
 
 pub use aggregate::{SetScores, TofuRow, TofuScores, aggregate, rows};
+pub use ask::ask;
 pub use error::TofuLogError;
 pub use item::{AnswerLoss, Measured, TofuItem};
 pub use log::{TofuLog, TofuSet};

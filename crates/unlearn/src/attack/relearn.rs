@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::measure::{share_exact, mean_probability};
+use crate::measure::{mean_probability, share_exact};
 
 /// # What it does
 /// Fine-tunes the unlearned model on one half T of the forgotten items and watches the other half V, which
@@ -117,12 +117,8 @@ pub fn relearn(
             },
         )?;
         // What was seen on the way is in the metrics, also of the part before an interruption.
-        let mut curve = Curve {
-            steps: vec![0],
-            accuracy: vec![accuracy],
-            probability: vec![probability],
-            n: test.len(),
-        };
+        let mut curve =
+            Curve { steps: vec![0], accuracy: vec![accuracy], probability: vec![probability], n: test.len() };
         for row in amend_run::metrics::Metrics::read(run.folder.path())? {
             let number = |key: &str| row.values.get(key).and_then(Value::as_f64);
             if let (true, Some(accuracy), Some(probability)) =

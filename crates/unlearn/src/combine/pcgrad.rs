@@ -50,7 +50,8 @@ pub struct PcGrad {
 
 impl Combine for PcGrad {
     fn combine(&self, forget: &Gradients, retain: &Gradients, weights: Weights) -> Result<Gradients> {
-        let global = (self.scope == Scope::Global).then(|| projection(forget.dot(retain), retain.dot(retain)));
+        let global =
+            (self.scope == Scope::Global).then(|| projection(forget.dot(retain), retain.dot(retain)));
         forget.zip_tensors(retain, |_, f, r| {
             let factor = global.unwrap_or_else(|| projection(f.dot(r), r.dot(r)));
             Ok(f.zip_map(r, |f, r| weights.retain * r + weights.forget * (f - factor * r)))

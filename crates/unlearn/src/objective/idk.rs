@@ -34,7 +34,13 @@ impl ForgetObjective for Idk {
         Needs { reference: false, refusals: true }
     }
 
-    fn loss<'m>(&self, g: &mut Graph<'m>, model: &'m Model, batch: &'m Packed<'_>, taps: &'m Taps) -> Result<Var> {
+    fn loss<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        model: &'m Model,
+        batch: &'m Packed<'_>,
+        taps: &'m Taps,
+    ) -> Result<Var> {
         token_mean(g, model, batch.refusals()?, 1.0, taps)
     }
 }

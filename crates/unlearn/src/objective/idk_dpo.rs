@@ -45,7 +45,13 @@ impl ForgetObjective for IdkDpo {
         Needs { reference: true, refusals: true }
     }
 
-    fn loss<'m>(&self, g: &mut Graph<'m>, model: &'m Model, batch: &'m Packed<'_>, taps: &'m Taps) -> Result<Var> {
+    fn loss<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        model: &'m Model,
+        batch: &'m Packed<'_>,
+        taps: &'m Taps,
+    ) -> Result<Var> {
         let answer = sequence_nll(g, model, &batch.answers, taps)?;
         let answer = minus(g, &answer, &batch.source.reference_nll)?;
         let refusal = sequence_nll(g, model, batch.refusals()?, taps)?;

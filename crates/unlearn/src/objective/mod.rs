@@ -48,7 +48,13 @@ pub trait ForgetObjective {
     }
 
     /// The loss of a batch, in nats, as a value of the graph.
-    fn loss<'m>(&self, g: &mut Graph<'m>, model: &'m Model, batch: &'m Packed<'_>, taps: &'m Taps) -> Result<Var>;
+    fn loss<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        model: &'m Model,
+        batch: &'m Packed<'_>,
+        taps: &'m Taps,
+    ) -> Result<Var>;
 }
 
 /// A forget batch with its sequences packed.
@@ -63,12 +69,18 @@ pub struct Packed<'a> {
 
 impl Packed<'_> {
     fn refusals(&self) -> Result<&Batch> {
-        self.refusals.as_ref().ok_or_else(|| Error::invalid("the objective needs refusals and was given none"))
+        self.refusals
+            .as_ref()
+            .ok_or_else(|| Error::invalid("the objective needs refusals and was given none"))
     }
 }
 
 /// Loss and gradient of a forget batch.
-pub fn gradients(objective: &dyn ForgetObjective, model: &Model, batch: &ForgetBatch<'_>) -> Result<(f64, Gradients)> {
+pub fn gradients(
+    objective: &dyn ForgetObjective,
+    model: &Model,
+    batch: &ForgetBatch<'_>,
+) -> Result<(f64, Gradients)> {
     if objective.needs().refusals && batch.refusals.len() != batch.answers.len() {
         return Err(Error::invalid(format!(
             "the objective needs a refusal for each of {} answers and was given {}",
@@ -76,7 +88,8 @@ pub fn gradients(objective: &dyn ForgetObjective, model: &Model, batch: &ForgetB
             batch.refusals.len()
         )));
     }
-    let refusals = objective.needs().refusals.then(|| Batch::new(batch.refusals.iter().copied())).transpose()?;
+    let refusals =
+        objective.needs().refusals.then(|| Batch::new(batch.refusals.iter().copied())).transpose()?;
     let packed = Packed { source: batch, answers: Batch::new(batch.answers.iter().copied())?, refusals };
     let taps = Taps::none();
     let mut g = Graph::recording(&model.params);

@@ -45,7 +45,13 @@ impl ForgetObjective for Npo {
         Needs { reference: true, refusals: false }
     }
 
-    fn loss<'m>(&self, g: &mut Graph<'m>, model: &'m Model, batch: &'m Packed<'_>, taps: &'m Taps) -> Result<Var> {
+    fn loss<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        model: &'m Model,
+        batch: &'m Packed<'_>,
+        taps: &'m Taps,
+    ) -> Result<Var> {
         let nll = sequence_nll(g, model, &batch.answers, taps)?;
         let margin = minus(g, &nll, &batch.source.reference_nll)?;
         logistic(g, &margin, self.beta)

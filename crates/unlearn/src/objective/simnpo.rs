@@ -51,7 +51,13 @@ impl ForgetObjective for SimNpo {
         0.125
     }
 
-    fn loss<'m>(&self, g: &mut Graph<'m>, model: &'m Model, batch: &'m Packed<'_>, taps: &'m Taps) -> Result<Var> {
+    fn loss<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        model: &'m Model,
+        batch: &'m Packed<'_>,
+        taps: &'m Taps,
+    ) -> Result<Var> {
         let nll = sequence_nll(g, model, &batch.answers, taps)?;
         let lengths = batch.answers.scored_lengths();
         let inverse: Vec<f32> = lengths.iter().map(|&n| 1.0 / n.max(1) as f32).collect();

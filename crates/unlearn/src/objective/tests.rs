@@ -18,7 +18,9 @@ fn model(seed: u64) -> Model {
 
 fn answers() -> Vec<Example> {
     (0..4u32)
-        .map(|i| Example::answer(&[1, 2 + i, 9], &(0..3 + i).map(|j| (7 * j + 3 * i) % 50).collect::<Vec<_>>()))
+        .map(|i| {
+            Example::answer(&[1, 2 + i, 9], &(0..3 + i).map(|j| (7 * j + 3 * i) % 50).collect::<Vec<_>>())
+        })
         .collect()
 }
 

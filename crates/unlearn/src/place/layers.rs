@@ -39,11 +39,17 @@ impl Place for Layers {
     fn prepare(&self, model: &mut Model, _seed: u64) -> Result<()> {
         let depth = model.spec().layers;
         if let Some(layer) = self.layers.iter().find(|&&l| l >= depth) {
-            return Err(Error::invalid(format!("where: layer {layer} of a model whose layers are 0 to {}", depth - 1)));
+            return Err(Error::invalid(format!(
+                "where: layer {layer} of a model whose layers are 0 to {}",
+                depth - 1
+            )));
         }
         model.params.set_trainable(|name| self.selects(name));
         if model.params.count().1 == 0 {
-            return Err(Error::invalid(format!("where: no parameter matches the modules {:?}", self.modules)));
+            return Err(Error::invalid(format!(
+                "where: no parameter matches the modules {:?}",
+                self.modules
+            )));
         }
         Ok(())
     }

@@ -31,7 +31,12 @@ use super::RetainObjective;
 pub struct Kl {}
 
 impl RetainObjective for Kl {
-    fn gradients(&self, model: &Model, reference: &Model, batch: &[&Example]) -> Result<Option<(f64, Gradients)>> {
+    fn gradients(
+        &self,
+        model: &Model,
+        reference: &Model,
+        batch: &[&Example],
+    ) -> Result<Option<(f64, Gradients)>> {
         let batch = Batch::new(batch.iter().copied())?;
         let taps = Taps::none();
         let mut g = Graph::recording(&model.params);

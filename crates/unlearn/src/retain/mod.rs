@@ -14,7 +14,12 @@ pub use none::NoRetain;
 /// A loss whose descent keeps the model what it was on the retain set.
 pub trait RetainObjective {
     /// Loss of a retain batch and its gradient; `None` where the slot is left empty.
-    fn gradients(&self, model: &Model, reference: &Model, batch: &[&Example]) -> Result<Option<(f64, Gradients)>>;
+    fn gradients(
+        &self,
+        model: &Model,
+        reference: &Model,
+        batch: &[&Example],
+    ) -> Result<Option<(f64, Gradients)>>;
 
     /// Whether there is a retain gradient at all.
     fn is_active(&self) -> bool {

@@ -30,7 +30,12 @@ use super::RetainObjective;
 pub struct Nll {}
 
 impl RetainObjective for Nll {
-    fn gradients(&self, model: &Model, _reference: &Model, batch: &[&Example]) -> Result<Option<(f64, Gradients)>> {
+    fn gradients(
+        &self,
+        model: &Model,
+        _reference: &Model,
+        batch: &[&Example],
+    ) -> Result<Option<(f64, Gradients)>> {
         let (loss, gradients) = nll_gradients(model, batch, SCORING_TOKENS)?;
         Ok(Some((f64::from(loss), gradients)))
     }

@@ -67,6 +67,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(out, v) }
     }
 
+    #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+    }
+
     intrinsics! {
         fn add(a, b) = _mm512_add_ps(a, b);
         fn sub(a, b) = _mm512_sub_ps(a, b);

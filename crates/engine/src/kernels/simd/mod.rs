@@ -61,6 +61,10 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// Transposes a 16 × 16 block whose rows are the sixteen vectors.
     fn transpose(self, rows: &mut [Self::V; LANES]);
 
+    /// Asks for the cache line at `x`, which need not be a valid address.
+    #[inline(always)]
+    fn prefetch(self, _x: *const f32) {}
+
     #[inline(always)]
     fn neg(self, a: Self::V) -> Self::V {
         // Multiplying keeps the sign of zero right, which 0 − a would not.
