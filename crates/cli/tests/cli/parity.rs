@@ -93,10 +93,10 @@ fn the_published_figures_of_tofu_come_out() {
     ];
     let scores = json_of(&args);
     let figure = |place: &str| scores.pointer(place).and_then(Value::as_f64).unwrap();
-    assert!((figure("/model_utility/value") - 0.522_073_713_203_515).abs() < 1e-12);
-    assert!((figure("/forget_quality/p_value") / 2.194_274_302_189_125_7e-16 - 1.0).abs() < 1e-9);
+    assert!((figure("/model_utility") - 0.522_073_713_203_515).abs() < 1e-12);
+    assert!((figure("/forget_quality") / 2.194_274_302_189_125_7e-16 - 1.0).abs() < 1e-9);
     let written: Value =
         serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
-    assert_eq!(written, scores);
+    assert_eq!(written.pointer("/model_utility/value"), scores.pointer("/model_utility"));
     assert_eq!(fs::read_to_string(out.join("rows.jsonl")).unwrap().lines().count(), 817);
 }
