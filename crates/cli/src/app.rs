@@ -71,7 +71,9 @@ fn refuse(usage: &clap::Error) -> ExitCode {
 
 /// The last resort: errors are values everywhere, so a panic is a bug and says so.
 fn report_bug(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    let message = owned.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
     let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
     let _ = writeln!(
         std::io::stderr(),

@@ -40,7 +40,7 @@ pub(crate) enum Error {
     },
     /// Anything else that ends a run.
     #[error(transparent)]
-    Run(amend_learn::Error),
+    Run(Box<amend_learn::Error>),
     /// The work was stopped because the user asked for it.
     #[error("stopped")]
     Stopped,

@@ -73,7 +73,7 @@ impl Progress for Bars {
 
 fn style(bounded: bool, unit: &str) -> ProgressStyle {
     let template = if bounded {
-        "{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {eta} left  {msg}"
+        "{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {left}  {msg}"
     } else {
         "{spinner} {prefix:<12} {pos} {speed}  {elapsed}  {msg}"
     };
@@ -81,8 +81,14 @@ fn style(bounded: bool, unit: &str) -> ProgressStyle {
     let speed = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let _ = write!(out, "{unit}  {}/s", rate(state.per_sec()));
     };
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // Before the first unit is done there is no telling.
+        if state.pos() > 0 {
+            let _ = write!(out, "{} left", duration(state.eta()));
+        }
+    };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("speed", speed).progress_chars("=> ")
+    style.with_key("speed", speed).with_key("left", left).progress_chars("=> ")
 }
 
 struct Bar {
@@ -242,8 +248,7 @@ mod tests {
             bar.set_style(style(bounded, "steps"));
             bar.inc(1);
         }
-        ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {eta} left  {msg}")
-            .unwrap();
+        ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {left}  {msg}").unwrap();
         ProgressStyle::with_template("{spinner} {prefix:<12} {pos} {speed}  {elapsed}  {msg}").unwrap();
     }
 }

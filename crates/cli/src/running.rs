@@ -111,7 +111,7 @@ fn carry_out(
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
     let command = command_line(&run.folder.state().info.command);
-    let found = (plan.work)(base, &command, &mut run).map_err(Error::from);
+    let found = (plan.work)(base, &command, &mut run);
     let finished = found.and_then(|found| {
         write_found(&dir, &found)?;
         Ok(found)
@@ -240,7 +240,7 @@ impl From<amend_learn::Error> for Error {
             Learn::File(e) => e.into(),
             Learn::Recipe(e) => Error::Recipe(e),
             Learn::Interrupted => Error::Stopped,
-            other => Error::Run(other),
+            other => Error::Run(Box::new(other)),
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum Error {
         /// What is left: the last good checkpoint and the batch concerned.
         kept: String,
         /// What went wrong.
-        source: amend_engine::Error,
+        source: Box<amend_engine::Error>,
     },
     /// The run folder's.
     #[error(transparent)]

@@ -221,7 +221,7 @@ fn failed(run: &Run<'_>, name: &str, index: u64, source: amend_engine::Error) ->
         Ok(Some((step, path))) => format!("; the checkpoint of step {step} is kept in {}", path.display()),
         _ => String::new(),
     };
-    Error::Step { stage: name.to_owned(), step: index + 1, kept, source }
+    Error::Step { stage: name.to_owned(), step: index + 1, kept, source: Box::new(source) }
 }
 
 /// Writes what a stage needs to go on after `step` steps.

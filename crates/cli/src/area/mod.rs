@@ -28,7 +28,7 @@ pub(crate) struct Area {
     /// JSON schema of its recipes.
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,
-    read_results: fn(Value, &Path, &str) -> amend_learn::Result<Found>,
+    read_results: fn(Value, &Path, &str) -> Result<Found, Error>,
 }
 
 /// Every area.
@@ -38,7 +38,7 @@ pub(crate) const AREAS: &[Area] = &[unlearn::AREA];
 pub(crate) const DEMO: &str = unlearn::DEMO;
 
 /// The work of a run, given the folder that relative paths start at and the command that reproduces it.
-type Work = Box<dyn FnOnce(&Path, &str, &mut Run<'_>) -> amend_learn::Result<Found>>;
+type Work = Box<dyn FnOnce(&Path, &str, &mut Run<'_>) -> Result<Found, Error>>;
 
 /// A recipe that was read, checked and can be run.
 pub(crate) struct Plan {
@@ -67,7 +67,7 @@ pub(crate) struct Found {
 impl Found {
     /// Reads the results of a finished run again. `recipe` is the resolved one, `command` what reproduces it.
     pub(crate) fn read(results: Value, recipe: &str, dir: &Path, command: &str) -> Result<Self, Error> {
-        Ok((area_of(recipe).read_results)(results, dir, command)?)
+        (area_of(recipe).read_results)(results, dir, command)
     }
 
     /// What stands before the report's first heading: the verdict and what it rests on.
@@ -96,7 +96,7 @@ impl Plan {
             Tokenizer::open(&dir)?;
         }
         for data in &self.data {
-            Dataset::read(&[data.resolve(base)]).map_err(|e| Error::Run(e.into()))?;
+            Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
         }
         let hash = |path: &RecipePath| Ok((path.to_string(), content_hash(&path.resolve(base))?));
         let all = |paths: &[RecipePath]| paths.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amend_learn::{Error as RunError, Run};
+use amend_learn::Run;
 use amend_run::{RecipePath, RecipeSource, load};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
@@ -43,21 +43,21 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
     })
 }
 
-fn work(recipe: &UnlearnRecipe, base: &Path, command: &str, run: &mut Run<'_>) -> amend_learn::Result<Found> {
+fn work(recipe: &UnlearnRecipe, base: &Path, command: &str, run: &mut Run<'_>) -> Result<Found, Error> {
     let outcome = amend_unlearn::run(recipe, base, run)?;
     // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
     let results = serde_json::to_string(&outcome).and_then(|text| serde_json::from_str(&text));
-    let results = results.map_err(|e| RunError::invalid(format!("the results cannot be written: {e}")))?;
+    let results = results.map_err(|e| Error::plain(format!("the results cannot be written: {e}")))?;
     found(&outcome, results, run.folder.path(), command)
 }
 
-fn read_results(results: Value, dir: &Path, command: &str) -> amend_learn::Result<Found> {
+fn read_results(results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
     let outcome: Outcome = serde_json::from_value(results.clone())
-        .map_err(|e| RunError::invalid(format!("{}: {e}", dir.join("results.json").display())))?;
+        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
     found(&outcome, results, dir, command)
 }
 
-fn found(outcome: &Outcome, results: Value, dir: &Path, command: &str) -> amend_learn::Result<Found> {
+fn found(outcome: &Outcome, results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
     let report = amend_unlearn::report(outcome, dir, command)?;
     Ok(Found { positive: outcome.positive, results, report })
 }

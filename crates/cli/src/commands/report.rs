@@ -102,7 +102,7 @@ struct Row {
 /// The last row of every stage, in the order in which the stages began.
 fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
     let mut latest: Vec<Row> = Vec::new();
-    for row in Metrics::read(dir).map_err(|e| Error::Run(e.into()))? {
+    for row in Metrics::read(dir).map_err(amend_learn::Error::from)? {
         let row = Row { stage: row.stage, step: row.step, values: row.values };
         match latest.iter_mut().find(|known| known.stage == row.stage) {
             Some(known) => *known = row,

@@ -51,15 +51,17 @@ impl<'a> Config<'a> {
     }
 
     pub(crate) fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "a whole number", |v| v.as_u64().map(|n| n as usize))
+        match self.typed(key, "a whole number", Value::as_u64)? {
+            // A lying size would otherwise surface as an overflow deep inside an allocation.
+            Some(n) if n > 1 << 32 => Err(self.error(format!("\"{key}\" is {n}, which no model has"))),
+            n => Ok(n.map(|n| n as usize)),
+        }
     }
 
     /// A count that must be there and not be zero.
     pub(crate) fn size(&self, key: &str) -> Result<usize> {
         match self.count(key)? {
             Some(0) => Err(self.error(format!("\"{key}\" must not be 0"))),
-            // A lying size would otherwise surface as an overflow deep inside an allocation.
-            Some(n) if n > 1 << 32 => Err(self.error(format!("\"{key}\" is {n}, which no model has"))),
             Some(n) => Ok(n),
             None => Err(self.error(format!("\"{key}\" is missing"))),
         }

@@ -1,5 +1,7 @@
 //! The dense decoder: what Llama, Mistral and Qwen models share. Families differ in their [`Spec`].
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::cache::KvCache;
 use super::rope::Rope;
 use crate::kernels::Activation;
@@ -7,6 +9,9 @@ use crate::params::{ParamId, Params};
 use crate::tape::{AttentionKind, Graph, Keys, Layout, Linear, RotaryTable, Var};
 use crate::taps::{BlockSite, Site, Taps};
 use crate::{Error, Result, Tensor};
+
+/// Positions whose rotation angles are made when a model is opened.
+const FIRST_POSITIONS: usize = 512;
 
 /// Everything that tells one dense decoder from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +89,7 @@ pub struct Decoder {
     pub(super) blocks: Vec<Block>,
     norm: ParamId,
     head: ParamId,
-    rotary: RotaryTable,
+    rotary: Arc<Mutex<RotaryTable>>,
 }
 
 impl Decoder {
@@ -134,8 +139,19 @@ impl Decoder {
         let norm = add("model.norm.weight".into(), &[d])?;
         let head =
             if spec.tied { embed_tokens } else { add("lm_head.weight".into(), &[spec.vocabulary, d])? };
-        let rotary = spec.rope.table(spec.context);
+        let rotary = Arc::new(Mutex::new(spec.rope.table(FIRST_POSITIONS.min(spec.context))));
         Ok(Decoder { spec, embed_tokens, blocks, norm, head, rotary })
+    }
+
+    /// Rotation angles of at least the first `positions` positions.
+    ///
+    /// Made as far as sequences reach: a config may promise a context far longer than anybody uses.
+    fn rotary(&self, positions: usize) -> RotaryTable {
+        let mut table = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.positions < positions {
+            *table = self.spec.rope.table(positions.next_power_of_two().min(self.spec.context));
+        }
+        table.clone()
     }
 
     /// The head's weight [V, d].
@@ -163,15 +179,17 @@ impl Decoder {
                 self.spec.context
             )));
         }
+        let rotary = self.rotary(longest);
         let x = g.embed(ids, self.embed_tokens)?;
         let mut x = taps.at(g, Site::Embed, x, layout)?;
         for (l, block) in self.blocks.iter().enumerate() {
             x = match &mut caches {
-                Some(caches) => block.forward(self, g, l, &x, layout, Some(caches), taps)?,
+                Some(caches) => block.forward(self, g, l, &x, layout, &rotary, Some(caches), taps)?,
                 None if recompute => {
-                    g.checkpoint(&x, move |g, x| block.forward(self, g, l, x, layout, None, taps))?
+                    let rotary = rotary.clone();
+                    g.checkpoint(&x, move |g, x| block.forward(self, g, l, x, layout, &rotary, None, taps))?
                 }
-                None => block.forward(self, g, l, &x, layout, None, taps)?,
+                None => block.forward(self, g, l, &x, layout, &rotary, None, taps)?,
             };
         }
         let sites = [Site::FinalScale, Site::FinalNormalized];
@@ -188,6 +206,7 @@ impl Block {
         l: usize,
         x: &Var,
         layout: &Layout,
+        rotary: &RotaryTable,
         caches: Option<&mut [KvCache]>,
         taps: &Taps,
     ) -> Result<Var> {
@@ -197,7 +216,7 @@ impl Block {
         let x = taps.at(g, at(ResidPre), x.clone(), layout)?;
         let sites = [at(Ln1Scale), at(Ln1Normalized)];
         let h = tapped_norm(g, &x, self.input_layernorm, eps, sites, layout, taps)?;
-        let a = self.self_attn.forward(decoder, g, l, &h, layout, caches, taps)?;
+        let a = self.self_attn.forward(decoder, g, l, &h, layout, rotary, caches, taps)?;
         let a = taps.at(g, at(AttnOut), a, layout)?;
         let x = g.add(&x, &a)?;
         let x = taps.at(g, at(ResidMid), x, layout)?;
@@ -219,6 +238,7 @@ impl Attention {
         l: usize,
         h: &Var,
         layout: &Layout,
+        rotary: &RotaryTable,
         caches: Option<&mut [KvCache]>,
         taps: &Taps,
     ) -> Result<Var> {
@@ -236,9 +256,9 @@ impl Attention {
         let q = project(g, &self.q_proj, self.q_norm, Q)?;
         let k = project(g, &self.k_proj, self.k_norm, K)?;
         let v = project(g, &self.v_proj, None, V)?;
-        let q = g.rotate(&q, head_dim, &layout.positions, &decoder.rotary)?;
+        let q = g.rotate(&q, head_dim, &layout.positions, rotary)?;
         let q = taps.at(g, at(RotQ), q, layout)?;
-        let k = g.rotate(&k, head_dim, &layout.positions, &decoder.rotary)?;
+        let k = g.rotate(&k, head_dim, &layout.positions, rotary)?;
         let k = taps.at(g, at(RotK), k, layout)?;
         let opened = taps.touches(at(Scores)) || taps.touches(at(Pattern));
         let z = match caches {
