@@ -181,6 +181,8 @@ multiversion! {
 }
 
 /// Loops around the micro-kernel: columns by NC, k by KC, rows by MC, then panels and tiles.
+///
+/// Only [`serial`] calls this, whose caller vouches for `c`.
 #[inline(always)]
 fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) {
     let [left, right] = buffers;
