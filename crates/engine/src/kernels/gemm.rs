@@ -4,7 +4,8 @@
 //! chain over ascending k that starts at zero, and the blocks are added to C in order. Nothing
 //! else decides the bits: not m or n, not where the tile edges fall, not packing, not threads,
 //! which only ever share out rows and columns of C. So a row of A gives the same row of C alone
-//! or among a thousand, and zeros appended to k change nothing.
+//! or among a thousand, and zeros appended to k change nothing (but the sign of a zero: a −0 that
+//! only underflow can produce becomes +0 when +0 is added).
 
 use super::matrix::{Mat, MatMut, Out};
 use super::pack::{self, Packed, Panels};
@@ -180,6 +181,8 @@ multiversion! {
 }
 
 /// Loops around the micro-kernel: columns by NC, k by KC, rows by MC, then panels and tiles.
+///
+/// Only [`serial`] calls this, whose caller vouches for `c`.
 #[inline(always)]
 fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) {
     let [left, right] = buffers;

@@ -38,7 +38,6 @@ pub fn rms_norm(x: &[f32], weight: &[f32], offset: f32, eps: f32, out: &mut [f32
 ///
 /// # Panics
 /// When lengths disagree.
-#[allow(clippy::too_many_arguments)]
 pub fn rms_norm_backward(
     x: &[f32],
     weight: &[f32],
@@ -63,13 +62,12 @@ pub fn rms_norm_backward(
             }
         }
     };
-    let wanted = if dweight.is_some() { cols } else { 0 };
+    let blocks = inv_rms.len().div_ceil(BLOCK);
     let size = BLOCK * cols;
-    let mut sums = vec![0.0; wanted * inv_rms.len().div_ceil(BLOCK)];
-    let none = || vec![[0.0; 0]; inv_rms.len().div_ceil(BLOCK)];
-    let parts: Vec<&mut [f32]> = match wanted {
-        0 => none().into_iter().map(|_| Default::default()).collect(),
-        _ => sums.chunks_exact_mut(cols).collect(),
+    let mut sums = vec![0.0; if dweight.is_some() { cols * blocks } else { 0 }];
+    let parts: Vec<&mut [f32]> = match dweight {
+        Some(_) => sums.chunks_exact_mut(cols).collect(),
+        None => (0..blocks).map(|_| &mut [][..]).collect(),
     };
     if x.len() < SERIAL {
         let blocks =

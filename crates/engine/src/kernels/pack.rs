@@ -41,7 +41,7 @@ pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) 
         }
     } else if b.row_stride == 1 {
         for j in (0..b.cols).step_by(LANES) {
-            transposed(s, b.columns(j..b.cols.min(j + LANES)), width, &mut out[j..]);
+            transposed(s, LANES, b.columns(j..b.cols.min(j + LANES)), width, &mut out[j..]);
         }
     } else {
         for (k, row) in out.chunks_exact_mut(width).enumerate() {
@@ -53,13 +53,17 @@ pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) 
     }
 }
 
-/// Up to sixteen columns whose elements are contiguous along k, written sixteen to a row.
+/// Up to sixteen columns whose elements are contiguous along k, written sixteen to a row, zero
+/// beyond the last column.
+///
+/// `usual` is the number of columns of all but the last call: known when the function is compiled,
+/// it keeps a block of that many in registers.
 #[inline(always)]
-fn transposed<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) {
-    let whole = if b.cols == LANES { b.rows / LANES * LANES } else { 0 };
+fn transposed<S: Simd>(s: S, usual: usize, b: Mat, width: usize, out: &mut [f32]) {
+    let whole = if b.cols == usual { b.rows / LANES * LANES } else { 0 };
     for k in (0..whole).step_by(LANES) {
         let mut block = [s.splat(0.0); LANES];
-        for (j, v) in block.iter_mut().enumerate() {
+        for (j, v) in block[..usual].iter_mut().enumerate() {
             let x = &b.data[j * b.col_stride + k..][..LANES];
             // SAFETY: the slice has sixteen elements.
             *v = unsafe { s.load_ptr(x.as_ptr()) };
@@ -118,7 +122,7 @@ pub(super) fn left<S: Tiles>(s: S, a: Mat, out: &mut [f32]) {
         if a.col_stride == 1 {
             // Rows are stored whole, sixteen lanes at a stride of MR: what a store writes past
             // its MR is overwritten by the next one, or by the next panel.
-            transposed(s, panel.t(), S::MR, out);
+            transposed(s, S::MR, panel.t(), S::MR, out);
         } else {
             for k in 0..k_len {
                 for r in 0..S::MR {

@@ -15,7 +15,7 @@ const SERIAL: usize = 1 << 16;
 /// # Panics
 /// When lengths disagree, when `rotary_dim` is odd or exceeds `head_dim`, or when a position has
 /// no row in the tables.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "two tables, two shapes and a direction")]
 pub fn rope(
     x: &mut [f32],
     heads: usize,

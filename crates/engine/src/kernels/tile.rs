@@ -130,8 +130,8 @@ tiles!(Avx512, Avx512::assume(), 3, [1 2 3 4 5 6 7 8], ["avx512f,avx2,fma"]);
 // 6 × 16: 12 accumulators, 2 halves of B and a broadcast of A in 16 registers.
 #[cfg(target_arch = "x86_64")]
 tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma"]);
-// Four rows fill the 32 registers of aarch64; the 16 of the x86-64 baseline hold two.
+// Six rows of four registers fit the 32 of aarch64; the 16 of the x86-64 baseline hold two.
 #[cfg(not(target_arch = "x86_64"))]
-tiles!(Portable, Portable, 1, [1 2 3 4], []);
+tiles!(Portable, Portable, 1, [1 2 3 4 5 6], []);
 #[cfg(target_arch = "x86_64")]
 tiles!(Portable, Portable, 1, [1 2], []);

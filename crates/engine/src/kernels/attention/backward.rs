@@ -19,7 +19,7 @@ use std::ops::Range;
 /// When lengths disagree or segments overlap.
 ///
 /// [`attention`]: super::attention
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "six operands and three gradients")]
 pub fn attention_backward(
     q: &[f32],
     k: &[f32],
@@ -121,7 +121,7 @@ impl Pass<'_> {
     }
 
     /// One block of query rows, counted from the start of the sequence.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "what a block is, where it is, and its working memory")]
     fn block(
         &self,
         sequence: &Range<usize>,

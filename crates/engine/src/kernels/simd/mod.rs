@@ -76,6 +76,9 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// Up to sixteen values, the missing lanes set to `fill`.
     #[inline(always)]
     fn load_part(self, x: &[f32], fill: f32) -> Self::V {
+        if let Some(full) = x.first_chunk() {
+            return self.load(full);
+        }
         let mut full = [fill; LANES];
         full[..x.len()].copy_from_slice(x);
         self.load(&full)
@@ -84,6 +87,9 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The first `out.len()` lanes.
     #[inline(always)]
     fn store_part(self, v: Self::V, out: &mut [f32]) {
+        if let Some(full) = out.first_chunk_mut() {
+            return self.store(v, full);
+        }
         let mut full = [0.0; LANES];
         self.store(v, &mut full);
         out.copy_from_slice(&full[..out.len()]);
@@ -150,10 +156,10 @@ impl Level {
     }
 }
 
-/// The best level, or the one that `AMEND_SIMD` names if the processor has it.
-fn choose() -> Level {
+/// The best level, or the one that `wanted` names if the processor has it.
+fn choose(wanted: Option<&str>) -> Level {
     let levels = Level::available();
-    let Ok(wanted) = std::env::var("AMEND_SIMD") else { return levels[0] };
+    let Some(wanted) = wanted else { return levels[0] };
     levels.iter().copied().find(|l| l.name() == wanted).unwrap_or_else(|| {
         let names: Vec<_> = levels.iter().map(|l| l.name()).collect();
         tracing::warn!("AMEND_SIMD={wanted} is not one of {}; using {}", names.join(", "), names[0]);
@@ -169,7 +175,7 @@ pub(super) fn level() -> Level {
     if let Some(level) = forced::get() {
         return level;
     }
-    *LEVEL.get_or_init(choose)
+    *LEVEL.get_or_init(|| choose(std::env::var("AMEND_SIMD").ok().as_deref()))
 }
 
 /// The instruction-set level in use: `avx512`, `avx2` or `portable`.
@@ -253,5 +259,20 @@ pub(super) fn map<S: Simd, const I: usize, const O: usize>(
         for (y, (_, rest)) in f(x, y).iter().zip(&mut outputs) {
             s.store_part(*y, rest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Level, choose};
+
+    #[test]
+    fn a_level_is_chosen_by_name_and_the_best_without_one() {
+        for level in Level::available() {
+            assert_eq!(choose(Some(level.name())).name(), level.name());
+        }
+        let best = Level::available()[0].name();
+        assert_eq!(choose(None).name(), best);
+        assert_eq!(choose(Some("sse9")).name(), best);
     }
 }

@@ -38,3 +38,58 @@ fn close(ours: &[f32], reference: &[f64], absolute: f64, relative: f64) {
         );
     }
 }
+
+/// AVX-512 and AVX2 round alike and add in the same order; so does the portable level where the
+/// target has fused multiply-add.
+#[test]
+fn levels_with_fused_multiply_add_agree_in_every_bit() {
+    use super::{Activation, AttentionShape, Mat, MatMut, Segment};
+    let everything = || {
+        let (m, n, k) = (37, 75, 1100);
+        let mut c = random(m * n, 1);
+        let (a, b) = (random(m * k, 2), random(k * n, 3));
+        super::gemm(Mat::new(&a, m, k), Mat::new(&b, k, n), MatMut::new(&mut c, m, n), true);
+        let mut seen = bits(&c);
+        let x: Vec<f32> = random(3 * 259, 4).iter().map(|x| 40.0 * x).collect();
+        for act in [Activation::Silu, Activation::GeluTanh, Activation::Gelu, Activation::QuickGelu] {
+            let mut y = vec![0.0; x.len()];
+            super::activate(act, &x, &mut y);
+            seen.extend(bits(&y));
+            super::activate_backward(act, &x, &x, &mut y);
+            seen.extend(bits(&y));
+        }
+        let mut y: Vec<f32> = x.iter().map(|x| 2.6 * x).collect();
+        super::exp_in_place(&mut y);
+        seen.extend(bits(&y));
+        let (mut out, mut inv) = (vec![0.0; x.len()], [0.0; 3]);
+        super::rms_norm(&x, &c[..259], 0.0, 1e-6, &mut out, &mut inv);
+        seen.extend(bits(&out));
+        let mut rows = x.clone();
+        super::softmax_rows(&mut rows, 259);
+        seen.extend(bits(&rows));
+        seen.push(super::log_sum_exp(&x).to_bits());
+        let shape = AttentionShape {
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 20,
+            scale: 0.3,
+            causal: true,
+            window: None,
+            softcap: Some(5.0),
+        };
+        let (q, kv) = (random(70 * 40, 5), random(70 * 20, 6));
+        let segment = Segment { q_rows: 0..70, k: &kv, v: &kv, keys: 70, first_query: 0 };
+        let mut out = vec![0.0; q.len()];
+        super::attention(&q, &[segment], &shape, &mut out, None);
+        seen.extend(bits(&out));
+        seen
+    };
+    let fused: Vec<_> = levels()
+        .into_iter()
+        .map(|level| on(level, 2, || (super::simd_level(), everything())))
+        .filter(|(name, _)| *name != "portable" || cfg!(target_arch = "aarch64"))
+        .collect();
+    for (name, seen) in fused.iter().skip(1) {
+        assert!(*seen == fused[0].1, "{name} differs from {}", fused[0].0);
+    }
+}
