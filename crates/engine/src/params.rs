@@ -28,10 +28,9 @@ pub struct Selection {
 impl Selection {
     /// Calls `visit` with every contiguous run of selected elements of a `rows` × `columns` matrix.
     pub fn for_each_run(&self, rows: usize, columns: usize, mut visit: impl FnMut(Range<usize>)) {
-        let all_rows = [0..rows];
-        let all_columns = [0..columns];
-        let row_ranges = self.rows.as_deref().unwrap_or(&all_rows);
-        let column_ranges = self.columns.as_deref().unwrap_or(&all_columns);
+        let (all_rows, all_columns) = (0..rows, 0..columns);
+        let row_ranges = self.rows.as_deref().unwrap_or(std::slice::from_ref(&all_rows));
+        let column_ranges = self.columns.as_deref().unwrap_or(std::slice::from_ref(&all_columns));
         for row in row_ranges.iter().flat_map(|r| r.start..r.end.min(rows)) {
             for range in column_ranges {
                 visit(row * columns + range.start..row * columns + range.end.min(columns));

@@ -158,8 +158,8 @@ impl Outcome {
             aim,
             judged_by,
             positive: verdicts.iter().any(|v| v.forgotten && v.kept),
-            retain_accuracy_before: over(&|s| s.before.retain.accuracy.clone()),
-            forget_accuracy_before: over(&|s| s.before.forget.accuracy.clone()),
+            retain_accuracy_before: over(&|s| s.before.retain.accuracy),
+            forget_accuracy_before: over(&|s| s.before.forget.accuracy),
             verdicts,
             seeds,
         }
@@ -184,12 +184,12 @@ impl Verdict {
             name: seeds[0].arms[arm].name.clone(),
             forget_watched: over(&|_, a| plain(a.unlearned.watched)),
             forgotten: seeds.iter().all(|s| s.arms[arm].unlearned.reached),
-            forget_accuracy: over(&|_, a| a.after.forget.accuracy.clone()),
-            retain_accuracy: over(&|_, a| a.after.retain.accuracy.clone()),
+            forget_accuracy: over(&|_, a| a.after.forget.accuracy),
+            retain_accuracy: over(&|_, a| a.after.retain.accuracy),
             kept: retain_kept.value >= recipe.eval.keep,
             retain_kept,
-            forget_probability: over(&|_, a| a.after.forget.probability.clone()),
-            retain_probability: over(&|_, a| a.after.retain.probability.clone()),
+            forget_probability: over(&|_, a| a.after.forget.probability),
+            retain_probability: over(&|_, a| a.after.retain.probability),
             relearned: maybe(&|_, a| {
                 let curve = a.curve.as_ref()?;
                 Some(Figure::exact(judged_by.relearned(curve), curve.n))
@@ -218,7 +218,7 @@ impl Verdict {
 /// A figure over seeds: its own where there is one seed, otherwise mean and standard error of the seeds.
 fn over_seeds(figures: Vec<Figure>) -> Figure {
     match figures.as_slice() {
-        [only] => only.clone(),
+        [only] => *only,
         many => Figure::mean(&many.iter().map(|f| f.value).collect::<Vec<_>>()),
     }
 }

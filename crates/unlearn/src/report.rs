@@ -135,9 +135,9 @@ fn comparison_row(outcome: &Outcome, v: &Verdict, attacked: bool) -> Vec<Cell> {
     let mut row = vec![
         Cell::from(v.name.as_str()),
         judge(v.forgotten),
-        Cell::from(forget.clone()),
+        Cell::from(*forget),
         judge(v.kept),
-        Cell::from(retained(outcome, v).clone()),
+        Cell::from(*retained(outcome, v)),
     ];
     if attacked {
         row.push(match &v.relearned_above_gold {
@@ -146,9 +146,9 @@ fn comparison_row(outcome: &Outcome, v: &Verdict, attacked: bool) -> Vec<Cell> {
             Some(above) => Cell::from(format!("{:+.2} on gold", above.value)).bad(),
             None => Cell::from("no gold model"),
         });
-        row.push(v.relearned.clone().map_or(Cell::from("–"), Cell::from));
+        row.push(v.relearned.map_or(Cell::from("–"), Cell::from));
     }
-    row.push(Cell::from(v.steps.clone()));
+    row.push(Cell::from(v.steps));
     row
 }
 
@@ -160,19 +160,19 @@ fn before_after(seed: &SeedResult) -> Table {
     columns.extend(models.iter().map(|(name, _)| (*name).to_owned()));
     type Read = fn(&Snapshot) -> Option<Figure>;
     let figures: [(&str, Read); 14] = [
-        ("forget: probability", |s| Some(s.forget.probability.clone())),
-        ("forget: accuracy", |s| Some(s.forget.accuracy.clone())),
-        ("forget: ROUGE-L recall", |s| s.forget.rouge_l_recall.clone()),
-        ("forget: right among wrong", |s| s.forget.choice.clone()),
-        ("forget: truth ratio", |s| s.forget.truth_ratio.clone()),
-        ("forget: extraction strength", |s| Some(s.forget.extraction_strength.clone())),
-        ("forget: exact memorisation", |s| Some(s.forget.exact_memorization.clone())),
-        ("retain: probability", |s| Some(s.retain.probability.clone())),
-        ("retain: accuracy", |s| Some(s.retain.accuracy.clone())),
-        ("retain: ROUGE-L recall", |s| s.retain.rouge_l_recall.clone()),
-        ("retain: truth ratio", |s| s.retain.truth_ratio.clone()),
-        ("real authors: ROUGE-L recall", |s| s.real_authors.as_ref()?.rouge_l_recall.clone()),
-        ("world facts: ROUGE-L recall", |s| s.world_facts.as_ref()?.rouge_l_recall.clone()),
+        ("forget: probability", |s| Some(s.forget.probability)),
+        ("forget: accuracy", |s| Some(s.forget.accuracy)),
+        ("forget: ROUGE-L recall", |s| s.forget.rouge_l_recall),
+        ("forget: right among wrong", |s| s.forget.choice),
+        ("forget: truth ratio", |s| s.forget.truth_ratio),
+        ("forget: extraction strength", |s| Some(s.forget.extraction_strength)),
+        ("forget: exact memorisation", |s| Some(s.forget.exact_memorization)),
+        ("retain: probability", |s| Some(s.retain.probability)),
+        ("retain: accuracy", |s| Some(s.retain.accuracy)),
+        ("retain: ROUGE-L recall", |s| s.retain.rouge_l_recall),
+        ("retain: truth ratio", |s| s.retain.truth_ratio),
+        ("real authors: ROUGE-L recall", |s| s.real_authors.as_ref()?.rouge_l_recall),
+        ("world facts: ROUGE-L recall", |s| s.world_facts.as_ref()?.rouge_l_recall),
         ("model utility", utility),
     ];
     let mut rows: Vec<Vec<Cell>> = Vec::new();

@@ -78,7 +78,7 @@ impl<'m> Graph<'m> {
         let value = Tensor::build(q.shape(), |out| {
             kernels::attention(q.value.f32(), &segments, kind, out, lse.as_mut().map(Tensor::f32_mut));
         });
-        let (q, k, v, kind) = (q.clone(), k.clone(), v.clone(), kind.clone());
+        let (q, k, v, kind) = (q.clone(), k.clone(), v.clone(), *kind);
         let (sequences, out) = (layout.sequences.clone(), value.clone());
         Ok(self.push(value, needs, move |back, dout| {
             let Some(lse) = lse else { return Ok(()) };
