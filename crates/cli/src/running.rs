@@ -148,9 +148,19 @@ fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {
     write_report(dir, found)
 }
 
-/// Writes report.html.
+/// Writes report.html, and its plots as pictures of their own to `figures/`.
 pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
-    Ok(write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?)
+    write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?;
+    let figures = dir.join("figures");
+    for section in &found.report.sections {
+        if let Section::Plot(plot) = section {
+            std::fs::create_dir_all(&figures)
+                .map_err(|e| Error::plain(format!("{}: cannot create: {e}", figures.display())))?;
+            let name = plot.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            write_atomic(&figures.join(format!("{name}.svg")), plot.to_svg(720, 400).as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// The command that started a run, as one would type it.

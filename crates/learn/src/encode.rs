@@ -38,11 +38,11 @@ impl<'a> Encoder<'a> {
         Encoder { tokenizer, template, context }
     }
 
-    /// The record with its own answer.
+    /// The record with its own answer, however long; [`Encoder::encode_all`] cuts to the context.
     pub fn encode(&self, record: &Record) -> Result<Example> {
         let example = match record {
-            Record::Question { answer, .. } => self.reply(record, answer)?,
-            Record::PromptCompletion { completion, .. } => self.reply(record, completion)?,
+            Record::Question { answer, .. } => self.whole_reply(record, answer)?,
+            Record::PromptCompletion { completion, .. } => self.whole_reply(record, completion)?,
             Record::Messages(messages) => {
                 let (ids, scored) = self.tokenizer.encode_chat(&chat_messages(messages))?;
                 Example { ids, scored }
@@ -68,8 +68,14 @@ impl<'a> Encoder<'a> {
         Ok((examples, cut))
     }
 
-    /// The record's question with another answer: a refusal, a paraphrase, a wrong one.
+    /// The record's question with another answer: a refusal, a paraphrase, a wrong one. Cut to the context.
     pub fn reply(&self, record: &Record, reply: &str) -> Result<Example> {
+        let mut example = self.whole_reply(record, reply)?;
+        example.truncate(self.context);
+        Ok(example)
+    }
+
+    fn whole_reply(&self, record: &Record, reply: &str) -> Result<Example> {
         match record {
             Record::Question { question, .. } if self.uses_chat() => {
                 let messages = [Message::new("user", question), Message::new("assistant", reply)];
@@ -158,4 +164,34 @@ impl<'a> Encoder<'a> {
 
 fn chat_messages(messages: &[amend_run::records::Message]) -> Vec<Message> {
     messages.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use amend_engine::tokenizer::train_bpe;
+
+    use super::*;
+
+    #[test]
+    fn answers_and_the_end_are_scored_and_what_is_too_long_is_cut() {
+        let tokenizer = train_bpe(["Question: a b c Answer: d e f"].into_iter(), 300, &[]).unwrap();
+        let encoder = Encoder::new(&tokenizer, Template::default(), 24);
+        let record = Record::Question {
+            question: "a b".into(),
+            answer: "d e".into(),
+            paraphrased_answer: None,
+            perturbed_answer: Vec::new(),
+        };
+        let example = encoder.encode(&record).unwrap();
+        let scored: Vec<u32> =
+            example.ids.iter().zip(&example.scored).filter(|(_, s)| **s).map(|(id, _)| *id).collect();
+        // The space before the answer belongs to its first token, as it does when the model writes it.
+        assert_eq!(tokenizer.decode(&scored, true).unwrap(), " d e");
+        assert_eq!(scored.last().copied(), tokenizer.eos());
+        assert_eq!(example.ids.first().copied(), tokenizer.bos());
+        assert!(!example.scored[0]);
+        let long = encoder.reply(&record, &"d e f ".repeat(30)).unwrap();
+        assert_eq!(long.ids.len(), 24);
+        assert_eq!(encoder.prompt(&record).unwrap(), example.ids[..example.ids.len() - scored.len()]);
+    }
 }

@@ -25,7 +25,7 @@ use amend_run::method::{Method, Registered};
 
 pub use outcome::{ArmResult, Outcome, Verdict};
 pub use recipe::UnlearnRecipe;
-pub use report::{picture, report};
+pub use report::report;
 pub use starter::{DEMO, STARTER};
 
 use attack::{Relearn, relearn};

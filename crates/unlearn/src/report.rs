@@ -56,12 +56,6 @@ pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
     Ok(report)
 }
 
-/// The comparison as a picture: accuracy kept and accuracy come back, for the README and the terminal.
-pub fn picture(outcome: &Outcome, dir: &Path) -> Result<Option<Plot>> {
-    let rows = Metrics::read(dir)?;
-    Ok(outcome.seeds.first().and_then(|seed| progress_plots(outcome, seed, &rows).into_iter().next()))
-}
-
 fn introduction(outcome: &Outcome) -> String {
     let arms: Vec<_> = outcome.verdicts.iter().map(|v| format!("`{}`", v.name)).collect();
     let seeds = match outcome.seeds.len() {
