@@ -10,6 +10,7 @@ use amend_learn::Run;
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::read_state;
+use amend_run::report::Section;
 use amend_run::{Progress, RecipeSource, RunFolder, RunInfo, Status, Task};
 use serde_json::json;
 
