@@ -105,7 +105,7 @@ fn reading(outcome: &Outcome) -> String {
 fn comparison(outcome: &Outcome) -> Table {
     let name = outcome.judged_by.name();
     let mut columns = vec![
-        "combination".to_owned(),
+        "rule".to_owned(),
         "forgotten?".to_owned(),
         format!("forget {name} ↓"),
         "rest kept?".to_owned(),
@@ -167,7 +167,7 @@ fn before_after(seed: &SeedResult) -> Table {
         ("retain: truth ratio", |s| s.retain.truth_ratio),
         ("real authors: ROUGE-L recall", |s| s.real_authors.as_ref()?.rouge_l_recall),
         ("world facts: ROUGE-L recall", |s| s.world_facts.as_ref()?.rouge_l_recall),
-        ("model utility", utility),
+        ("utility (TOFU's, or the retain set's)", utility),
     ];
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for (name, read) in figures {
