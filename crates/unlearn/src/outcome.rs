@@ -192,7 +192,11 @@ impl Verdict {
             retain_probability: over(&|_, a| a.after.retain.probability),
             relearned: maybe(&|_, a| {
                 let curve = a.curve.as_ref()?;
-                Some(Figure::exact(judged_by.relearned(curve), curve.n))
+                let value = judged_by.relearned(curve);
+                Some(match judged_by {
+                    JudgedBy::Accuracy => Figure::share((value * curve.n as f64).round() as usize, curve.n),
+                    JudgedBy::Probability => Figure::exact(value, curve.n),
+                })
             }),
             relearned_above_gold: maybe(&|s, a| {
                 let [ours, gold] =
