@@ -18,22 +18,31 @@ use crate::stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
 #[serde(default, deny_unknown_fields)]
 pub struct Pretrain {
     /// Residual width.
+    #[schemars(range(min = 1))]
     pub hidden: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1))]
     pub layers: usize,
     /// Attention heads.
+    #[schemars(range(min = 1))]
     pub heads: usize,
     /// Key/value heads.
+    #[schemars(range(min = 1))]
     pub kv_heads: usize,
     /// Feed-forward width.
+    #[schemars(range(min = 1))]
     pub intermediate: usize,
     /// Most tokens the byte-level BPE tokenizer may have.
+    #[schemars(range(min = 1))]
     pub vocabulary: usize,
     /// Longest sequence, in tokens.
+    #[schemars(range(min = 1))]
     pub context: usize,
     /// Passes over the records.
+    #[schemars(range(min = 1))]
     pub epochs: u64,
     /// Records per step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Whether the question's tokens are learnt too, not only the answer's.
     pub learn_prompts: bool,

@@ -115,3 +115,21 @@ fn no_update_ever_opposes_retention() {
     }
     assert_eq!(steps, 8);
 }
+
+/// Numbers without a meaning are refused by name, before anything is divided by them.
+#[test]
+fn sizes_of_zero_are_refused() {
+    for key in [
+        "model.scratch.batch_size=0",
+        "model.scratch.epochs=0",
+        "model.scratch.heads=0",
+        "unlearn.batch_size=0",
+    ] {
+        let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
+        let error = load::<UnlearnRecipe>(source, &[key.to_owned()]).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("at least 1"), "{key}: {error}");
+    }
+    let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
+    let zero = "unlearn.forget={ name = \"npo\", beta = 0.0 }".to_owned();
+    assert!(load::<UnlearnRecipe>(source, &[zero]).is_err());
+}

@@ -30,7 +30,7 @@ use super::{ForgetObjective, Needs, Packed, sequence_nll};
 #[serde(default, deny_unknown_fields)]
 pub struct IdkDpo {
     /// Inverse temperature β. No unit.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.000001))]
     pub beta: f32,
 }
 
