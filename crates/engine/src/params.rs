@@ -51,6 +51,8 @@ pub struct Param {
     /// Which entries may change, where not all of them.
     pub selection: Option<Selection>,
     packed: OnceLock<Arc<Packed>>,
+    /// Set by the first product that would have used the packed form.
+    used: OnceLock<()>,
 }
 
 /// How products with a model's weights are computed, and how weights that only compute are kept.
@@ -92,7 +94,14 @@ impl Params {
         if self.by_name.insert(name.clone(), id).is_some() {
             return Err(Error::invalid(format!("parameter {name} is defined twice")));
         }
-        self.list.push(Param { name, tensor, trainable: true, selection: None, packed: OnceLock::new() });
+        self.list.push(Param {
+            name,
+            tensor,
+            trainable: true,
+            selection: None,
+            packed: OnceLock::new(),
+            used: OnceLock::new(),
+        });
         Ok(id)
     }
 
@@ -120,6 +129,11 @@ impl Params {
             return None;
         }
         let param = &self.list[id.0];
+        // Packing costs as much as a few products: the first one goes without, for it may be the last.
+        let plain = self.precision == Precision::default();
+        if plain && param.packed.get().is_none() && param.used.set(()).is_ok() {
+            return None;
+        }
         let pack = || {
             let (out, inner) = (param.tensor.rows(), param.tensor.columns());
             let weight = Mat::new(param.tensor.f32(), out, inner).t();

@@ -38,7 +38,8 @@ impl Block {
         let reused = (class > SMALL_LINES).then(|| POOL.lock().ok()?.get_mut(&class)?.pop()).flatten();
         let lines = reused.unwrap_or_else(|| {
             FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
-            vec![Line([0; 64]); class]
+            // Zeroed by the system where it gives fresh pages, not by a pass of our own.
+            bytemuck::zeroed_vec(class)
         });
         Block { lines, bytes }
     }

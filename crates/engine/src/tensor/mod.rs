@@ -10,12 +10,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use rayon::prelude::*;
 
 pub use dtype::{DType, Device};
 use memory::Block;
 pub use memory::{MemoryUse, memory_use, release_cached_memory};
 
 use crate::{Error, Result};
+
+/// Elements, or bytes, that one thread copies or converts at a time.
+const PIECE: usize = 1 << 18;
 
 /// A row-major array of numbers on a device.
 #[derive(Clone)]
@@ -62,7 +66,9 @@ impl Tensor {
             )));
         }
         let mut block = Block::stale(bytes.len());
-        block.bytes_mut().copy_from_slice(bytes);
+        // Shared out, because fresh pages and a cold file cost far more than the copy itself.
+        let pieces = block.bytes_mut().par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
+        pieces.for_each(|(out, bytes)| out.copy_from_slice(bytes));
         Ok(Self::wrap(block, shape, dtype))
     }
 
@@ -179,10 +185,12 @@ impl Tensor {
     }
 }
 
-fn convert<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(A) -> B) {
-    for (out, &x) in to.iter_mut().zip(from) {
-        *out = f(x);
-    }
+fn convert<A: Copy + Sync, B: Send>(from: &[A], to: &mut [B], f: impl Fn(A) -> B + Sync) {
+    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| {
+        for (out, &x) in to.iter_mut().zip(from) {
+            *out = f(x);
+        }
+    });
 }
 
 impl fmt::Debug for Tensor {
