@@ -2,7 +2,7 @@
 
 use super::{Graph, Var};
 use crate::kernels::{self, Activation};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, profile};
 
 fn same_shape(what: &str, a: &Var, b: &Var) -> Result<()> {
     if a.shape() == b.shape() { Ok(()) } else { Err(Error::shape(what, a.shape(), b.shape())) }
@@ -22,10 +22,12 @@ impl<'m> Graph<'m> {
     /// `a + factor · b`, of equal shapes.
     pub fn add_scaled(&mut self, a: &Var, b: &Var, factor: f32) -> Result<Var> {
         same_shape("addition", a, b)?;
+        let _timed = profile::span("addition");
         let mut value = a.value.clone();
         kernels::axpy(factor, b.value.f32(), value.f32_mut());
         let (a, b) = (a.clone(), b.clone());
         Ok(self.push(value, a.needs_gradient() || b.needs_gradient(), move |back, gradient| {
+            let _timed = profile::span("addition backward");
             if b.needs_gradient() {
                 let mut scaled = gradient.clone();
                 if factor != 1.0 {
@@ -109,11 +111,13 @@ impl<'m> Graph<'m> {
     /// `act(gate) · up`, the gated feed-forward's coefficients.
     pub fn gated(&mut self, activation: Activation, gate: &Var, up: &Var) -> Result<Var> {
         same_shape("gated activation", gate, up)?;
+        let _timed = profile::span("activation");
         let value = Tensor::build(gate.shape(), |out| {
             kernels::gated(activation, gate.value.f32(), up.value.f32(), out);
         });
         let (gate, up) = (gate.clone(), up.clone());
         Ok(self.push(value, gate.needs_gradient() || up.needs_gradient(), move |back, dy| {
+            let _timed = profile::span("activation backward");
             let (mut dgate, mut dup) = (Tensor::stale(gate.shape()), Tensor::stale(up.shape()));
             kernels::gated_backward(
                 activation,
