@@ -79,6 +79,7 @@ class Bench:
 
     def ours(self, row):
         command = [self.binary, "bench", self.model(row.shape), "--mode", row.mode, "--dtype", row.dtype]
+        command += ["--weights", row.weights]
         return run(command + self.workload(row) + ["--json", "--quiet"])
 
     def theirs(self, row, peer):
@@ -169,7 +170,7 @@ def check_same_work(row, peer, ours, theirs):
             same = mine[:4] == other[:4]
         else:
             # Adapters start from different random numbers, so only their first losses agree.
-            close = 2e-2 if row.dtype == "bf16" else 1e-3
+            close = 1e-3 if row.dtype == row.weights == "f32" else 2e-2
             same = abs(mine - other) <= close * abs(other) or (row.mode == "lora" and moment == "last")
         if not same:
             raise NotMeasured(f"{peer.name} does other work: {moment} {kind} {other}, ours {mine}")

@@ -30,6 +30,9 @@ class Row:
     length: int
     peers: tuple
     dtype: str = "f32"
+    """Operands of our products."""
+    weights: str = "f32"
+    """Our weights where nothing is trained."""
     rounds: int = 3
     """Rounds within a process, of which the median counts."""
     fraction: float | None = None

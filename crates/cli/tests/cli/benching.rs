@@ -35,6 +35,22 @@ fn every_mode_has_figures() {
     assert_eq!(bench(scratch.arg(), "prefill", &[])["flops_per_token"].as_f64(), Some(counted));
 }
 
+/// Rounded operands and weights give nearly the same losses, and other bits.
+#[test]
+fn number_types_are_chosen() {
+    let scratch = Scratch::without_tokenizer(50);
+    let loss = |mode: &str, more: &[&str]| bench(scratch.arg(), mode, more)["first"]["loss"].as_f64().unwrap();
+    for (mode, more) in [
+        ("train", ["--dtype", "bf16"]),
+        ("score", ["--dtype", "bf16"]),
+        ("score", ["--weights", "bf16"]),
+        ("score", ["--weights", "int8"]),
+    ] {
+        let (plain, rounded) = (loss(mode, &[]), loss(mode, &more));
+        assert!(plain != rounded && (plain - rounded).abs() < 0.02 * plain, "{mode} {more:?}: {rounded} {plain}");
+    }
+}
+
 #[test]
 fn a_profile_accounts_for_all_of_the_time() {
     let scratch = Scratch::without_tokenizer(50);

@@ -50,7 +50,7 @@ pub(super) fn execute(path: &Path, args: &BenchArgs, context: &mut Context) -> R
     }
     config.insert("vocab_size".into(), tokenizer.vocab_size().into());
     let mut model = Model::random(config, args.seed)?;
-    args.dtype.apply(&mut model)?;
+    args.apply_precision(&mut model);
     let losses = train(&mut model, &ids, (batch, length), args, context)?;
     let learnt = Learnt {
         dtype: args.dtype,

@@ -8,7 +8,7 @@ mod timing;
 
 use std::path::PathBuf;
 
-use amend_engine::Model;
+use amend_engine::{Model, Precision, kernels};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -54,6 +54,9 @@ pub(crate) struct BenchArgs {
     /// What products are computed in
     #[arg(long, default_value = "f32")]
     dtype: Compute,
+    /// How weights are kept where nothing is trained
+    #[arg(long, default_value = "f32")]
+    weights: Weights,
     /// Sequences at a time; when scoring, in all [default: the shape's; 1000 when scoring]
     #[arg(long, value_name = "N", value_parser = crate::args::parse_count)]
     batch: Option<usize>,
@@ -107,26 +110,41 @@ enum Mode {
     Score,
 }
 
-/// Number type of the matrix products.
+/// Number type of the operands of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Compute {
     /// 32 bits throughout
     F32,
-    /// Operands of products rounded to bf16, sums and weights in f32
+    /// Operands rounded to bf16, sums and trained weights in f32
     Bf16,
 }
 
-impl Compute {
-    /// Makes the model compute in this type.
-    fn apply(self, _model: &mut Model) -> Result<(), Error> {
-        match self {
-            Compute::F32 => Ok(()),
-            Compute::Bf16 => Err(Error::told(
-                "products in bf16 are not there yet",
-                "leave --dtype away: everything is computed in f32",
-            )),
-        }
+/// Form of the weights where nothing is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Weights {
+    /// 32 bits
+    F32,
+    /// Rounded to bf16
+    Bf16,
+    /// Rounded to 255 steps, with a factor per output
+    Int8,
+}
+
+impl BenchArgs {
+    /// Makes the model compute as asked for.
+    fn apply_precision(&self, model: &mut Model) {
+        let compute = match self.dtype {
+            Compute::F32 => kernels::Compute::F32,
+            Compute::Bf16 => kernels::Compute::Bf16,
+        };
+        let storage = match self.weights {
+            Weights::F32 => kernels::Storage::F32,
+            Weights::Bf16 => kernels::Storage::Bf16,
+            Weights::Int8 => kernels::Storage::Int8,
+        };
+        model.params.set_precision(Precision { compute, storage });
     }
 }
 
@@ -142,7 +160,7 @@ pub(crate) fn execute(args: BenchArgs, context: &mut Context) -> Result<Exit, Er
         return Err(Error::told("there is nothing to time", "give a --mode"));
     };
     let mut model = args.source.make(args.seed)?;
-    args.dtype.apply(&mut model)?;
+    args.apply_precision(&mut model);
     let (batch, length) = args.source.shape.unwrap_or(Shape::A).workload(mode);
     let workload = Workload::new(&model, mode, args.batch.unwrap_or(batch), args.length.unwrap_or(length))?;
     let timing = timing::measure(model, &workload, &args, context)?;

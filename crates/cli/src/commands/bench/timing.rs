@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::count::{Counted, count};
 use super::modes::{Outcome, Round, Workload};
-use super::{BenchArgs, Compute, Mode};
+use super::{BenchArgs, Compute, Mode, Weights};
 use crate::context::Context;
 use crate::error::Error;
 use crate::table::{self, Align};
@@ -19,6 +19,7 @@ use crate::table::{self, Align};
 pub(super) struct Timing {
     mode: Mode,
     dtype: Compute,
+    weights: Weights,
     batch: usize,
     length: usize,
     tokens: usize,
@@ -92,6 +93,7 @@ pub(super) fn measure(
     Ok(Timing {
         mode: workload.mode,
         dtype: args.dtype,
+        weights: args.weights,
         batch: workload.batch,
         length: workload.length,
         tokens,
