@@ -29,22 +29,23 @@ def main():
     bench = Bench(
         os.environ["AMEND_BENCH_BINARY"], os.environ["AMEND_BENCH_MODELS"], rounds, inner, args.threads
     )
-    figures, versions, missing = [], {}, []
-    for row in ROWS:
-        if row.name in wanted:
-            try:
-                found, versions[row.name] = bench.measure(row)
-                figures += found
-            except NotMeasured as why:
-                missing.append((row.name, why))
-                tell(f"{row.name}: not measured: {why}")
-    if START in wanted:
-        figures += bench.start(5 if args.quick else 20)
+    works = {row.name: lambda row=row: bench.measure(row) for row in ROWS}
+    works[START] = lambda: bench.start(5 if args.quick else 20)
+    figures, missing = [], []
+    for name in filter(wanted.__contains__, NAMES):
+        try:
+            found, version = works[name]()
+        except NotMeasured as why:
+            missing.append((name, why))
+            tell(f"{name}: not measured: {why}")
+            continue
+        figures += found
+        # Row by row, so that what is there stays there when a long run is cut short.
+        if not (args.quick or args.no_record):
+            record.append(record.ROOT / "BENCHMARKS.md", found, version)
     record.show(figures)
     for name, why in missing:
         print(f"{name}: not measured: {why}")
-    if figures and not (args.quick or args.no_record):
-        record.append(record.ROOT / "BENCHMARKS.md", figures, versions)
     sys.exit(1 if missing else 0)
 
 

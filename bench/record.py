@@ -71,7 +71,7 @@ def show(figures):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def append(path, figures, versions):
+def append(path, figures, version):
     """Appends dated rows to the section of BENCHMARKS.md, which must be there."""
     text = Path(path).read_text()
     if HEADING not in text:
@@ -81,7 +81,6 @@ def append(path, figures, versions):
     date, machine = datetime.date.today().isoformat(), machine_name()
     lines = section.rstrip().splitlines()
     for figure in figures:
-        version = versions.get(figure.row)
         where = f"{machine}, PyTorch {version}" if version else machine
         lines.append("| " + " | ".join([date, *cells(figure), commit(), where]) + " |")
     section = "\n".join(lines) + "\n"

@@ -64,6 +64,15 @@ def decode(shape, batch, length, goal):
     return Row(f"decode-{shape}-{batch}", shape, "decode", batch, length, peers, rounds=rounds)
 
 
+def decode_bf16(shape, batch, length):
+    peers = (
+        Peer("Hugging Face generate in bf16", ("decode.py", "--how", "generate", "--bf16")),
+        Peer("PyTorch eager with cache in bf16", ("decode.py", "--how", "loop", "--bf16")),
+    )
+    name = f"decode-bf16-{shape}-{batch}"
+    return Row(name, shape, "decode", batch, length, peers, weights="bf16", rounds=1)
+
+
 ROWS = (
     train("a", 8, 256, (2.5, 1.5), fraction=0.70, compiled=True),
     train("b", 4, 512, (2.5, 1.15)),
@@ -76,6 +85,7 @@ ROWS = (
     decode("c", 1, 16, 4.0),
     decode("c", 16, 16, 3.0),
     decode("c", 64, 8, 2.0),
+    decode_bf16("c", 1, 16),
     Row("prefill-c", "c", "prefill", 1, 512, (Peer("PyTorch eager", ("prefill.py",), 1.5),)),
     Row(
         "score-a",

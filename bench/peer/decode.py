@@ -21,8 +21,12 @@ class Clock(StoppingCriteria):
         return self.no
 
 
+def dtype(args):
+    return torch.bfloat16 if args.bf16 else torch.float32
+
+
 def with_generate(args):
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype(args), attn_implementation="sdpa")
     model.generation_config.pad_token_id = 0
     prompts = workload.packed(args.batch, workload.PROMPT, model.config.vocab_size)
     mask = torch.ones_like(prompts)
@@ -45,11 +49,11 @@ def with_generate(args):
 
 def with_loop(args):
     longest = workload.PROMPT + args.length + 1
-    decoder = Decoder.open(args.model, longest)
+    decoder = Decoder.open(args.model, longest).to(dtype(args))
     prompts = workload.packed(args.batch, workload.PROMPT, decoder.config["vocab_size"])
 
     def work():
-        caches = decoder.new_caches(args.batch, longest)
+        caches = decoder.new_caches(args.batch, longest, dtype(args))
         ids = [decoder.next_tokens(prompts, caches, 0)]
         start = time.perf_counter()
         for position in range(workload.PROMPT, longest - 1):
@@ -63,6 +67,7 @@ def with_loop(args):
 def main():
     arguments = workload.parser(__doc__)
     arguments.add_argument("--how", choices=["generate", "loop"], required=True)
+    arguments.add_argument("--bf16", action="store_true", help="weights and arithmetic in bf16")
     args = workload.parse(arguments)
     work = with_generate(args) if args.how == "generate" else with_loop(args)
     with torch.inference_mode():

@@ -111,10 +111,10 @@ class Decoder(nn.Module):
         decoder.register_buffer("sin", angle.sin(), persistent=False)
         return decoder
 
-    def new_caches(self, batch, longest):
+    def new_caches(self, batch, longest, dtype=torch.float32):
         """Room for the keys and values of `longest` tokens, taken once."""
         shape = (batch, self.config["num_key_value_heads"], longest, self.config["head_dim"])
-        return [(torch.empty(shape), torch.empty(shape)) for _ in self.model.layers]
+        return [(torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)) for _ in self.model.layers]
 
     def hidden(self, ids, caches=None, start=0):
         """Hidden states after the last norm: ids [b, t] → [b, t, d]."""

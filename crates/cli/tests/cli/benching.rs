@@ -39,7 +39,8 @@ fn every_mode_has_figures() {
 #[test]
 fn number_types_are_chosen() {
     let scratch = Scratch::without_tokenizer(50);
-    let loss = |mode: &str, more: &[&str]| bench(scratch.arg(), mode, more)["first"]["loss"].as_f64().unwrap();
+    let loss =
+        |mode: &str, more: &[&str]| bench(scratch.arg(), mode, more)["first"]["loss"].as_f64().unwrap();
     for (mode, more) in [
         ("train", ["--dtype", "bf16"]),
         ("score", ["--dtype", "bf16"]),
@@ -47,7 +48,10 @@ fn number_types_are_chosen() {
         ("score", ["--weights", "int8"]),
     ] {
         let (plain, rounded) = (loss(mode, &[]), loss(mode, &more));
-        assert!(plain != rounded && (plain - rounded).abs() < 0.02 * plain, "{mode} {more:?}: {rounded} {plain}");
+        assert!(
+            plain != rounded && (plain - rounded).abs() < 0.02 * plain,
+            "{mode} {more:?}: {rounded} {plain}"
+        );
     }
 }
 
