@@ -42,7 +42,7 @@ def main():
         figures += found
         # Row by row, so that what is there stays there when a long run is cut short.
         if not (args.quick or args.no_record):
-            record.append(record.ROOT / "BENCHMARKS.md", found, version)
+            record.append(record.ROOT / "BENCHMARKS.md", found, version, bench.binary)
     record.show(figures)
     for name, why in missing:
         print(f"{name}: not measured: {why}")

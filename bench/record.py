@@ -71,7 +71,7 @@ def show(figures):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def append(path, figures, version):
+def append(path, figures, version, binary):
     """Appends dated rows to the section of BENCHMARKS.md, which must be there."""
     text = Path(path).read_text()
     if HEADING not in text:
@@ -82,19 +82,19 @@ def append(path, figures, version):
     lines = section.rstrip().splitlines()
     for figure in figures:
         where = f"{machine}, PyTorch {version}" if version else machine
-        lines.append("| " + " | ".join([date, *cells(figure), commit(), where]) + " |")
+        lines.append("| " + " | ".join([date, *cells(figure), commit(binary), where]) + " |")
     section = "\n".join(lines) + "\n"
     rest = "\n## " + after[0] if after else ""
     Path(path).write_text(before + HEADING + section + rest)
 
 
-def commit():
-    """The commit that was built, with a + where files differ from it."""
-    def git(*args):
-        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "crates", "bench", "Cargo.lock")
-    return git("rev-parse", "--short=9", "HEAD") + ("+" if changed else "")
+def commit(binary):
+    """The commit that the binary says it was built from, with a + where the sources differ from it."""
+    said = subprocess.run([str(binary), "--version"], capture_output=True, text=True).stdout
+    name = said.strip().rpartition("(")[2].rstrip(")")
+    sources = ["crates/*/src/*", "Cargo.toml", "Cargo.lock"]
+    same = subprocess.run(["git", "diff", "--quiet", name, "--", *sources], cwd=ROOT, capture_output=True)
+    return name[:9] + ("" if same.returncode == 0 else "+")
 
 
 def machine_name():
