@@ -25,7 +25,7 @@ def main():
     if unknown:
         parser.error(f"there is no row {unknown[0]}; there are {', '.join(NAMES)}")
     wanted = args.rows or NAMES
-    rounds, inner = (2, 1) if args.quick else (args.rounds, None)
+    rounds, inner = (min(args.rounds, 2), 1) if args.quick else (args.rounds, None)
     bench = Bench(
         os.environ["AMEND_BENCH_BINARY"], os.environ["AMEND_BENCH_MODELS"], rounds, inner, args.threads
     )
@@ -40,6 +40,8 @@ def main():
             tell(f"{name}: not measured: {why}")
             continue
         figures += found
+        for figure in found:
+            tell("  " + "  ".join(record.cells(figure)))
         # Row by row, so that what is there stays there when a long run is cut short.
         if not (args.quick or args.no_record):
             record.append(record.ROOT / "BENCHMARKS.md", found, version, bench.binary)
