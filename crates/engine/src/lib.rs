@@ -18,6 +18,7 @@ pub mod kernels;
 pub mod models;
 pub mod optim;
 mod params;
+pub mod profile;
 mod rng;
 mod score;
 pub mod tape;

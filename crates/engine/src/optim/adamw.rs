@@ -3,7 +3,7 @@
 use crate::gradients::Gradients;
 use crate::kernels::{self, AdamWStep};
 use crate::params::{ParamId, Params};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, profile};
 
 /// Settings of [`AdamW`].
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +57,7 @@ impl AdamW {
     /// One step with learning rate `lr` on gradients scaled by `clip`. Entries a selection excludes
     /// are neither moved nor decayed, and hold no state worth the name.
     pub fn step(&mut self, params: &mut Params, gradients: &Gradients, lr: f64, clip: f32) -> Result<()> {
+        let _timed = profile::span("optimiser");
         self.steps += 1;
         for (id, gradient) in gradients.iter() {
             let param = params.get_mut(id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Graph, Var};
 use crate::kernels::{self, AttentionShape, Segment};
-use crate::{Result, Tensor};
+use crate::{Result, Tensor, profile};
 
 /// Where each sequence of a packed batch lies, and its tokens' positions. No padding, ever.
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ impl<'m> Graph<'m> {
         layout: &Layout,
         kind: &AttentionKind,
     ) -> Result<Var> {
+        let _timed = profile::span("attention");
         let width = kind.kv_heads * kind.head_dim;
         let rows = layout.rows();
         let needs = self.recording && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
@@ -81,6 +82,7 @@ impl<'m> Graph<'m> {
         let (q, k, v, kind) = (q.clone(), k.clone(), v.clone(), *kind);
         let (sequences, out) = (layout.sequences.clone(), value.clone());
         Ok(self.push(value, needs, move |back, dout| {
+            let _timed = profile::span("attention backward");
             let Some(lse) = lse else { return Ok(()) };
             let (mut dq, mut dk, mut dv) =
                 (Tensor::stale(q.shape()), Tensor::stale(k.shape()), Tensor::stale(v.shape()));
@@ -111,6 +113,7 @@ impl<'m> Graph<'m> {
         layout: &Layout,
         kind: &AttentionKind,
     ) -> Var {
+        let _timed = profile::span("attention");
         let width = kind.kv_heads * kind.head_dim;
         let segments: Vec<_> = layout
             .sequences

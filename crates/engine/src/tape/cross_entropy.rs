@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Graph, Var};
 use crate::kernels::{self, Compute, Mat, MatMut, Packed};
 use crate::params::{ParamId, Params};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, profile};
 
 /// Logits held at a time, in numbers: large enough for full-speed products, small next to a model.
 const CHUNK_LOGITS: usize = 8 << 20;
@@ -32,6 +32,7 @@ impl<'a> PackedHead<'a> {
     }
 
     fn packed(weight: &'a Tensor, compute: Compute, forward: Option<Arc<Packed>>) -> Self {
+        let _timed = profile::span("head packing");
         let (vocabulary, width) = (weight.rows(), weight.columns());
         let pack = || Arc::new(compute.pack(Mat::new(weight.f32(), vocabulary, width).t()));
         let forward = forward.unwrap_or_else(pack);
@@ -41,6 +42,7 @@ impl<'a> PackedHead<'a> {
     /// hidden [n, d] → logits [n, V] into `out`.
     pub(super) fn logits(&self, hidden: &[f32], out: &mut [f32]) {
         let rows = hidden.len() / self.width;
+        let _timed = profile::product("forward", "head", [rows, self.vocabulary, self.width]);
         kernels::gemm_packed(
             Mat::new(hidden, rows, self.width),
             &self.forward,
@@ -52,6 +54,7 @@ impl<'a> PackedHead<'a> {
     /// dLogits [n, V] → dHidden [n, d].
     pub(super) fn hidden_gradient(&self, dlogits: &[f32], out: &mut [f32]) {
         let rows = dlogits.len() / self.vocabulary;
+        let _timed = profile::product("input gradient", "head", [rows, self.vocabulary, self.width]);
         self.compute.product(
             Mat::new(dlogits, rows, self.vocabulary),
             Mat::new(self.weight, self.vocabulary, self.width),
@@ -63,6 +66,7 @@ impl<'a> PackedHead<'a> {
     /// dW [V, d] += dLogitsᵀ · hidden.
     pub(super) fn weight_gradient(&self, dlogits: &[f32], hidden: &[f32], out: &mut [f32]) {
         let rows = hidden.len() / self.width;
+        let _timed = profile::product("weight gradient", "head", [rows, self.vocabulary, self.width]);
         self.compute.product(
             Mat::new(dlogits, rows, self.vocabulary).t(),
             Mat::new(hidden, rows, self.width),
@@ -103,6 +107,7 @@ impl<'m> Graph<'m> {
     /// The backward pass computes the logits a second time, because the weight of each row is known
     /// only then; where it is known beforehand [`Graph::cross_entropy`] is cheaper.
     pub fn token_logprobs(&mut self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<Var> {
+        let _timed = profile::span("loss");
         self.check_targets(hidden, head, targets)?;
         let (params, recording) = (self.params, self.recording);
         let mut value = Tensor::stale(&[targets.len()]);
@@ -128,6 +133,7 @@ impl<'m> Graph<'m> {
         let learns = self.learns(head);
         let (hidden, targets) = (hidden.clone(), targets.to_vec());
         Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
+            let _timed = profile::span("loss backward");
             let packed = packed_head(params, head, recording);
             let vocabulary = packed.vocabulary;
             let mut dhidden = Tensor::stale(hidden.shape());
@@ -163,6 +169,7 @@ impl<'m> Graph<'m> {
         targets: &[u32],
         weights: &[f32],
     ) -> Result<Var> {
+        let _timed = profile::span("loss");
         let weight = self.check_targets(hidden, head, targets)?;
         let (params, recording) = (self.params, self.recording);
         if weights.len() != targets.len() {
@@ -202,6 +209,7 @@ impl<'m> Graph<'m> {
         let value = Tensor::from_f32(&[total as f32], &[])?;
         let hidden = hidden.clone();
         Ok(self.push(value, needs, move |back, gradient| {
+            let _timed = profile::span("loss backward");
             let factor = gradient.f32()[0];
             if let Some(dweight) = dweight {
                 kernels::axpy(factor, dweight.f32(), back.param(head));

@@ -2,7 +2,7 @@
 
 use super::{Edge, Graph, Var};
 use crate::kernels::{self, Activation};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, profile};
 
 fn same_shape(what: &str, a: &Var, b: &Var) -> Result<()> {
     if a.shape() == b.shape() { Ok(()) } else { Err(Error::shape(what, a.shape(), b.shape())) }
@@ -22,11 +22,13 @@ impl<'m> Graph<'m> {
     /// `a + factor · b`, of equal shapes.
     pub fn add_scaled(&mut self, a: &Var, b: &Var, factor: f32) -> Result<Var> {
         same_shape("addition", a, b)?;
+        let _timed = profile::span("addition");
         let mut value = a.value.clone();
         kernels::axpy(factor, b.value.f32(), value.f32_mut());
         let needs = a.needs_gradient() || b.needs_gradient();
         let (a, b) = (Edge::from(a), Edge::from(b));
         Ok(self.push(value, needs, move |back, gradient| {
+            let _timed = profile::span("addition backward");
             if b.node.is_some() {
                 let mut scaled = gradient.clone();
                 if factor != 1.0 {
@@ -110,6 +112,7 @@ impl<'m> Graph<'m> {
     /// `act(gate) · up`, the gated feed-forward's coefficients.
     pub fn gated(&mut self, activation: Activation, gate: &Var, up: &Var) -> Result<Var> {
         same_shape("gated activation", gate, up)?;
+        let _timed = profile::span("activation");
         let again = {
             let (gate, up) = (gate.value.clone(), up.value.clone());
             move || Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
@@ -117,6 +120,7 @@ impl<'m> Graph<'m> {
         let (value, needs) = (again(), gate.needs_gradient() || up.needs_gradient());
         let (gate, up) = (gate.clone(), up.clone());
         let product = self.push(value, needs, move |back, dy| {
+            let _timed = profile::span("activation backward");
             let (mut dgate, mut dup) = (Tensor::stale(gate.shape()), Tensor::stale(up.shape()));
             kernels::gated_backward(
                 activation,

@@ -2,13 +2,14 @@
 
 use super::{Graph, Var};
 use crate::params::ParamId;
-use crate::{Error, Result, Tensor, kernels};
+use crate::{Error, Result, Tensor, kernels, profile};
 
 impl<'m> Graph<'m> {
     /// Rows of the embedding matrix [V, d] for `ids` → [T, d].
     ///
     /// Fails where an id is not below V.
     pub fn embed(&mut self, ids: &[u32], table: ParamId) -> Result<Var> {
+        let _timed = profile::span("embedding");
         let param = self.param(table);
         let (vocabulary, width) = (param.tensor.rows(), param.tensor.columns());
         if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
@@ -24,6 +25,7 @@ impl<'m> Graph<'m> {
         });
         let ids = ids.to_vec();
         Ok(self.push(value, self.learns(table), move |back, gradient| {
+            let _timed = profile::span("embedding backward");
             let sum = back.param(table);
             for (gradient, &id) in gradient.f32().chunks_exact(width).zip(&ids) {
                 kernels::axpy(1.0, gradient, &mut sum[row(id)]);

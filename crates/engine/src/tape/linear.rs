@@ -3,7 +3,7 @@
 use super::{Edge, Graph, Var};
 use crate::kernels::{self, Mat, MatMut};
 use crate::params::ParamId;
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, profile};
 
 /// A low-rank addition to a linear layer: `scaling · B·(A·x)` (LoRA, arXiv 2106.09685).
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,7 @@ impl<'m> Graph<'m> {
             return Err(Error::shape(&param.name, &[out, x.value.columns()], param.tensor.shape()));
         }
         let rows = x.value.rows();
+        let _timed = profile::product("forward", &param.name, [rows, out, inner]);
         let w = param.tensor.f32();
         let bias_values = bias.map(|b| &self.param(b).tensor);
         let compute = self.params.precision().compute;
@@ -66,13 +67,17 @@ impl<'m> Graph<'m> {
             let dy_matrix = Mat::new(dy.f32(), rows, out);
             if let Some(saved) = saved {
                 let x = saved.value();
+                let _timed = profile::product("weight gradient", &param.name, [rows, out, inner]);
                 back.add_param_product(compute, weight, dy_matrix.t(), Mat::new(x.f32(), rows, inner));
             }
             if let Some(bias) = bias {
                 let sum = back.param(bias);
                 dy.f32().chunks_exact(out).for_each(|row| kernels::axpy(1.0, row, sum));
             }
-            back.add_product(compute, x, dy_matrix, Mat::new(w, out, inner));
+            if x.node.is_some() {
+                let _timed = profile::product("input gradient", &param.name, [rows, out, inner]);
+                back.add_product(compute, x, dy_matrix, Mat::new(w, out, inner));
+            }
             Ok(())
         }))
     }

@@ -2,13 +2,14 @@
 
 use super::{Graph, Var};
 use crate::params::ParamId;
-use crate::{Error, Result, Tensor, kernels};
+use crate::{Error, Result, Tensor, kernels, profile};
 
 impl<'m> Graph<'m> {
     /// `x / rms(x) · weight`, row by row over the last `weight.len()` elements (RMSNorm,
     /// arXiv 1910.07467). A weight shorter than a row normalises each of its pieces, as the per-head
     /// query and key norms do.
     pub fn rms_norm(&mut self, x: &Var, weight: ParamId, eps: f32) -> Result<Var> {
+        let _timed = profile::span("norm");
         let gain = &self.param(weight).tensor;
         let width = gain.len();
         if width == 0 || !x.value.columns().is_multiple_of(width) {
@@ -30,6 +31,7 @@ impl<'m> Graph<'m> {
         };
         let x = x.clone();
         let normalised = self.push(value, learns || x.needs_gradient(), move |back, dy| {
+            let _timed = profile::span("norm backward");
             let mut dweight = learns.then(|| Tensor::zeros(gain.shape(), crate::DType::F32));
             let mut dx = Tensor::zeros(x.shape(), crate::DType::F32);
             kernels::rms_norm_backward(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Edge, Graph, Var};
-use crate::{Error, Result, kernels};
+use crate::{Error, Result, kernels, profile};
 
 /// Cosines and sines of every position's rotation angles.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ impl<'m> Graph<'m> {
                 table.positions
             )));
         }
+        let _timed = profile::span("rotation");
         let heads = x.value.columns() / head_dim;
         let turn = {
             let (positions, table) = (positions.clone(), table.clone());
@@ -46,6 +47,7 @@ impl<'m> Graph<'m> {
         turn(value.f32_mut(), false);
         let (needs, x) = (x.needs_gradient(), Edge::from(x));
         Ok(self.push(value, needs, move |back, mut gradient| {
+            let _timed = profile::span("rotation backward");
             turn(gradient.f32_mut(), true);
             back.add(x, gradient)
         }))

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::Var;
-use crate::Tensor;
+use crate::{Tensor, profile};
 
 /// A value that can be computed again, and is, at most once.
 pub(super) struct Again {
@@ -33,7 +33,10 @@ impl Saved {
     pub(super) fn value(&self) -> &Tensor {
         match self {
             Saved::Held(value) => value,
-            Saved::Again(again) => again.made.get_or_init(|| (again.make)()),
+            Saved::Again(again) => again.made.get_or_init(|| {
+                let _timed = profile::span("made again");
+                (again.make)()
+            }),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Measurements, run by hand: `cargo test --release -p amend-engine speed -- --ignored --nocapture`.
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
-use super::super::simd::{LANES, Simd, multiversion};
 use super::super::{
     Activation, AdamWStep, AttentionShape, Mat, MatMut, Packed, Segment, adamw, attention,
     attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp,
-    rms_norm, rms_norm_backward, rope, softmax_rows,
+    measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
 use std::hint::black_box;
@@ -26,34 +25,6 @@ fn best(mut f: impl FnMut()) -> f64 {
     best
 }
 
-multiversion! {
-    fn chains(steps: usize) -> f32 = chains_body;
-}
-
-/// Enough independent chains to hide the latency of fused multiply-add, few enough for sixteen
-/// registers of half a vector each.
-const CHAINS: usize = 6;
-
-#[inline(always)]
-fn chains_body<S: Simd>(s: S, steps: usize) -> f32 {
-    let (x, y) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
-    let mut acc = [s.splat(0.0); CHAINS];
-    for _ in 0..steps {
-        for a in &mut acc {
-            *a = s.fma(*a, x, y);
-        }
-    }
-    acc.into_iter().map(|a| s.sum(a)).sum()
-}
-
-fn peak(threads: usize) -> f64 {
-    let steps = 4_000_000;
-    let seconds = best(|| {
-        rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| _ = black_box(chains(steps)))));
-    });
-    (threads * steps * CHAINS * LANES * 2) as f64 / seconds / 1e9
-}
-
 fn report(name: &str, flops: usize, peak: f64, f: impl FnMut()) {
     let seconds = best(f);
     let rate = flops as f64 / seconds / 1e9;
@@ -64,7 +35,7 @@ fn report(name: &str, flops: usize, peak: f64, f: impl FnMut()) {
 #[ignore = "a measurement"]
 fn speed_of_products() {
     let threads = rayon::current_num_threads();
-    let peak = peak(threads);
+    let peak = measured_peak() / 1e9;
     println!("{} x {threads} threads: {peak:.0} GFLOP/s fused multiply-add", super::super::simd_level());
     for (m, n, k) in
         [(2048, 768, 288), (2048, 288, 288), (2048, 288, 768), (256, 32000, 288), (2048, 2048, 2048)]
@@ -128,7 +99,7 @@ fn speed_of_decoding() {
 #[test]
 #[ignore = "a measurement"]
 fn speed_of_attention() {
-    let peak = peak(rayon::current_num_threads());
+    let peak = measured_peak() / 1e9;
     for (sequences, len, heads, kv_heads, head_dim) in
         [(8, 256, 6, 6, 48), (1, 2048, 8, 2, 64), (64, 32, 4, 4, 16)]
     {

@@ -1,0 +1,106 @@
+"""The rows of the table: what is run on our side and on each peer's, and what the goal is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One peer of a row."""
+
+    name: str
+    """What the table calls it."""
+    command: tuple
+    """File in bench/peer and its arguments."""
+    goal: float | None = None
+    """Our rate over its rate, at least; None: for information."""
+    unlocked: bool = False
+    """Whether MKL is made to take its AVX-512 path."""
+    memory: float | None = None
+    """Our largest resident size over its, at most."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a shape, a mode and a workload, the same on both sides."""
+
+    name: str
+    shape: str
+    mode: str
+    batch: int
+    length: int
+    peers: tuple
+    dtype: str = "f32"
+    """Operands of our products."""
+    weights: str = "f32"
+    """Our weights where nothing is trained."""
+    rounds: int = 3
+    """Rounds within a process, of which the median counts."""
+    fraction: float | None = None
+    """Share of the measured peak of multiply-adds, at least."""
+
+
+def train(shape, batch, length, goals, fraction=None, compiled=False):
+    eager, unlocked = goals
+    peers = [
+        Peer("PyTorch eager", ("train.py",), eager, memory=0.35),
+        Peer("PyTorch eager, MKL on AVX-512", ("train.py",), unlocked, unlocked=True),
+    ]
+    if compiled:
+        peers.append(Peer("torch.compile", ("train.py", "--compile")))
+    return Row(f"train-f32-{shape}", shape, "train", batch, length, tuple(peers), fraction=fraction)
+
+
+def train_bf16(shape, batch, length, goal):
+    peer = Peer("PyTorch bf16 autocast", ("train.py", "--autocast"), goal)
+    return Row(f"train-bf16-{shape}", shape, "train", batch, length, (peer,), dtype="bf16")
+
+
+def decode(shape, batch, length, goal):
+    peers = (
+        Peer("Hugging Face generate", ("decode.py", "--how", "generate"), goal),
+        Peer("PyTorch eager with cache", ("decode.py", "--how", "loop"), 1.0),
+    )
+    rounds = 1 if shape == "c" else 3
+    return Row(f"decode-{shape}-{batch}", shape, "decode", batch, length, peers, rounds=rounds)
+
+
+def decode_bf16(shape, batch, length):
+    peers = (
+        Peer("Hugging Face generate in bf16", ("decode.py", "--how", "generate", "--bf16")),
+        Peer("PyTorch eager with cache in bf16", ("decode.py", "--how", "loop", "--bf16")),
+    )
+    name = f"decode-bf16-{shape}-{batch}"
+    return Row(name, shape, "decode", batch, length, peers, weights="bf16", rounds=1)
+
+
+ROWS = (
+    train("a", 8, 256, (2.5, 1.5), fraction=0.70, compiled=True),
+    train("b", 4, 512, (2.5, 1.15)),
+    train_bf16("a", 8, 256, 2.2),
+    train_bf16("b", 4, 512, 1.6),
+    Row("lora-c", "c", "lora", 1, 1024, (Peer("PEFT, eager", ("lora.py",), 1.5, memory=0.5),), rounds=1),
+    decode("a", 1, 128, 4.0),
+    decode("a", 16, 128, 3.0),
+    decode("a", 64, 64, 2.0),
+    decode("c", 1, 16, 4.0),
+    decode("c", 16, 16, 3.0),
+    decode("c", 64, 8, 2.0),
+    decode_bf16("c", 1, 16),
+    Row("prefill-c", "c", "prefill", 1, 512, (Peer("PyTorch eager", ("prefill.py",), 1.5),)),
+    Row(
+        "score-a",
+        "a",
+        "score",
+        1000,
+        128,
+        (Peer("padded Hugging Face loop, 32 at a time", ("score.py",), 3.0),),
+        rounds=1,
+    ),
+)
+
+START = "start-a"
+"""The row of its own: from the start of the process to the first scored token."""
+START_GOAL = 0.060
+"""Seconds."""
+
+NAMES = tuple(row.name for row in ROWS) + (START,)
