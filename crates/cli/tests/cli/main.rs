@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_models;
+mod converting;
 mod generating;
 mod listing;
 mod miniature;
