@@ -17,7 +17,7 @@ pub struct Checkpoint(Form);
 
 #[derive(Debug)]
 enum Form {
-    Folder(Folder),
+    Folder(Box<Folder>),
     Gguf(Box<GgufFile>),
 }
 
@@ -29,7 +29,7 @@ impl Checkpoint {
         Ok(Checkpoint(if GgufFile::recognises(path) {
             Form::Gguf(Box::new(GgufFile::open(path)?))
         } else {
-            Form::Folder(Folder::open(path)?)
+            Form::Folder(Box::new(Folder::open(path)?))
         }))
     }
 

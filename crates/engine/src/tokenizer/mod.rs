@@ -224,6 +224,9 @@ impl fmt::Debug for Tokenizer {
 
 /// Says which file is there instead, for the two cases people meet.
 fn missing(dir: &Path) -> String {
+    if GgufFile::recognises(dir) {
+        return "the file holds no tokenizer; give the folder of the model it was made from".into();
+    }
     if !dir.is_dir() {
         return "there is no such folder".into();
     }

@@ -38,7 +38,8 @@ fn the_smallest_model_opens() {
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("without-the-extension");
     for version in [2, 3] {
-        let raw = Raw { version: Some(version), ..Raw::model() };
+        let mut raw = Raw::model();
+        raw.version = Some(version);
         fs::write(&path, raw.bytes()).unwrap();
         let model = Model::open(&path).unwrap();
         assert_eq!((model.spec().vocabulary, model.spec().context), (2, 8));

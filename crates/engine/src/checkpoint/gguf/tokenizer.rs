@@ -77,7 +77,8 @@ impl<'a> Tokens<'a> {
         let mut ids = HashMap::with_capacity(texts.len());
         for (id, text) in texts.iter().enumerate() {
             // Rows that only fill up the embedding have no spelling in a folder either.
-            if !text.is_empty() && !(kinds[id] == kind::UNUSED && *text == padding(id)) {
+            let fills_up = kinds[id] == kind::UNUSED && *text == padding(id);
+            if !text.is_empty() && !fills_up {
                 ids.entry(text.as_str()).or_insert(id as u32);
             }
         }

@@ -223,10 +223,8 @@ fn describe(
 
 fn write_tokenizer(source: &Checkpoint, rows: usize, metadata: &mut Metadata) -> Result<Vec<String>> {
     if let Some(theirs) = source.gguf_metadata() {
-        let copied = theirs.entries().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-        let copy = copied
-            .map(|(key, value)| metadata.insert(key, value.clone()))
-            .collect::<std::result::Result<(), _>>();
+        let mut copied = theirs.entries().iter().filter(|(key, _)| key.starts_with("tokenizer."));
+        let copy = copied.try_for_each(|(key, value)| metadata.insert(key, value.clone()));
         return copy.map(|()| Vec::new()).map_err(|message| Error::format(source.path(), message));
     }
     match Tokenizer::open_optional(source.path())? {
