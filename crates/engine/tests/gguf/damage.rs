@@ -223,10 +223,10 @@ fn damaged_tokenizers_load_or_give_an_error() {
     let file = out.path().join("m.gguf");
     write_gguf(&file, &Checkpoint::open(dir).unwrap(), None, |_| ()).unwrap();
     each_damage(&fs::read(&file).unwrap(), 2_000, |path| {
-        if let Ok(Some(tokenizer)) = Tokenizer::open_optional(path) {
-            if let Ok(ids) = tokenizer.encode("the cat <end> 你好", true) {
-                let _ = tokenizer.decode(&ids, false);
-            }
+        if let Ok(Some(tokenizer)) = Tokenizer::open_optional(path)
+            && let Ok(ids) = tokenizer.encode("the cat <end> 你好", true)
+        {
+            let _ = tokenizer.decode(&ids, false);
         }
     });
 }
@@ -243,10 +243,10 @@ fn damaged_sentence_pieces_load_or_give_an_error() {
     raw.list("tokenizer.ggml.token_type", 5, 10, &kinds);
     raw.text("tokenizer.chat_template", "{{ messages }}");
     each_damage(&raw.bytes(), 5_000, |path| {
-        if let Ok(Some(tokenizer)) = Tokenizer::open_optional(path) {
-            if let Ok(ids) = tokenizer.encode("ab <s>a b A\u{1}", true) {
-                let _ = tokenizer.decode(&ids, false);
-            }
+        if let Ok(Some(tokenizer)) = Tokenizer::open_optional(path)
+            && let Ok(ids) = tokenizer.encode("ab <s>a b A\u{1}", true)
+        {
+            let _ = tokenizer.decode(&ids, false);
         }
     });
 }
