@@ -1,4 +1,4 @@
-//! Opening what a command works on: a model folder, its tokenizer, an adapter.
+//! Opening what a command works on: a model's folder or file, its tokenizer, an adapter.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,9 @@ use crate::token_ids;
 /// Which model a command works on.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// Folder of the model: config.json, safetensors weights and, for texts, tokenizer.json
-    #[arg(value_name = "DIR")]
+    /// The model: a folder with config.json, safetensors weights and, for texts, tokenizer.json; or a
+    /// GGUF file
+    #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Folder of a PEFT adapter (LoRA) to put on the model
     #[arg(long, value_name = "DIR")]
@@ -27,13 +28,13 @@ pub(crate) struct ModelArgs {
 pub(crate) struct Opened {
     /// The model, with its adapter where one was given.
     pub(crate) model: Model,
-    /// Its tokenizer, where the folder has one.
+    /// Its tokenizer, where there is one.
     pub(crate) tokenizer: Option<Tokenizer>,
     dir: PathBuf,
 }
 
 impl Opened {
-    /// Opens the folder and checks that its parts fit together.
+    /// Opens the model and checks that its parts fit together.
     pub(crate) fn open(args: &ModelArgs) -> Result<Self, Error> {
         let mut model = Model::open(&args.model)?;
         let tokenizer = Tokenizer::open_optional(&args.model)?;
@@ -58,8 +59,15 @@ impl Opened {
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, Error> {
         self.tokenizer.as_ref().ok_or_else(|| {
             Error::told(
-                format!("{}: the folder has no tokenizer.json, so texts cannot be read", self.dir.display()),
-                "give token ids with --ids, or copy the tokenizer's files into the folder",
+                if self.dir.is_dir() {
+                    format!(
+                        "{}: the folder has no tokenizer.json, so texts cannot be read",
+                        self.dir.display()
+                    )
+                } else {
+                    format!("{}: the file holds no tokenizer, so texts cannot be read", self.dir.display())
+                },
+                "give token ids with --ids, or copy the tokenizer's files into the model's folder",
             )
         })
     }

@@ -37,8 +37,8 @@ pub(crate) struct EvalArgs {
     /// Log of an evaluated model
     #[arg(long, value_name = "FILE", group = "source")]
     from_log: Option<PathBuf>,
-    /// Folder of a model to evaluate
-    #[arg(long, value_name = "DIR", group = "source", requires = "data")]
+    /// Folder or GGUF file of a model to evaluate
+    #[arg(long, value_name = "MODEL", group = "source", requires = "data")]
     model: Option<PathBuf>,
     /// Folder of the benchmark's data files, for --model
     #[arg(long, value_name = "DIR", requires = "model")]

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod demo;
 mod doctor;
 mod eval;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Score(score::ScoreArgs),
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
+    Convert(convert::ConvertArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -54,6 +56,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Score(args) => score::execute(args, context),
         Command::Generate(args) => generate::execute(args, context),
         Command::Chat(args) => chat::execute(args, context),
+        Command::Convert(args) => convert::execute(args, context),
         Command::Bench(args) => bench::execute(args, context),
         Command::Doctor(args) => doctor::execute(args, context),
         Command::Completions(args) => completions::execute(args, context),

@@ -55,8 +55,10 @@ fn the_doctor_finds_something_out() {
 
 #[test]
 fn every_help_page_fits_a_terminal_and_has_an_example() {
-    let commands =
-        ["run", "resume", "demo", "new", "methods", "schema", "report", "eval", "score", "generate", "bench"];
+    let commands = [
+        "run", "resume", "demo", "new", "methods", "schema", "report", "eval", "score", "generate", "bench",
+        "convert",
+    ];
     for command in commands {
         let help = stdout(&[command, "--help"]);
         let examples = help.split_once("Example").map(|(_, rest)| rest).unwrap_or_default();

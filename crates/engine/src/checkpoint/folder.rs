@@ -6,9 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::header::TensorInfo;
 use super::json::{kind, read_object, read_object_if_there};
 use super::safetensors::SafetensorsFile;
-use super::stored::StoredType;
 use crate::{Error, Result, Tensor};
 
 const SINGLE: &str = "model.safetensors";
@@ -16,7 +16,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// An open model folder: its configuration and its weights, in one file or several shards.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub(super) struct Folder {
     dir: PathBuf,
     config: Map<String, Value>,
     generation_config: Option<Map<String, Value>>,
@@ -26,14 +26,14 @@ pub struct Checkpoint {
     names: Vec<String>,
 }
 
-impl Checkpoint {
+impl Folder {
     /// Opens the folder `dir`: `config.json`, `model.safetensors` or the shards its index names, and
     /// `generation_config.json` where there is one.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+    pub(super) fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let config = read_config(dir)?;
         let generation_config = read_object_if_there(&dir.join("generation_config.json"))?;
-        let mut checkpoint = Checkpoint {
+        let mut folder = Folder {
             dir: dir.to_owned(),
             config,
             generation_config,
@@ -43,13 +43,13 @@ impl Checkpoint {
         };
         // The order transformers looks in: a single file wins over an index.
         if dir.join(SINGLE).exists() {
-            checkpoint.add_file(SafetensorsFile::open(dir.join(SINGLE))?);
+            folder.add_file(SafetensorsFile::open(dir.join(SINGLE))?);
         } else if dir.join(INDEX).exists() {
-            checkpoint.open_shards(&dir.join(INDEX))?;
+            folder.open_shards(&dir.join(INDEX))?;
         } else {
             return Err(no_weights(dir));
         }
-        Ok(checkpoint)
+        Ok(folder)
     }
 
     fn add_file(&mut self, file: SafetensorsFile) {
@@ -90,72 +90,44 @@ impl Checkpoint {
     }
 
     /// The folder.
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The content of `config.json`.
-    pub fn config(&self) -> &Map<String, Value> {
+    pub(super) fn config(&self) -> &Map<String, Value> {
         &self.config
     }
 
     /// The content of `generation_config.json`, where there is one.
-    pub fn generation_config(&self) -> Option<&Map<String, Value>> {
+    pub(super) fn generation_config(&self) -> Option<&Map<String, Value>> {
         self.generation_config.as_ref()
     }
 
     /// Names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
-    /// Whether there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.places.contains_key(name)
-    }
-
-    /// Shape of the named tensor.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.file_of(name).ok()?.info(name).map(|info| info.shape.as_slice())
-    }
-
-    /// Number type of the named tensor as stored.
-    pub fn dtype(&self, name: &str) -> Option<StoredType> {
-        self.file_of(name).ok()?.info(name).map(|info| info.dtype)
+    /// Type and shape of the named tensor.
+    pub(super) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.file_of(name).ok()?.info(name)
     }
 
     /// The named tensor in the number type it is stored in (or the nearest the engine has).
-    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+    pub(super) fn tensor(&self, name: &str) -> Result<Tensor> {
         self.file_of(name)?.tensor(name)
     }
 
     /// The named tensor in f32. Fails unless it has exactly the expected shape and only finite values.
-    pub fn tensor_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn tensor_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Tensor> {
         self.file_of(name)?.tensor_f32(name, expected_shape)
-    }
-
-    /// Names of the tensors that are not in `used`: weights a loader would silently drop.
-    pub fn unused(&self, used: &HashSet<String>) -> Vec<String> {
-        self.names.iter().filter(|name| !used.contains(*name)).cloned().collect()
     }
 
     fn file_of(&self, name: &str) -> Result<&SafetensorsFile> {
         match self.places.get(name) {
             Some(&file) => Ok(&self.files[file]),
-            None => Err(Error::format(&self.dir, self.missing(name))),
-        }
-    }
-
-    /// Says that a tensor is missing, with one whose name ends the same where there is one: a
-    /// different prefix is the usual reason.
-    fn missing(&self, name: &str) -> String {
-        let tail = |full: &str| full.rsplit('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-        let similar = self.names.iter().find(|other| tail(other) == tail(name)).or(self.names.first());
-        match similar {
-            Some(other) => {
-                format!("there is no tensor {name} among its {}, such as {other}", self.names.len())
-            }
-            None => format!("there is no tensor {name}; the weights file holds no tensors at all"),
+            None => Err(Error::format(&self.dir, format!("there is no tensor {name}"))),
         }
     }
 }
@@ -169,7 +141,7 @@ fn read_config(dir: &Path) -> Result<Map<String, Value>> {
         Ok(metadata) if !metadata.is_dir() => {
             return Err(Error::format(
                 dir,
-                "is a file; give the folder that holds config.json and the weights",
+                "is a file, and no GGUF file; give that, or the folder that holds config.json and the weights",
             ));
         }
         Ok(_) => {}
@@ -238,7 +210,9 @@ fn no_weights(dir: &Path) -> Error {
         )
     } else if let Some(name) = with(&["safetensors"]) {
         format!("neither {SINGLE} nor {INDEX} is there; rename {name} if it holds the whole model")
-    } else if let Some(name) = with(&["gguf", "h5", "msgpack", "onnx"]) {
+    } else if let Some(name) = with(&["gguf"]) {
+        format!("there are no safetensors files; give the file itself: {}", dir.join(name).display())
+    } else if let Some(name) = with(&["h5", "msgpack", "onnx"]) {
         format!("{name} is not a format that can be read; download the safetensors version of the model")
     } else {
         format!("neither {SINGLE} nor {INDEX} is there; the weights have not been downloaded")

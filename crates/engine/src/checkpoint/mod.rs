@@ -1,26 +1,35 @@
-//! Checkpoints: Hugging Face folders and PEFT adapters, read by memory map and written atomically.
+//! Checkpoints: Hugging Face folders, GGUF files and PEFT adapters, read by memory map and written
+//! atomically.
 //!
-//! What is written here loads unchanged in Python (`transformers`, `safetensors`, `peft`). Pickle
-//! files are never opened: reading one executes the program it contains.
+//! What is written here loads unchanged in Python (`transformers`, `safetensors`, `peft`) and in
+//! llama.cpp. Pickle files are never opened: reading one executes the program it contains.
 
 mod atomic;
+mod convert;
 mod folder;
+mod gguf;
 mod header;
 mod json;
 mod mmap;
 mod peft;
 mod peft_config;
+mod rounding;
 mod safetensors;
+mod source;
 mod stored;
 mod write;
 mod write_model;
 
 pub use atomic::write_atomic;
-pub use folder::Checkpoint;
+pub use convert::write_folder;
+pub use gguf::{GgufFile, GgufType, WrittenTensor, write_gguf};
+pub(crate) use gguf::{TokenizerFiles, tokenizer_files};
 pub use header::TensorInfo;
 pub(crate) use json::{read_object_if_there, to_pretty_bytes};
 pub use peft::{Adapter, LowRank};
+pub use rounding::Rounding;
 pub use safetensors::SafetensorsFile;
+pub use source::Checkpoint;
 pub use stored::StoredType;
 pub use write::write_tensors;
 pub use write_model::{DEFAULT_SHARD_BYTES, ModelFiles, write_model};

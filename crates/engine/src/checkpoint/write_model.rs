@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::atomic::StagedFolder;
+use super::gguf::{GgufFile, tokenizer_files};
 use super::json::{kind, to_pretty_bytes};
 use super::safetensors::check_finite;
 use super::write::{Entry, check_names, write_file};
@@ -40,7 +41,7 @@ pub struct ModelFiles<'a> {
     pub tensors: Vec<(String, Tensor)>,
     /// Number type to write floats in; `None` keeps each tensor's own.
     pub dtype: Option<DType>,
-    /// Folder to copy the tokenizer's files and chat template from.
+    /// Folder or GGUF file to take the tokenizer's files and chat template from.
     pub tokenizer_from: Option<&'a Path>,
     /// Largest weights file; more than that is split into shards with an index.
     pub max_shard_bytes: usize,
@@ -83,11 +84,21 @@ pub fn write_model(dir: impl AsRef<Path>, files: &ModelFiles<'_>) -> Result<()> 
     }
     write_weights(&folder, &entries, files.max_shard_bytes)?;
     if let Some(from) = files.tokenizer_from {
-        for name in TOKENIZER_FILES {
-            folder.copy_if_there(&from.join(name), name)?;
-        }
+        write_tokenizer(&folder, from)?;
     }
     folder.commit()
+}
+
+/// Copies the tokenizer of a folder, or translates that of a GGUF file.
+fn write_tokenizer(folder: &StagedFolder, from: &Path) -> Result<()> {
+    if !GgufFile::recognises(from) {
+        return TOKENIZER_FILES
+            .iter()
+            .try_for_each(|name| folder.copy_if_there(&from.join(name), name).map(drop));
+    }
+    let Some(files) = tokenizer_files(from)? else { return Ok(()) };
+    folder.write("tokenizer.json", &to_pretty_bytes(&files.tokenizer))?;
+    folder.write("tokenizer_config.json", &to_pretty_bytes(&Value::Object(files.config)))
 }
 
 fn is_float(dtype: DType) -> bool {

@@ -14,7 +14,7 @@ mod qwen2;
 mod qwen3;
 mod rope;
 
-use config::Config;
+pub(crate) use config::Config;
 
 use crate::Result;
 use crate::kernels::Activation;

@@ -43,12 +43,11 @@ pub struct TensorChange {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder. Values become f32 in memory; the stored type is kept for writing.
+    /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the stored type is kept for writing.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir.as_ref())?;
         let config = checkpoint.config().clone();
-        let place = dir.as_ref().join("config.json").display().to_string();
-        let mut spec = spec_of(&Config::new(&config, place))?;
+        let mut spec = spec_of(&Config::new(&config, checkpoint.config_place()))?;
         // A checkpoint without a head is tied whatever its config forgot to say.
         spec.tied = spec.tied || !checkpoint.contains("lm_head.weight");
         let dtype = match checkpoint.dtype("model.embed_tokens.weight") {

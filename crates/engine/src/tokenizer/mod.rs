@@ -22,7 +22,9 @@ pub use chat::Message;
 pub use stream::StreamDecoder;
 pub use train::train_bpe;
 
-use crate::checkpoint::{read_object_if_there, to_pretty_bytes, write_atomic};
+use crate::checkpoint::{
+    GgufFile, TokenizerFiles, read_object_if_there, to_pretty_bytes, tokenizer_files, write_atomic,
+};
 use crate::{Error, Result};
 use special::SpecialTokens;
 use template::ChatTemplate;
@@ -53,7 +55,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens the tokenizer of a model folder.
+    /// Opens the tokenizer of a model folder or of a GGUF file.
     ///
     /// `tokenizer.json` is required. Special tokens and the chat template come from
     /// `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja`; what ends a text
@@ -63,9 +65,12 @@ impl Tokenizer {
         Self::open_optional(dir)?.ok_or_else(|| Error::format(dir, missing(dir)))
     }
 
-    /// Like [`Tokenizer::open`]; `None` where the folder has no `tokenizer.json`.
+    /// Like [`Tokenizer::open`]; `None` where the folder has no `tokenizer.json`, or the file no tokenizer.
     pub fn open_optional(dir: impl AsRef<Path>) -> Result<Option<Self>> {
         let dir = dir.as_ref();
+        if GgufFile::recognises(dir) {
+            return tokenizer_files(dir)?.map(|files| Self::from_files(dir, files)).transpose();
+        }
         let path = dir.join(FILE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -78,6 +83,16 @@ impl Tokenizer {
         let special = SpecialTokens::read(dir, &config, &inner)?;
         let template = ChatTemplate::read(dir, &config)?;
         Ok(Some(Self::assemble(inner, path, config, special, template)))
+    }
+
+    /// A tokenizer that a file holds in another form.
+    fn from_files(path: &Path, files: TokenizerFiles) -> Result<Self> {
+        let TokenizerFiles { tokenizer, config, ids } = files;
+        let inner = file::parse(path, tokenizer.to_string().as_bytes())?;
+        let special = SpecialTokens::of([&config, &Map::new()], [&ids, &Map::new()], &inner);
+        let template = config.get("chat_template").and_then(Value::as_str);
+        let template = template.map(|source| ChatTemplate::new(source.into(), path.into()));
+        Ok(Self::assemble(inner, path.into(), config, special, template))
     }
 
     fn assemble(
@@ -165,6 +180,16 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
+    /// The library's own tokenizer.
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
+    /// The chat template as it was written, where there is one.
+    pub(crate) fn chat_template(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
     /// The file the tokenizer came from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -199,6 +224,9 @@ impl fmt::Debug for Tokenizer {
 
 /// Says which file is there instead, for the two cases people meet.
 fn missing(dir: &Path) -> String {
+    if GgufFile::recognises(dir) {
+        return "the file holds no tokenizer; give the folder of the model it was made from".into();
+    }
     if !dir.is_dir() {
         return "there is no such folder".into();
     }

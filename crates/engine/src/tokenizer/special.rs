@@ -35,10 +35,19 @@ impl SpecialTokens {
         let map = read_object_if_there(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
         let generation = read_object_if_there(&dir.join("generation_config.json"))?.unwrap_or_default();
         let model = read_object_if_there(&dir.join("config.json"))?.unwrap_or_default();
+        Ok(Self::of([config, &map], [&generation, &model], inner))
+    }
+
+    /// The same from what has been read: two files with spellings and two with ids, the first of each
+    /// decides.
+    pub(super) fn of(
+        [config, map]: [&Map<String, Value>; 2],
+        models: [&Map<String, Value>; 2],
+        inner: &tokenizers::Tokenizer,
+    ) -> Self {
         let mut names = Map::new();
         for name in NAMES {
-            if let Some(spelling) = [config, &map].into_iter().find_map(|source| spelling(source.get(name)?))
-            {
+            if let Some(spelling) = [config, map].into_iter().find_map(|source| spelling(source.get(name)?)) {
                 names.insert(name.into(), spelling.into());
             }
         }
@@ -48,7 +57,7 @@ impl SpecialTokens {
             }
         }
         let ids_from_models = |key: &str| {
-            let lists = [&generation, &model].map(|source| source.get(key).map(ids).unwrap_or_default());
+            let lists = models.map(|source| source.get(key).map(ids).unwrap_or_default());
             lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
         };
         let id = |name: &str| {
@@ -62,7 +71,7 @@ impl SpecialTokens {
                 eos_ids.push(other);
             }
         }
-        Ok(SpecialTokens { bos: id("bos_token"), eos, pad: id("pad_token"), eos_ids, names })
+        SpecialTokens { bos: id("bos_token"), eos, pad: id("pad_token"), eos_ids, names }
     }
 }
 
