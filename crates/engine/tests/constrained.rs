@@ -4,6 +4,8 @@
 mod json_schema;
 mod test_data;
 
+use std::sync::Arc;
+
 use amend_engine::generate::{Constraint, Constraints, Finish, GenerateOptions, Generated, Grammar, Sampling};
 use amend_engine::tokenizer::{TokenBytes, Tokenizer, train_bpe};
 use amend_engine::{Error, Example, Model, Rng, Taps};
@@ -16,7 +18,7 @@ use test_data::test_data;
 struct Setup {
     name: &'static str,
     tokenizer: Tokenizer,
-    tokens: TokenBytes,
+    tokens: Arc<TokenBytes>,
     model: Model,
 }
 
@@ -30,9 +32,14 @@ fn random_model(vocabulary: usize, seed: u64) -> Model {
 }
 
 fn setup(name: &'static str, tokenizer: Tokenizer, model: Option<Model>) -> Setup {
-    let tokens = TokenBytes::new(&tokenizer, &[]).unwrap();
+    let tokens = Arc::new(TokenBytes::new(&tokenizer, &[]).unwrap());
     let model = model.unwrap_or_else(|| random_model(tokenizer.vocab_size() + 3, 5));
     Setup { name, tokenizer, tokens, model }
+}
+
+/// Tokens of one byte and no others.
+fn bytes_alone() -> Arc<TokenBytes> {
+    Arc::new(TokenBytes::new(&train_bpe(["a"].into_iter(), 260, &[]).unwrap(), &[]).unwrap())
 }
 
 /// Bytes and little else; the real models' vocabularies where the test data is there.
@@ -131,7 +138,7 @@ fn a_choice_is_one_of_the_choices() {
 fn the_least_number_of_tokens_is_exact_for_choices() {
     let Some(data) = test_data("the_least_number_of_tokens_is_exact_for_choices") else { return };
     let tokenizer = Tokenizer::open(data.join("tokenizers/gpt2")).unwrap();
-    let tokens = TokenBytes::new(&tokenizer, &[]).unwrap();
+    let tokens = Arc::new(TokenBytes::new(&tokenizer, &[]).unwrap());
     let least = |choices: &[&str]| {
         Constraint::new(&Grammar::choices(choices).unwrap(), &tokens).unwrap().least_tokens()
     };
@@ -169,7 +176,7 @@ fn expressions_that_are_not_understood_are_refused() {
         assert!(error.contains(part) && error.contains("regular expression"), "{pattern}: {error}");
     }
     assert!(Grammar::regex("((a{999}){999}){999}").unwrap_err().to_string().contains("large"));
-    let tokens = TokenBytes::new(&train_bpe(["a"].into_iter(), 260, &[]).unwrap(), &[]).unwrap();
+    let tokens = bytes_alone();
     assert!(Constraint::new(&Grammar::regex("[a&&b]").unwrap(), &tokens).unwrap_err().to_string().contains("no answer"));
 }
 
@@ -265,7 +272,7 @@ fn schemas_that_are_not_understood_are_refused_by_name_and_place() {
         let error = Grammar::json_schema(&schema).unwrap_err().to_string();
         assert!(error.contains(part), "{schema}: {error}");
     }
-    let tokens = TokenBytes::new(&train_bpe(["a"].into_iter(), 260, &[]).unwrap(), &[]).unwrap();
+    let tokens = bytes_alone();
     for schema in [
         json!(false),
         json!({ "type": "string", "minLength": 3, "maxLength": 2 }),

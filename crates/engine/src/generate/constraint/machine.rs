@@ -42,6 +42,8 @@ struct State {
     bytes: u32,
     /// The next state by class of byte.
     row: Vec<StateId>,
+    /// The first step of the shortest way, once it was asked for.
+    shortest: Option<(u8, StateId)>,
 }
 
 /// Bytes that no grammar node tells apart.
@@ -163,11 +165,16 @@ impl Machine {
     ///
     /// What follows the first step is in turn the shortest way from there, so the ways of all states agree.
     pub(super) fn shortest_step(&mut self, state: StateId) -> Option<(u8, StateId)> {
+        if let Some(known) = self.states[state as usize].shortest {
+            return Some(known);
+        }
         let wanted = self.bytes_left(state).checked_sub(1)?;
         for class in 0..self.classes.len() as u8 {
+            // No byte but these is certain to be a token.
             if self.classes.available[usize::from(class)] {
                 let next = self.next(state, class);
                 if next != DEAD && self.bytes_left(next) == wanted {
+                    self.states[state as usize].shortest = Some((class, next));
                     return Some((class, next));
                 }
             }
@@ -213,7 +220,7 @@ impl Machine {
         let bytes = threads.iter().map(total).min().unwrap_or(u32::MAX);
         let id = self.states.len() as StateId;
         self.state_ids.insert(threads.clone(), id);
-        self.states.push(State { threads, bytes, row: vec![UNKNOWN; self.classes.len()] });
+        self.states.push(State { threads, bytes, row: vec![UNKNOWN; self.classes.len()], shortest: None });
         id
     }
 

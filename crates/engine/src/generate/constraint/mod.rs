@@ -79,7 +79,7 @@ pub struct Constraint {
 }
 
 struct Shared {
-    tokens: TokenBytes,
+    tokens: Arc<TokenBytes>,
     later: Trie,
     /// Only where the first token of a text is different.
     first: Option<Trie>,
@@ -121,7 +121,7 @@ impl Step {
 
 impl Constraint {
     /// Compiles a grammar for a tokenizer. Fails where its tokens can spell no answer at all.
-    pub fn new(grammar: &Grammar, tokens: &TokenBytes) -> Result<Self> {
+    pub fn new(grammar: &Grammar, tokens: &Arc<TokenBytes>) -> Result<Self> {
         let nothing = || {
             Error::invalid("the constraint allows no answer, or none that the tokenizer's tokens can spell")
         };

@@ -3,6 +3,8 @@
 //! Numbers are written with at most 15 digits: readers that hold them in 64-bit floating point then tell any
 //! two of them apart, so a bound that holds for the text holds for what is read.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use super::super::grammar::{END, NodeId};
@@ -210,11 +212,10 @@ impl Compiler<'_> {
         let first = if i == 0 && range.length > 1 { 1 } else { 0 };
         let least = if low { range.low.digit(i).max(first) } else { first };
         let most = range.high.filter(|_| high).map_or(9, |h| h.digit(i));
-        self.digits(least..=most, |compiler, digit| {
-            let low = low && digit == range.low.digit(i);
-            let high = high && range.high.is_some_and(|h| digit == h.digit(i));
-            compiler.whole(range, i + 1, low, high)
-        })
+        let tight = |digit| {
+            (low && digit == range.low.digit(i), high && range.high.is_some_and(|h| digit == h.digit(i)))
+        };
+        self.digits(least..=most, tight, |compiler, low, high| compiler.whole(range, i + 1, low, high))
     }
 
     /// The end, or the point and digits from `i` on after it.
@@ -226,9 +227,10 @@ impl Compiler<'_> {
         if !range.integer && i < range.decimals {
             let least = if low { range.low.decimal(i) } else { 0 };
             let most = range.high.filter(|_| high).map_or(9, |h| h.decimal(i));
-            let digit = self.digits(least..=most, |compiler, digit| {
-                let low = low && digit == range.low.decimal(i);
-                let high = high && range.high.is_some_and(|h| digit == h.decimal(i));
+            let tight = |digit| {
+                (low && digit == range.low.decimal(i), high && range.high.is_some_and(|h| digit == h.decimal(i)))
+            };
+            let digit = self.digits(least..=most, tight, |compiler, low, high| {
                 compiler.fraction(range, i + 1, low, high)
             })?;
             ways.push(if i == 0 { self.grammar.literal(".", digit)? } else { digit });
@@ -236,23 +238,22 @@ impl Compiler<'_> {
         self.grammar.any_of(ways)
     }
 
+    /// One of some digits, each followed by what its tightness asks for.
     fn digits(
         &mut self,
-        digits: std::ops::RangeInclusive<u8>,
-        mut after: impl FnMut(&mut Self, u8) -> Result<NodeId>,
+        digits: RangeInclusive<u8>,
+        tight: impl Fn(u8) -> (bool, bool),
+        mut after: impl FnMut(&mut Self, bool, bool) -> Result<NodeId>,
     ) -> Result<NodeId> {
         let mut ranges: Vec<(u8, u8, NodeId)> = Vec::new();
-        let (first, last) = (*digits.start(), *digits.end());
-        let mut inner = None;
+        let mut made: Vec<((bool, bool), NodeId)> = Vec::new();
         for digit in digits {
-            // All digits between the outermost lead to the same place.
-            let next = match inner {
-                Some(next) if digit != first && digit != last => next,
-                _ => after(self, digit)?,
+            let tight = tight(digit);
+            let next = match made.iter().find(|(known, _)| *known == tight) {
+                Some(&(_, next)) => next,
+                None => after(self, tight.0, tight.1)?,
             };
-            if digit != first && digit != last {
-                inner = Some(next);
-            }
+            made.push((tight, next));
             ranges.push((b'0' + digit, b'0' + digit, next));
         }
         self.grammar.bytes(ranges)
