@@ -1,12 +1,14 @@
 //! A constrained answer always matches, whatever the budget, the sampling, the model and the tokenizer.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so")]
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 mod json_schema;
 mod test_data;
 
 use std::sync::Arc;
 
-use amend_engine::generate::{Constraint, Constraints, Finish, GenerateOptions, Generated, Grammar, Sampling};
+use amend_engine::generate::{
+    Constraint, Constraints, Finish, GenerateOptions, Generated, Grammar, Sampling,
+};
 use amend_engine::tokenizer::{TokenBytes, Tokenizer, train_bpe};
 use amend_engine::{Error, Example, Model, Rng, Taps};
 use json_schema::is_valid;
@@ -55,7 +57,13 @@ fn setups(test: &str) -> Vec<Setup> {
 }
 
 impl Setup {
-    fn options(&self, constraint: &Constraint, max_new_tokens: usize, temperature: f32, seed: u64) -> GenerateOptions {
+    fn options(
+        &self,
+        constraint: &Constraint,
+        max_new_tokens: usize,
+        temperature: f32,
+        seed: u64,
+    ) -> GenerateOptions {
         GenerateOptions {
             max_new_tokens,
             sampling: Sampling { temperature, seed, ..Default::default() },
@@ -107,7 +115,8 @@ fn token_bytes_are_what_decoding_makes_of_them() {
         let mut compared = 0;
         for _ in 0..3000 {
             let some: Vec<u32> = (0..1 + rng.below(6)).map(|_| ids[rng.below(ids.len())]).collect();
-            let bytes: Vec<u8> = (0..).zip(&some).flat_map(|(i, &id)| tokens.get(id, i == 0).unwrap().to_vec()).collect();
+            let bytes: Vec<u8> =
+                (0..).zip(&some).flat_map(|(i, &id)| tokens.get(id, i == 0).unwrap().to_vec()).collect();
             if let Ok(text) = String::from_utf8(bytes) {
                 assert_eq!(text, tokenizer.decode(&some, true).unwrap(), "{name}: {some:?}");
                 compared += 1;
@@ -151,9 +160,23 @@ fn the_least_number_of_tokens_is_exact_for_choices() {
 #[test]
 fn expressions_match_as_the_regex_crate_says() {
     let patterns = [
-        "[a-z]{3,9}", "(yes|no)( (yes|no)){2}", r"\d{4}-\d{2}-\d{2}", "^abc$", "^(a|b)*c?$", r"\p{Greek}{2,}",
-        "[^a-z\\s]{4}", ".*", "猫|größer|x+", "(?i)hello", r"[\u{80}-\u{10FFFF}]{3}", "a{0,3}b{0,3}", "(ab|a)(bc|c)",
-        r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", r"\w+@\w+\.(com|org)", "", "x|",
+        "[a-z]{3,9}",
+        "(yes|no)( (yes|no)){2}",
+        r"\d{4}-\d{2}-\d{2}",
+        "^abc$",
+        "^(a|b)*c?$",
+        r"\p{Greek}{2,}",
+        "[^a-z\\s]{4}",
+        ".*",
+        "猫|größer|x+",
+        "(?i)hello",
+        r"[\u{80}-\u{10FFFF}]{3}",
+        "a{0,3}b{0,3}",
+        "(ab|a)(bc|c)",
+        r"-?(0|[1-9][0-9]*)(\.[0-9]+)?",
+        r"\w+@\w+\.(com|org)",
+        "",
+        "x|",
     ];
     for setup in setups("expressions_match_as_the_regex_crate_says") {
         for (seed, pattern) in (0..).zip(patterns) {
@@ -169,15 +192,24 @@ fn expressions_match_as_the_regex_crate_says() {
 
 #[test]
 fn expressions_that_are_not_understood_are_refused() {
-    for (pattern, part) in
-        [(r"a\bc", "\\b"), ("(a", "unclosed group"), ("(?=a)b", "look"), ("a$b", "anchors"), ("(?-u:\\xFF)", "UTF-8")]
-    {
+    for (pattern, part) in [
+        (r"a\bc", "\\b"),
+        ("(a", "unclosed group"),
+        ("(?=a)b", "look"),
+        ("a$b", "anchors"),
+        ("(?-u:\\xFF)", "UTF-8"),
+    ] {
         let error = Grammar::regex(pattern).unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("regular expression"), "{pattern}: {error}");
     }
     assert!(Grammar::regex("((a{999}){999}){999}").unwrap_err().to_string().contains("large"));
     let tokens = bytes_alone();
-    assert!(Constraint::new(&Grammar::regex("[a&&b]").unwrap(), &tokens).unwrap_err().to_string().contains("no answer"));
+    assert!(
+        Constraint::new(&Grammar::regex("[a&&b]").unwrap(), &tokens)
+            .unwrap_err()
+            .to_string()
+            .contains("no answer")
+    );
 }
 
 fn schemas() -> Vec<Value> {
@@ -250,7 +282,10 @@ fn answers_are_valid_under_their_schema() {
 #[test]
 fn schemas_that_are_not_understood_are_refused_by_name_and_place() {
     let cases = [
-        (json!({ "type": "object", "properties": { "a": { "not": {} } } }), "schema/properties/a: the keyword \"not\""),
+        (
+            json!({ "type": "object", "properties": { "a": { "not": {} } } }),
+            "schema/properties/a: the keyword \"not\"",
+        ),
         (json!({ "patternProperties": { "x": {} } }), "patternProperties"),
         (json!({ "type": "array", "uniqueItems": true }), "uniqueItems"),
         (json!({ "type": "number", "multipleOf": 0.5 }), "multipleOf 0.5"),
@@ -262,7 +297,10 @@ fn schemas_that_are_not_understood_are_refused_by_name_and_place() {
         (json!({ "anyOf": [{ "$ref": "#" }, { "type": "null" }] }), "back to itself"),
         (json!({ "allOf": [{ "$ref": "#" }, { "type": "null" }] }), "back to themselves"),
         (json!({ "oneOf": [{ "type": "integer" }, { "type": "number" }] }), "alternatives 0 and 1"),
-        (json!({ "oneOf": [{ "type": "object", "properties": { "a": {} } }, { "type": "object" }] }), "alternatives 0 and 1"),
+        (
+            json!({ "oneOf": [{ "type": "object", "properties": { "a": {} } }, { "type": "object" }] }),
+            "alternatives 0 and 1",
+        ),
         (json!({ "type": "string", "pattern": "(" }), "schema: regular expression"),
         (json!({ "type": "string", "minLength": -1 }), "minLength"),
         (json!({ "type": "string", "maxLength": 1_000_000_000_u64 }), "too large"),
@@ -281,7 +319,8 @@ fn schemas_that_are_not_understood_are_refused_by_name_and_place() {
                 "$ref": "#/$defs/n" }),
         json!({ "type": "integer", "minimum": 4, "maximum": 3 }),
     ] {
-        let error = Constraint::new(&Grammar::json_schema(&schema).unwrap(), &tokens).unwrap_err().to_string();
+        let error =
+            Constraint::new(&Grammar::json_schema(&schema).unwrap(), &tokens).unwrap_err().to_string();
         assert!(error.contains("no answer"), "{schema}: {error}");
     }
 }
@@ -377,7 +416,10 @@ fn constrained_texts_do_not_depend_on_the_batch() {
         let word = each().pop().unwrap().unwrap();
         let alone = run(1, &prompts[..1], Constraints::All(word.clone()));
         let many = run(8, &[&prompts[..1], &prompts[1..3]].concat(), Constraints::All(word));
-        assert_eq!(alone.iter().map(|g| &g.ids).collect::<Vec<_>>(), many[..3].iter().map(|g| &g.ids).collect::<Vec<_>>());
+        assert_eq!(
+            alone.iter().map(|g| &g.ids).collect::<Vec<_>>(),
+            many[..3].iter().map(|g| &g.ids).collect::<Vec<_>>()
+        );
     }
 }
 

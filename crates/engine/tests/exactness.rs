@@ -118,11 +118,9 @@ fn samples_and_equal_prompts_share_what_was_read() {
 
 #[test]
 fn prompts_read_in_pieces_are_the_same() {
-    let model = Model::random(
-        config("mistral", json!({"sliding_window": 7, "max_position_embeddings": 6000})),
-        3,
-    )
-    .unwrap();
+    let model =
+        Model::random(config("mistral", json!({"sliding_window": 7, "max_position_embeddings": 6000})), 3)
+            .unwrap();
     let prompts = [sequence(1, 30), sequence(2, 5000), sequence(3, 2047), sequence(4, 2049)];
     let options = GenerateOptions { max_new_tokens: 4, ..Default::default() };
     for g in model.generate(&prompts, &options, None, &Taps::none()).unwrap() {

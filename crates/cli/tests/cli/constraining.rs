@@ -8,7 +8,8 @@ const SCHEMA: &str = r#"{"type": "object", "properties": {"name": {"type": "stri
     "age": {"type": "integer", "minimum": 0, "maximum": 150}}, "required": ["name", "age"]}"#;
 
 fn generate<'a>(scratch: &'a Scratch, more: &[&'a str]) -> Vec<&'a str> {
-    let base = ["generate", scratch.arg(), "--prompt", "the cat", "--max-new-tokens", "40", "--temperature", "2"];
+    let base =
+        ["generate", scratch.arg(), "--prompt", "the cat", "--max-new-tokens", "40", "--temperature", "2"];
     [&base[..], more].concat()
 }
 
@@ -27,7 +28,8 @@ fn answers_have_the_form_that_was_asked_for() {
     assert!(serde_json::from_str::<Value>(&text).unwrap().is_object(), "{text}");
     let text = stdout(&generate(&scratch, &["--regex", "[ab]{3}(-[ab]{3})?"]));
     assert!([4, 8].contains(&text.len()) && text.starts_with(['a', 'b']), "{text:?}");
-    let answer = json_of(&generate(&scratch, &["--choice", "mat", "--choice", "-hat", "--json", "--logprobs"]));
+    let answer =
+        json_of(&generate(&scratch, &["--choice", "mat", "--choice", "-hat", "--json", "--logprobs"]));
     assert!(["mat", "-hat"].contains(&answer["text"].as_str().unwrap()), "{answer}");
     assert_eq!(answer["finish"], "stop");
     assert_eq!(answer["logprobs"].as_array().unwrap().len(), answer["ids"].as_array().unwrap().len());
@@ -36,11 +38,26 @@ fn answers_have_the_form_that_was_asked_for() {
 #[test]
 fn an_end_that_is_no_special_token_is_not_in_the_text() {
     let scratch = Scratch::new();
-    let x = json_of(&["generate", scratch.arg(), "--prompt", "x", "--regex", "x", "--json"])["ids"][0].clone();
-    std::fs::write(scratch.model.join("generation_config.json"), json!({ "eos_token_id": [1, x] }).to_string())
-        .unwrap();
+    let x =
+        json_of(&["generate", scratch.arg(), "--prompt", "x", "--regex", "x", "--json"])["ids"][0].clone();
+    std::fs::write(
+        scratch.model.join("generation_config.json"),
+        json!({ "eos_token_id": [1, x] }).to_string(),
+    )
+    .unwrap();
     for seed in ["1", "2", "3"] {
-        let args = ["generate", scratch.arg(), "--prompt", "a", "--regex", "a+", "--temperature", "9", "--seed", seed];
+        let args = [
+            "generate",
+            scratch.arg(),
+            "--prompt",
+            "a",
+            "--regex",
+            "a+",
+            "--temperature",
+            "9",
+            "--seed",
+            seed,
+        ];
         assert!(stdout(&args).trim().chars().all(|c| c == 'a'));
     }
     fails(&["generate", scratch.arg(), "--prompt", "a", "--regex", "x"], &["--regex", "no answer"]);

@@ -148,8 +148,9 @@ impl<'a> Batching<'a> {
         let mut reading = Vec::new();
         for (i, group) in self.open.iter_mut().enumerate() {
             let read = group.cache.len();
-            // Some row of a prompt in every pass, however many sequences run.
-            let fits = ROWS.saturating_sub(ids.len()).max(usize::from(reading.is_empty()));
+            // Some rows of a prompt in every pass, however many sequences run.
+            let least = if reading.is_empty() { ROWS / 8 } else { 0 };
+            let fits = ROWS.saturating_sub(ids.len()).max(least);
             let rows = (group.ids.len() - read).min(fits);
             if group.logits.is_none() && rows > 0 {
                 ids.extend_from_slice(&group.ids[read..read + rows]);
@@ -159,9 +160,10 @@ impl<'a> Batching<'a> {
             }
         }
         let layout = Layout::continued(pieces);
-        let done = layout.sequences.iter().zip((0..self.running.len()).map(|_| true).chain(
-            reading.iter().map(|&(_, done)| done),
-        ));
+        let done = layout
+            .sequences
+            .iter()
+            .zip((0..self.running.len()).map(|_| true).chain(reading.iter().map(|&(_, done)| done)));
         let last_rows: Vec<_> = done.filter(|(_, done)| *done).map(|(rows, _)| rows.end - 1).collect();
         let mut g = Graph::inference(&self.model.params);
         let hidden = self.model.continue_hidden(&mut g, &ids, &layout, &mut self.caches, self.taps)?;
@@ -184,7 +186,11 @@ impl<'a> Batching<'a> {
         let rows: Vec<Row<'_>> = if logits.len() < SERIAL {
             self.running.iter().zip(logits.chunks_exact(vocabulary)).map(row).collect::<Result<_>>()?
         } else {
-            self.running.par_iter().zip(logits.par_chunks_exact(vocabulary)).map(row).collect::<Result<_>>()?
+            self.running
+                .par_iter()
+                .zip(logits.par_chunks_exact(vocabulary))
+                .map(row)
+                .collect::<Result<_>>()?
         };
         let choices = choose(&self.running, |i| &rows[i], vocabulary);
         let mut ended = Vec::new();

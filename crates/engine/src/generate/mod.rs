@@ -4,8 +4,8 @@
 //! it once. Because no row's arithmetic depends on its neighbours, and every draw is named by (seed, prompt,
 //! sample, token), a prompt's text does not depend on the batch it ran in.
 
-pub mod constraint;
 mod batching;
+pub mod constraint;
 mod sampling;
 mod sequence;
 

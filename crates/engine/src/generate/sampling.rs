@@ -215,8 +215,7 @@ mod tests {
             s.top_p >= 1.0 || before - k.1 < f64::from(s.top_p) * all
         });
         kept.retain(|k| k.1 >= f64::from(s.min_p));
-        let mut left =
-            Rng::at(&[s.seed, 0, 0, token]).uniform() * kept.iter().map(|k| k.1).sum::<f64>();
+        let mut left = Rng::at(&[s.seed, 0, 0, token]).uniform() * kept.iter().map(|k| k.1).sum::<f64>();
         let chosen = kept.iter().find(|k| {
             left -= k.1;
             left < 0.0

@@ -40,13 +40,7 @@ impl<'o> Sequence<'o> {
     ) -> Self {
         let penalised = options.sampling.repetition_penalty != 1.0;
         Sequence {
-            out: Generated {
-                prompt,
-                sample,
-                ids: Vec::new(),
-                logprobs: Vec::new(),
-                finish: Finish::Length,
-            },
+            out: Generated { prompt, sample, ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length },
             options,
             constraint: options.constraints.of(prompt).map(|c| (c, Cursor::START)),
             budget,

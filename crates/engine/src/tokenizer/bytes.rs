@@ -87,8 +87,7 @@ enum Decoder {
 
 impl Decoder {
     fn of(tokenizer: &Tokenizer) -> Result<Self> {
-        let value = serde_json::to_value(tokenizer.inner.get_decoder())
-            .map_err(|e| tokenizer.error(&e))?;
+        let value = serde_json::to_value(tokenizer.inner.get_decoder()).map_err(|e| tokenizer.error(&e))?;
         let refused = || {
             Error::format(
                 tokenizer.path(),

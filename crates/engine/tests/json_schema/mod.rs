@@ -83,7 +83,9 @@ fn has_format(name: &str, text: &str) -> bool {
             let parts: Vec<&str> = text.split('-').collect();
             let [y, m, d] = parts[..] else { return false };
             let days = [31, 28 + u32::from(number(y) % 4 == 0), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-            y.len() == 4 && (1..=12).contains(&number(m)) && (1..=days[number(m) as usize - 1]).contains(&number(d))
+            y.len() == 4
+                && (1..=12).contains(&number(m))
+                && (1..=days[number(m) as usize - 1]).contains(&number(d))
         }
         "time" => {
             let parts: Vec<u32> = text[..8].split(':').map(number).collect();

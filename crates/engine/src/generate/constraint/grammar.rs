@@ -201,11 +201,7 @@ impl Grammar {
 
     /// One of these strings of byte ranges. Where two of them share a beginning, their next ranges are the
     /// same or disjoint, so that a deterministic tree holds them.
-    pub(super) fn sequences(
-        &mut self,
-        mut sequences: Vec<Vec<(u8, u8)>>,
-        next: NodeId,
-    ) -> Result<NodeId> {
+    pub(super) fn sequences(&mut self, mut sequences: Vec<Vec<(u8, u8)>>, next: NodeId) -> Result<NodeId> {
         sequences.sort_unstable();
         self.tree(&sequences, 0, next)
     }
@@ -225,12 +221,10 @@ impl Grammar {
     pub(super) fn check_recursion(&self) -> Result<()> {
         // 0: not visited, 1: being visited, 2: done.
         let mut marks = vec![0u8; self.rules.len()];
-        for rule in 0..self.rules.len() {
-            if marks[rule] == 0 && self.reaches_itself(rule, &mut marks) {
-                return Err(Error::invalid(
-                    "a $ref of the schema leads back to itself without an object or array in between",
-                ));
-            }
+        if (0..self.rules.len()).any(|rule| marks[rule] == 0 && self.reaches_itself(rule, &mut marks)) {
+            return Err(Error::invalid(
+                "a $ref of the schema leads back to itself without an object or array in between",
+            ));
         }
         Ok(())
     }

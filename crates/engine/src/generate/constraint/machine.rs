@@ -196,8 +196,7 @@ impl Machine {
                     let rule = self.grammar.rules[rule as usize];
                     // A call at the very end needs no way back.
                     let back = next != END || rule.nests;
-                    let inner =
-                        if back { self.push(next, frame, u32::from(rule.nests)) } else { frame };
+                    let inner = if back { self.push(next, frame, u32::from(rule.nests)) } else { frame };
                     left.push((rule.start, inner));
                 }
                 Node::End if frame == 0 => threads.push((node, frame)),

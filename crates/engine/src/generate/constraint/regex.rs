@@ -92,9 +92,7 @@ impl Expression {
                 self.add(Place::Class(ranges, next))
             }
             HirKind::Capture(capture) => self.build(&capture.sub, next),
-            HirKind::Concat(parts) => {
-                parts.iter().rev().try_fold(next, |next, part| self.build(part, next))
-            }
+            HirKind::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.build(part, next)),
             HirKind::Alternation(parts) => {
                 let starts = parts.iter().map(|part| self.build(part, next)).collect::<Result<_>>()?;
                 self.add(Place::Split(starts))
@@ -151,7 +149,13 @@ impl Expression {
             };
             let own = node_of(grammar, (place, count))?;
             let targets = match &self.places[place] {
-                Place::End => if count >= min { vec![next] } else { Vec::new() },
+                Place::End => {
+                    if count >= min {
+                        vec![next]
+                    } else {
+                        Vec::new()
+                    }
+                }
                 Place::Split(targets) => {
                     targets.iter().map(|&t| node_of(grammar, (t, count))).collect::<Result<_>>()?
                 }
@@ -210,9 +214,7 @@ fn ranges(class: &Class) -> Result<Vec<(char, char)>> {
                 ascii.then(|| ClassUnicodeRange::new(char::from(r.start()), char::from(r.end())))
             };
             let ranges: Option<Vec<_>> = bytes.ranges().iter().map(range).collect();
-            ClassUnicode::new(
-                ranges.ok_or_else(|| Error::invalid("it matches bytes that are not UTF-8"))?,
-            )
+            ClassUnicode::new(ranges.ok_or_else(|| Error::invalid("it matches bytes that are not UTF-8"))?)
         }
     };
     Ok(unicode.ranges().iter().map(|r| (r.start(), r.end())).collect())

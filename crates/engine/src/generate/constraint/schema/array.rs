@@ -24,7 +24,9 @@ impl Compiler<'_> {
         };
         let rest = match map.get("items") {
             None => Value::Bool(true),
-            Some(Value::Array(_)) => return Err(refused(path, "items must be a schema; for a list use prefixItems")),
+            Some(Value::Array(_)) => {
+                return Err(refused(path, "items must be a schema; for a list use prefixItems"));
+            }
             Some(schema) => schema.clone(),
         };
         if rest == Value::Bool(false) {

@@ -58,12 +58,17 @@ pub(super) fn merge(a: &Value, b: &Value, path: &str) -> Result<Value> {
             "anyOf" => {
                 let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
                 let theirs = list(theirs);
-                let pairs = list(ours).into_iter().flat_map(|x| {
-                    theirs.iter().map(move |y| json!({ "allOf": [x, y] })).collect::<Vec<_>>()
-                });
+                let pairs = list(ours)
+                    .into_iter()
+                    .flat_map(|x| theirs.iter().map(move |y| json!({ "allOf": [x, y] })).collect::<Vec<_>>());
                 Value::Array(pairs.collect())
             }
-            _ => return Err(refused(path, format!("two different {key:?} that hold at once are not supported"))),
+            _ => {
+                return Err(refused(
+                    path,
+                    format!("two different {key:?} that hold at once are not supported"),
+                ));
+            }
         };
         merged.insert(key.clone(), value);
     }

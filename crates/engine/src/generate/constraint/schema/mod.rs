@@ -22,8 +22,19 @@ use crate::{Error, Result};
 
 /// Keywords that say nothing about a value.
 const DESCRIBING: [&str; 13] = [
-    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
-    "$id", "$comment", "$defs", "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$schema",
+    "$id",
+    "$comment",
+    "$defs",
+    "definitions",
 ];
 
 /// Keywords about values of one type, with that type.
@@ -53,12 +64,8 @@ const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boo
 
 /// The grammar of a schema.
 pub(super) fn grammar(schema: &Value) -> Result<Grammar> {
-    let mut compiler = Compiler {
-        root: schema,
-        grammar: Grammar::new(),
-        rules: HashMap::new(),
-        character: None,
-    };
+    let mut compiler =
+        Compiler { root: schema, grammar: Grammar::new(), rules: HashMap::new(), character: None };
     let start = compiler.value(schema, "schema", END)?;
     compiler.grammar.define(MAIN, start);
     compiler.grammar.check_recursion()?;
@@ -180,8 +187,7 @@ impl<'s> Compiler<'s> {
             .into_iter()
             .filter(|value| types.iter().any(|name| is_of_type(value, name)))
             .collect();
-        let starts =
-            values.iter().map(|value| self.constant(value, next)).collect::<Result<Vec<_>>>()?;
+        let starts = values.iter().map(|value| self.constant(value, next)).collect::<Result<Vec<_>>>()?;
         self.grammar.any_of(starts)
     }
 
@@ -287,7 +293,10 @@ impl<'s> Compiler<'s> {
     fn resolve(&self, reference: &str, path: &str) -> Result<&'s Value> {
         let pointer = reference.strip_prefix('#').filter(|p| p.is_empty() || p.starts_with('/'));
         let pointer = pointer.ok_or_else(|| {
-            refused(path, format!("$ref {reference:?} is not supported; only places in the same schema (#/…) are"))
+            refused(
+                path,
+                format!("$ref {reference:?} is not supported; only places in the same schema (#/…) are"),
+            )
         })?;
         self.root
             .pointer(pointer)
@@ -370,7 +379,8 @@ fn is_of_type(value: &Value, name: &str) -> bool {
 /// The count that a keyword gives.
 fn count(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<usize>> {
     let Some(value) = map.get(key) else { return Ok(None) };
-    let whole = value.as_u64().or_else(|| value.as_f64().filter(|x| *x >= 0.0 && x.fract() == 0.0).map(|x| x as u64));
+    let whole =
+        value.as_u64().or_else(|| value.as_f64().filter(|x| *x >= 0.0 && x.fract() == 0.0).map(|x| x as u64));
     match whole.and_then(|n| usize::try_from(n).ok()) {
         Some(n) => Ok(Some(n)),
         None => Err(refused(path, format!("{key} must be a whole number, not {value}"))),

@@ -41,10 +41,10 @@ impl Bound {
         let text = number.to_string().to_ascii_lowercase();
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((
-            mantissa.trim_start_matches('-'),
-            "",
-        ));
+        let (whole, fraction) = mantissa
+            .trim_start_matches('-')
+            .split_once('.')
+            .unwrap_or((mantissa.trim_start_matches('-'), ""));
         let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|b| b - b'0').collect();
         let point = whole.len() as i32 + exponent;
         let at = |i: i32| usize::try_from(i).ok().and_then(|i| digits.get(i)).copied().unwrap_or(0);
@@ -228,7 +228,10 @@ impl Compiler<'_> {
             let least = if low { range.low.decimal(i) } else { 0 };
             let most = range.high.filter(|_| high).map_or(9, |h| h.decimal(i));
             let tight = |digit| {
-                (low && digit == range.low.decimal(i), high && range.high.is_some_and(|h| digit == h.decimal(i)))
+                (
+                    low && digit == range.low.decimal(i),
+                    high && range.high.is_some_and(|h| digit == h.decimal(i)),
+                )
             };
             let digit = self.digits(least..=most, tight, |compiler, low, high| {
                 compiler.fraction(range, i + 1, low, high)

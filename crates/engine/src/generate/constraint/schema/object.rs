@@ -27,7 +27,10 @@ pub(super) fn required<'m>(map: &'m Map<String, Value>, path: &str) -> Result<Ve
 }
 
 /// Schemas of the members an object may have.
-pub(super) fn properties<'m>(map: &'m Map<String, Value>, path: &str) -> Result<Option<&'m Map<String, Value>>> {
+pub(super) fn properties<'m>(
+    map: &'m Map<String, Value>,
+    path: &str,
+) -> Result<Option<&'m Map<String, Value>>> {
     match map.get("properties") {
         None => Ok(None),
         Some(Value::Object(members)) => Ok(Some(members)),
