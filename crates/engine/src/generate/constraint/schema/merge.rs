@@ -78,36 +78,34 @@ pub(super) fn merge(a: &Value, b: &Value, path: &str) -> Result<Value> {
         merged.shift_remove("const");
         merged.insert("enum".into(), Value::Array(both));
     }
-    close(&mut merged, [(a, b), (b, a)], path)?;
+    close(&mut merged, a, b, path)?;
+    close(&mut merged, b, a, path)?;
     Ok(Value::Object(merged))
 }
 
+/// Applies what `closed` says about members it does not name to those that `other` brings:
 /// `additionalProperties` speaks of the properties beside it, not of those that come from elsewhere.
 fn close(
     merged: &mut Map<String, Value>,
-    pairs: [(&Map<String, Value>, &Map<String, Value>); 2],
+    closed: &Map<String, Value>,
+    other: &Map<String, Value>,
     path: &str,
 ) -> Result<()> {
-    for (closed, other) in pairs {
-        let rule = match closed.get("additionalProperties") {
-            None | Some(Value::Bool(true)) => continue,
-            Some(rule) => rule,
-        };
-        let own = properties(closed, path)?;
-        let strange: Vec<String> = properties(other, path)?
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.clone())
-            .filter(|name| own.is_none_or(|own| !own.contains_key(name)))
-            .collect();
-        let Some(Value::Object(all)) = merged.get_mut("properties") else { continue };
-        for name in strange {
-            let both = match all.get(&name) {
-                Some(schema) if *rule != Value::Bool(false) => json!({ "allOf": [schema, rule] }),
-                _ => Value::Bool(false),
-            };
-            all.insert(name, both);
+    let rule = match closed.get("additionalProperties") {
+        None | Some(Value::Bool(true)) => return Ok(()),
+        Some(rule) => rule,
+    };
+    let own = properties(closed, path)?;
+    let Some(Value::Object(all)) = merged.get_mut("properties") else { return Ok(()) };
+    for name in properties(other, path)?.into_iter().flatten().map(|(name, _)| name) {
+        if own.is_some_and(|own| own.contains_key(name)) {
+            continue;
         }
+        let both = match all.get(name) {
+            Some(schema) if *rule != Value::Bool(false) => json!({ "allOf": [schema, rule] }),
+            _ => Value::Bool(false),
+        };
+        all.insert(name.clone(), both);
     }
     Ok(())
 }
