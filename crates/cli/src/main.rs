@@ -6,6 +6,7 @@ mod args;
 mod chosen;
 mod commands;
 mod console;
+mod constraint;
 mod context;
 mod error;
 mod interrupt;

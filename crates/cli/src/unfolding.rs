@@ -63,6 +63,15 @@ impl<'a> Unfolding<'a> {
     }
 }
 
+/// What was generated without the id that ended it, which is no part of the text even where the tokenizer
+/// does not list it as special.
+pub(crate) fn without_stop<'i>(ids: &'i [u32], stop_ids: &[u32]) -> &'i [u32] {
+    match ids {
+        [rest @ .., last] if stop_ids.contains(last) => rest,
+        _ => ids,
+    }
+}
+
 /// Where the first stop string begins.
 pub(crate) fn cut_at_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
@@ -97,7 +106,7 @@ pub(crate) fn generate_live(
     let state = RefCell::new((unfolding, out, Ok(()), false));
     let show = |generated: &Generated| {
         let (unfolding, out, result, stopped) = &mut *state.borrow_mut();
-        match unfolding.push(&generated.ids) {
+        match unfolding.push(without_stop(&generated.ids, &options.stop_ids)) {
             Ok(news) => {
                 *result = out.said(&news.text).and_then(|()| out.flush());
                 *stopped = news.stopped;

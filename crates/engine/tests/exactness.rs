@@ -89,6 +89,47 @@ fn decoding_scores_as_scoring_does() {
 }
 
 #[test]
+fn samples_and_equal_prompts_share_what_was_read() {
+    for model in models() {
+        let prompts = [sequence(1, 20), sequence(2, 1), sequence(1, 20)];
+        let options = GenerateOptions {
+            max_new_tokens: 9,
+            sampling: Sampling { temperature: 1.0, ..Default::default() },
+            samples: 5,
+            batch_size: 3,
+            ..Default::default()
+        };
+        let out = model.generate(&prompts, &options, None, &Taps::none()).unwrap();
+        let places: Vec<_> = out.iter().map(|g| (g.prompt, g.sample)).collect();
+        assert_eq!(places, (0..3).flat_map(|p| (0..5).map(move |s| (p, s))).collect::<Vec<_>>());
+        for batch_size in [1, 64] {
+            let other = GenerateOptions { batch_size, ..options.clone() };
+            let other = model.generate(&prompts, &other, None, &Taps::none()).unwrap();
+            assert!(out.iter().zip(&other).all(|(a, b)| a.ids == b.ids && a.logprobs == b.logprobs));
+        }
+        // What is read once is what every sequence would have read by itself.
+        for g in &out {
+            let scored = model.score(&[Example::answer(&prompts[g.prompt], &g.ids)], 4096).unwrap();
+            assert_eq!(scored[0], g.logprobs);
+        }
+        assert_ne!(out[0].ids, out[1].ids);
+    }
+}
+
+#[test]
+fn prompts_read_in_pieces_are_the_same() {
+    let model =
+        Model::random(config("mistral", json!({"sliding_window": 7, "max_position_embeddings": 6000})), 3)
+            .unwrap();
+    let prompts = [sequence(1, 30), sequence(2, 5000), sequence(3, 2047), sequence(4, 2049)];
+    let options = GenerateOptions { max_new_tokens: 4, ..Default::default() };
+    for g in model.generate(&prompts, &options, None, &Taps::none()).unwrap() {
+        let scored = model.score(&[Example::answer(&prompts[g.prompt], &g.ids)], 4096).unwrap();
+        assert_eq!(scored[0], g.logprobs, "prompt {}", g.prompt);
+    }
+}
+
+#[test]
 fn threads_change_no_bit() {
     let examples: Vec<_> = (0..6).map(|i| Example::text(sequence(i, 60))).collect();
     for model in models() {

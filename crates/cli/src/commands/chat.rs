@@ -4,19 +4,20 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amend_engine::generate::GenerateOptions;
+use amend_engine::generate::{Constraint, Constraints, GenerateOptions};
 use amend_engine::tokenizer::{Message, Tokenizer};
 use clap::Args;
 use serde_json::json;
 
 use crate::app::Exit;
+use crate::constraint::ConstraintArgs;
 use crate::context::Context;
 use crate::error::Error;
 use crate::interrupt;
 use crate::open::{ModelArgs, Opened};
 use crate::output::Output;
 use crate::sampling::SamplingArgs;
-use crate::unfolding::{Unfolding, generate_live};
+use crate::unfolding::{Unfolding, generate_live, without_stop};
 
 const EXAMPLES: &str = "\
 While chatting:
@@ -27,6 +28,9 @@ While chatting:
 
 Questions can also be piped in, one per line:
   printf 'Who wrote Faust?\\nWhen?\\n' | amend chat models/my-model --json
+
+With --json-schema, --json-object, --regex or --choice every answer matches, unless
+Ctrl-C stops it.
 
 The model needs a chat template. For one without, use `amend generate`.";
 
@@ -46,6 +50,8 @@ pub(crate) struct ChatArgs {
     max_new_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
 }
 
 pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Error> {
@@ -60,11 +66,12 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
             "continue texts with `amend generate`, or add a chat_template.jinja to the folder",
         ));
     }
+    let constraint = args.constraint.compile(&opened)?;
     let signals = Signals::listen()?;
     if context.console.is_terminal() {
         context.console.note(HELP);
     }
-    let mut chat = Conversation { system: args.system.clone(), turns: Vec::new(), asked: 0 };
+    let mut chat = Conversation { system: args.system.clone(), turns: Vec::new(), asked: 0, constraint };
     let mut lines = std::io::stdin().lock().lines();
     loop {
         if context.console.is_terminal() && !context.console.quiet() {
@@ -141,6 +148,8 @@ struct Conversation {
     turns: Vec<Message>,
     /// Questions so far; advances the seed, so that asking again can answer differently.
     asked: u64,
+    /// What answers must look like.
+    constraint: Option<Constraint>,
 }
 
 impl Conversation {
@@ -166,6 +175,7 @@ impl Conversation {
             stop_ids: opened.stop_ids(),
             batch_size: 1,
             samples: 1,
+            constraints: self.constraint.clone().map_or(Constraints::None, Constraints::All),
         };
         self.asked += 1;
         signals.stopped.store(false, Ordering::Relaxed);
@@ -177,7 +187,7 @@ impl Conversation {
         let shown = generate_live(opened, &[prompt], &options, &mut unfolding, out, interrupted)?;
         signals.answering.store(false, Ordering::Relaxed);
         out.said(&unfolding.finish(false)?)?;
-        let answer = tokenizer.decode(&shown.ids, true)?;
+        let answer = tokenizer.decode(without_stop(&shown.ids, &options.stop_ids), true)?;
         if context.json {
             context.out.json_line(&json!({ "role": "assistant", "content": answer, "ids": shown.ids }))?;
         } else {
@@ -198,7 +208,8 @@ impl Conversation {
     ) -> Result<Vec<u32>, Error> {
         let limit = opened.model.spec().context;
         // Room for a quarter of the context is enough to begin an answer with.
-        let room = answer.min(limit / 4).max(1);
+        let least = self.constraint.as_ref().map_or(1, Constraint::least_tokens);
+        let room = answer.min(limit / 4).max(least).max(1);
         let mut forgotten = 0;
         loop {
             let ids = tokenizer.encode_chat_prompt(&self.messages())?;

@@ -5,24 +5,27 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use amend_engine::Taps;
-use amend_engine::generate::{Finish, GenerateOptions, Generated};
+use amend_engine::generate::{Constraints, Finish, GenerateOptions, Generated};
 use amend_engine::tokenizer::{Message, Tokenizer};
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::app::Exit;
+use crate::constraint::ConstraintArgs;
 use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
 use crate::texts::read_lines;
 use crate::token_ids::TokenIds;
-use crate::unfolding::{Unfolding, cut_at_stop, generate_live};
+use crate::unfolding::{Unfolding, cut_at_stop, generate_live, without_stop};
 
 const EXAMPLES: &str = "\
 Examples:
   amend generate models/my-model --prompt 'Once upon a time'
   amend generate models/my-model --prompt 'Who wrote Faust?' --chat
+  amend generate models/my-model --prompt 'Is the sky blue?' --chat --choice yes --choice no
+  amend generate models/my-model --prompt 'A person:' --json-schema person.json
   amend generate models/my-model --prompt-file questions.txt --json \\
     --temperature 0.8 --samples 4 > answers.jsonl
 
@@ -31,7 +34,11 @@ included), their text (null without a tokenizer, cut before a stop string) and
 what ended it: stop, length or context. A file, or --samples above 1, gives one
 line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
 What a prompt is continued with depends on neither the batch size nor on the
-other prompts. Sampling settings in the model's own files are not used.";
+other prompts. Sampling settings in the model's own files are not used.
+
+An answer to --json-schema, --json-object, --regex or --choice always matches: it
+is never cut short, and where --max-new-tokens is too small for any answer, that is
+an error. --logprobs are the model's own, as if nothing were forbidden.";
 
 /// Continue prompts
 #[derive(Debug, Args)]
@@ -71,6 +78,8 @@ pub(crate) struct GenerateArgs {
     logprobs: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
 }
 
 /// What is printed about one continuation.
@@ -95,6 +104,13 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
         ));
     }
     let opened = Opened::open(&args.model)?;
+    let constraint = args.constraint.compile(&opened)?;
+    if constraint.is_some() && !args.stop.is_empty() {
+        return Err(Error::told(
+            "--stop would cut short an answer that has to match",
+            "leave out --stop; the answer ends where it is complete",
+        ));
+    }
     let prompts = prompts(&args, &opened)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
@@ -102,6 +118,7 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
         stop_ids: if args.ignore_eos { Vec::new() } else { opened.stop_ids() },
         batch_size: args.batch_size,
         samples: args.samples,
+        constraints: constraint.map_or(Constraints::None, Constraints::All),
     };
     if !args.stop.is_empty() {
         opened.tokenizer()?;
@@ -112,7 +129,7 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
         Some(tokenizer) if live => stream(&opened, tokenizer, &prompts, &options, &args.stop, context)?,
         _ => {
             for generated in collect(&opened, &prompts, &options, &args.stop, context)? {
-                let continuation = describe(generated, &args, opened.tokenizer.as_ref(), many)?;
+                let continuation = describe(generated, &args, &opened, &options, many)?;
                 print(&continuation, context)?;
             }
         }
@@ -217,12 +234,13 @@ fn stream(
 fn describe(
     generated: Generated,
     args: &GenerateArgs,
-    tokenizer: Option<&Tokenizer>,
+    opened: &Opened,
+    options: &GenerateOptions,
     many: bool,
 ) -> Result<Continuation, Error> {
-    let text = match tokenizer {
+    let text = match &opened.tokenizer {
         Some(tokenizer) => {
-            let mut text = tokenizer.decode(&generated.ids, true)?;
+            let mut text = tokenizer.decode(without_stop(&generated.ids, &options.stop_ids), true)?;
             if let Some(end) = cut_at_stop(&text, &args.stop) {
                 text.truncate(end);
             }
@@ -237,7 +255,7 @@ fn describe(
         text,
         // A stop string is a stop like any other to the user.
         finish: match generated.finish {
-            Finish::Stop | Finish::Rule => "stop",
+            Finish::Stop | Finish::Rule | Finish::Complete => "stop",
             Finish::Length => "length",
             Finish::Context => "context",
         },

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod constraining;
 mod converting;
 mod generating;
 mod listing;

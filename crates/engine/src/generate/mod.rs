@@ -1,17 +1,20 @@
 //! Generation: cached, batched, reproducible.
 //!
-//! Sequences join the running batch as soon as one ends (continuous batching). Because no row's
-//! arithmetic depends on its neighbours, and every draw is named by (seed, prompt, sample, token),
-//! a prompt's text does not depend on the batch it ran in.
+//! Sequences join the running batch as soon as one ends (continuous batching); samples of one prompt read
+//! it once. Because no row's arithmetic depends on its neighbours, and every draw is named by (seed, prompt,
+//! sample, token), a prompt's text does not depend on the batch it ran in.
 
+mod batching;
+pub mod constraint;
 mod sampling;
+mod sequence;
 
+pub use constraint::{Constraint, Grammar};
 pub use sampling::Sampling;
 
-use crate::models::{KvCache, Model};
-use crate::tape::{Graph, Layout};
+use crate::models::Model;
 use crate::taps::Taps;
-use crate::{Error, Result, kernels};
+use crate::{Error, Result};
 
 /// When and how to generate.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct GenerateOptions {
     pub batch_size: usize,
     /// Samples per prompt.
     pub samples: usize,
+    /// What continuations must look like.
+    pub constraints: Constraints,
 }
 
 impl Default for GenerateOptions {
@@ -36,6 +41,31 @@ impl Default for GenerateOptions {
             stop_ids: Vec::new(),
             batch_size: 64,
             samples: 1,
+            constraints: Constraints::None,
+        }
+    }
+}
+
+/// Which continuations are constrained. One that is always matches, whatever the budget and the sampling:
+/// a stop id is allowed exactly where the answer may end, and tokens only where what is left of
+/// `max_new_tokens` and the context suffices to finish. A caller's [`StopRule`] can still cut it short.
+#[derive(Debug, Clone, Default)]
+pub enum Constraints {
+    /// None.
+    #[default]
+    None,
+    /// All, by the same constraint.
+    All(Constraint),
+    /// Each prompt's by its own, where it has one.
+    Prompts(Vec<Option<Constraint>>),
+}
+
+impl Constraints {
+    fn of(&self, prompt: usize) -> Option<&Constraint> {
+        match self {
+            Constraints::None => None,
+            Constraints::All(constraint) => Some(constraint),
+            Constraints::Prompts(each) => each.get(prompt)?.as_ref(),
         }
     }
 }
@@ -52,6 +82,8 @@ pub enum Finish {
     Context,
     /// The caller's own rule.
     Rule,
+    /// The constraint: the answer is complete, and nothing can follow it.
+    Complete,
 }
 
 /// One generated continuation.
@@ -63,7 +95,7 @@ pub struct Generated {
     pub sample: usize,
     /// New ids.
     pub ids: Vec<u32>,
-    /// Log-probability of each new id under the model, before temperature and filters.
+    /// Log-probability of each new id under the model, before constraint, temperature and filters.
     pub logprobs: Vec<f32>,
     /// What ended it.
     pub finish: Finish,
@@ -72,15 +104,11 @@ pub struct Generated {
 /// Called after every new token with what was generated; `true` ends that sequence (stop strings).
 pub type StopRule<'a> = dyn Fn(&Generated) -> bool + 'a;
 
-struct Running {
-    out: Generated,
-    history: Vec<u32>,
-    /// Tokens the model has not seen yet.
-    pending: Vec<u32>,
-}
-
 impl Model {
     /// Continues every prompt; the results are ordered by prompt, then sample.
+    ///
+    /// Fails before anything is generated where a prompt is empty or too long, or a constraint has no
+    /// answer that fits.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -101,90 +129,61 @@ impl Model {
                 )));
             }
         }
-        let mut waiting = (0..prompts.len()).flat_map(|p| (0..options.samples).map(move |s| (p, s)));
-        let (mut running, mut caches): (Vec<Running>, Vec<KvCache>) = Default::default();
-        let mut finished = Vec::new();
-        loop {
-            while running.len() < options.batch_size.max(1) {
-                let Some((prompt, sample)) = waiting.next() else { break };
-                let ids = prompts[prompt].clone();
-                let out = Generated {
-                    prompt,
-                    sample,
-                    ids: Vec::new(),
-                    logprobs: Vec::new(),
-                    finish: Finish::Length,
-                };
-                if options.max_new_tokens == 0 {
-                    finished.push(out);
-                    continue;
-                }
-                running.push(Running { out, history: ids.clone(), pending: ids });
-                caches.push(self.new_cache());
-            }
-            if running.is_empty() {
-                break;
-            }
-            self.advance(&mut running, &mut caches, options, taps)?;
-            for i in (0..running.len()).rev() {
-                if let Some(finish) = self.ended(&running[i], options, stop_rule) {
-                    // The order of the running batch does not matter, so removal may swap.
-                    let mut done = running.swap_remove(i);
-                    caches.swap_remove(i);
-                    done.out.finish = finish;
-                    finished.push(done.out);
-                }
-            }
-        }
-        finished.sort_by_key(|g| (g.prompt, g.sample));
-        Ok(finished)
+        self.check_constraints(prompts, options)?;
+        batching::Batching::new(self, prompts, options, stop_rule, taps).run()
     }
 
-    /// Feeds every sequence's pending tokens and chooses its next one.
-    fn advance(
-        &self,
-        running: &mut [Running],
-        caches: &mut [KvCache],
-        options: &GenerateOptions,
-        taps: &Taps,
-    ) -> Result<()> {
-        let ids: Vec<u32> = running.iter().flat_map(|r| r.pending.iter().copied()).collect();
-        let layout =
-            Layout::continued(running.iter().zip(caches.iter()).map(|(r, c)| (c.len(), r.pending.len())));
-        let last_rows: Vec<_> = layout.sequences.iter().map(|rows| rows.end - 1).collect();
-        let mut g = Graph::inference(&self.params);
-        let hidden = self.continue_hidden(&mut g, &ids, &layout, caches, taps)?;
-        let logits = self.logits(&mut g, &hidden, &last_rows, taps)?;
-        let rows = logits.value().f32().chunks_exact(self.spec().vocabulary);
-        for (running, logits) in running.iter_mut().zip(rows) {
-            if logits.iter().any(|l| l.is_nan()) {
-                return Err(Error::NotFinite {
-                    what: format!("logits of prompt {}", running.out.prompt),
-                    value: f64::NAN,
-                    hint: "; the model's weights are broken".into(),
-                });
+    /// Most new tokens of a prompt's continuations. The last one need not fit into the context: nothing
+    /// follows it.
+    fn budget(&self, prompt: &[u32], options: &GenerateOptions) -> usize {
+        options.max_new_tokens.min(self.spec().context + 1 - prompt.len())
+    }
+
+    fn check_constraints(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<()> {
+        if let Constraints::Prompts(each) = &options.constraints
+            && each.len() != prompts.len()
+        {
+            return Err(Error::invalid(format!(
+                "{} constraints for {} prompts; give one per prompt",
+                each.len(),
+                prompts.len()
+            )));
+        }
+        let mut checked: Option<&Constraint> = None;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let Some(constraint) = options.constraints.of(i) else { continue };
+            if !checked.is_some_and(|c| c.is_same(constraint)) {
+                self.check_vocabulary(constraint, options)?;
+                checked = Some(constraint);
             }
-            let place = [running.out.prompt as u64, running.out.sample as u64, running.out.ids.len() as u64];
-            let id = options.sampling.choose(logits, &running.history, place);
-            running.out.logprobs.push(logits[id as usize] - kernels::log_sum_exp(logits));
-            running.out.ids.push(id);
-            running.history.push(id);
-            running.pending = vec![id];
+            let (least, budget) = (constraint.least_tokens(), self.budget(prompt, options));
+            if least > budget {
+                let limit = if budget < options.max_new_tokens {
+                    "are left of the model's context; shorten the prompt"
+                } else {
+                    "may be generated; raise max_new_tokens"
+                };
+                return Err(Error::invalid(format!(
+                    "prompt {i}: the shortest answer that the constraint allows takes {least} tokens, but only \
+                     {budget} {limit}"
+                )));
+            }
         }
         Ok(())
     }
 
-    fn ended(&self, r: &Running, options: &GenerateOptions, rule: Option<&StopRule<'_>>) -> Option<Finish> {
-        if r.out.ids.last().is_some_and(|id| options.stop_ids.contains(id)) {
-            Some(Finish::Stop)
-        } else if rule.is_some_and(|rule| rule(&r.out)) {
-            Some(Finish::Rule)
-        } else if r.out.ids.len() >= options.max_new_tokens {
-            Some(Finish::Length)
-        } else if r.history.len() > self.spec().context {
-            Some(Finish::Context)
-        } else {
-            None
+    fn check_vocabulary(&self, constraint: &Constraint, options: &GenerateOptions) -> Result<()> {
+        let (tokens, rows) = (constraint.vocabulary(), self.spec().vocabulary);
+        if tokens > rows {
+            return Err(Error::invalid(format!(
+                "the constraint is for a tokenizer of {tokens} tokens, the model has {rows}"
+            )));
+        }
+        match options.stop_ids.iter().find(|&&id| constraint.is_text(id)) {
+            Some(id) => Err(Error::invalid(format!(
+                "stop id {id} is text to the constraint; exclude it when making the token bytes"
+            ))),
+            None => Ok(()),
         }
     }
 }

@@ -46,7 +46,7 @@ impl<'a> Right<'a> {
         match self {
             Right::Strided(b) => Right::Strided(b.columns(range)),
             Right::Pairs(b) => Right::Pairs(b.columns(range)),
-            Right::Panels(p) => Right::Panels(p.from_column(range.start)),
+            Right::Panels(p) => Right::Panels(p.columns_from(range.start)),
         }
     }
 

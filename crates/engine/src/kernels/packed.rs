@@ -58,7 +58,7 @@ impl<'a> Panels<'a> {
     }
 
     /// All columns from `start` on, a multiple of NR.
-    pub(super) fn from_column(self, start: usize) -> Self {
+    pub(super) fn columns_from(self, start: usize) -> Self {
         let scales = if self.scales.is_empty() { &[] } else { &self.scales[start..] };
         let data = &self.data[start * self.k * self.format.bytes()..];
         Panels { data, scales, n: self.n - start, ..self }

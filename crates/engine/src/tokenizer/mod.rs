@@ -1,6 +1,7 @@
 //! Tokenizers: `tokenizer.json` exactly as Hugging Face reads it, chat templates, and training of
 //! small byte-level BPE vocabularies.
 
+mod bytes;
 mod chat;
 mod file;
 mod python;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tokenizers::processors::PostProcessorWrapper;
 
+pub use bytes::TokenBytes;
 pub use chat::Message;
 pub use stream::StreamDecoder;
 pub use train::train_bpe;
