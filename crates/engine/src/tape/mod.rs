@@ -22,6 +22,7 @@ use crate::taps::Site;
 use crate::{Error, Result, Tensor, kernels};
 
 pub use attention::{AttentionKind, Keys, Layout};
+pub use cross_entropy::Head;
 pub use linear::{Linear, LowRank};
 pub use rotary::RotaryTable;
 

@@ -4,6 +4,7 @@
 mod activation;
 mod attention;
 mod gemm;
+mod layer_norm;
 mod norm;
 mod optimizer;
 mod rope;
