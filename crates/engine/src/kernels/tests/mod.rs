@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod formats;
 mod gemm;
 mod layer_norm;
 mod norm;
