@@ -1,52 +1,14 @@
 //! The same bits alone or in a batch, in one pass or token by token, opened or closed.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+mod small_models;
+
 use amend_engine::generate::{GenerateOptions, Sampling};
 use amend_engine::models::{InnerNames, Positions};
 use amend_engine::taps::BlockSite;
 use amend_engine::{Action, Batch, Example, Graph, Model, Selector, Site, Taps};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
-
-fn config(family: &str, extra: Value) -> Map<String, Value> {
-    let mut config = json!({
-        "model_type": family, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 44, "vocab_size": 61,
-        "max_position_embeddings": 96, "initializer_range": 0.3,
-    });
-    let config = config.as_object_mut().unwrap();
-    config.extend(extra.as_object().unwrap().clone());
-    config.clone()
-}
-
-/// One model of every family; options that change the path through the code are on in one of them.
-fn models() -> Vec<Model> {
-    [
-        config("llama", json!({"tie_word_embeddings": true})),
-        config("mistral", json!({"sliding_window": 5})),
-        config("qwen2", json!({})),
-        config("qwen3", json!({"attention_bias": true})),
-        config(
-            "gemma2",
-            json!({"sliding_window": 6, "query_pre_attn_scalar": 11, "final_logit_softcapping": 4.0}),
-        ),
-        config("gemma3_text", json!({"sliding_window": 4, "sliding_window_pattern": 2})),
-        config("phi3", json!({"partial_rotary_factor": 0.5, "sliding_window": 7})),
-        config("olmo2", json!({"attention_bias": true})),
-        config("gpt_neox", json!({"rotary_pct": 0.5})),
-        config("gpt_neox", json!({"use_parallel_residual": false, "tie_word_embeddings": true})),
-        config(
-            "gpt2",
-            json!({
-                "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 44, "n_positions": 96,
-                "scale_attn_by_inverse_layer_idx": true,
-            }),
-        ),
-    ]
-    .into_iter()
-    .map(|c| Model::random(c, 3).unwrap())
-    .collect()
-}
+use small_models::models;
 
 fn sequence(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 7 + seed * 13 + i * i * 3) % 61).collect()
