@@ -1,34 +1,15 @@
 //! The same bits alone or in a batch, in one pass or token by token, opened or closed.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+mod small_models;
+
 use amend_engine::generate::{GenerateOptions, Sampling};
+use amend_engine::models::{InnerNames, Positions};
 use amend_engine::taps::BlockSite;
 use amend_engine::{Action, Batch, Example, Graph, Model, Selector, Site, Taps};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
-
-fn config(family: &str, extra: Value) -> Map<String, Value> {
-    let mut config = json!({
-        "model_type": family, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 44, "vocab_size": 61,
-        "max_position_embeddings": 96, "initializer_range": 0.3,
-    });
-    let config = config.as_object_mut().unwrap();
-    config.extend(extra.as_object().unwrap().clone());
-    config.clone()
-}
-
-fn models() -> Vec<Model> {
-    [
-        config("llama", json!({"tie_word_embeddings": true})),
-        config("mistral", json!({"sliding_window": 5})),
-        config("qwen2", json!({})),
-        config("qwen3", json!({"attention_bias": true})),
-    ]
-    .into_iter()
-    .map(|c| Model::random(c, 3).unwrap())
-    .collect()
-}
+use serde_json::json;
+use small_models::{config, models};
 
 fn sequence(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 7 + seed * 13 + i * i * 3) % 61).collect()
@@ -187,6 +168,20 @@ const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::Ln2Normalized,
 ];
 
+/// The sites that a model's forward pass comes by.
+fn block_sites(model: &Model) -> impl Iterator<Item = BlockSite> {
+    let gated = !matches!(model.spec().names.inner, InnerNames::Plain(_));
+    BLOCK_SITES.into_iter().filter(move |&site| gated || site != BlockSite::MlpPreLinear)
+}
+
+/// Where what enters the first block comes from.
+fn embeddings(model: &Model) -> Vec<Site> {
+    match model.spec().positions {
+        Positions::Rotary(_) => vec![Site::Embed],
+        Positions::Learned(_) => vec![Site::Embed, Site::PosEmbed],
+    }
+}
+
 fn logits(model: &Model, batch: &Batch, taps: &Taps) -> Vec<f32> {
     let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, batch, taps).unwrap();
@@ -199,12 +194,9 @@ fn looking_changes_no_bit() {
     for model in models() {
         let batch = Batch::new(&[Example::text(sequence(1, 23)), Example::text(sequence(4, 9))]).unwrap();
         let plain = logits(&model, &batch, &Taps::none());
-        for site in BLOCK_SITES.map(|s| Site::Block(1, s)).into_iter().chain([
-            Site::Embed,
-            Site::FinalScale,
-            Site::FinalNormalized,
-            Site::Logits,
-        ]) {
+        let outer =
+            [Site::FinalScale, Site::FinalNormalized, Site::Logits].into_iter().chain(embeddings(&model));
+        for site in block_sites(&model).map(|s| Site::Block(1, s)).chain(outer) {
             let mut read = Taps::none();
             read.read(site);
             assert_eq!(logits(&model, &batch, &read), plain, "reading {site}");
@@ -218,15 +210,16 @@ fn looking_changes_no_bit() {
 
 #[test]
 fn looking_while_decoding_changes_no_bit() {
-    let model = &models()[0];
     let options = GenerateOptions { max_new_tokens: 8, ..Default::default() };
-    let plain = model.generate(&[sequence(1, 9)], &options, None, &Taps::none()).unwrap();
-    for site in BLOCK_SITES {
-        let mut taps = Taps::none();
-        taps.read(Site::Block(1, site));
-        let tapped = model.generate(&[sequence(1, 9)], &options, None, &taps).unwrap();
-        assert_eq!(plain[0].ids, tapped[0].ids);
-        assert_eq!(plain[0].logprobs, tapped[0].logprobs, "{site:?}");
+    for model in models() {
+        let plain = model.generate(&[sequence(1, 9)], &options, None, &Taps::none()).unwrap();
+        for site in block_sites(&model) {
+            let mut taps = Taps::none();
+            taps.read(Site::Block(1, site));
+            let tapped = model.generate(&[sequence(1, 9)], &options, None, &taps).unwrap();
+            assert_eq!(plain[0].ids, tapped[0].ids);
+            assert_eq!(plain[0].logprobs, tapped[0].logprobs, "{site:?}");
+        }
     }
 }
 
@@ -236,25 +229,29 @@ fn silenced_blocks_leave_the_embedding() {
         let batch = Batch::new(&[Example::text(sequence(1, 12))]).unwrap();
         let last = model.spec().layers - 1;
         let mut taps = Taps::none();
-        taps.read(Site::Embed).read(Site::Block(last, BlockSite::ResidPost));
+        taps.read(Site::Block(0, BlockSite::ResidPre)).read(Site::Block(last, BlockSite::ResidPost));
         for l in 0..=last {
             for site in [BlockSite::AttnOut, BlockSite::MlpOut] {
                 taps.add(Site::Block(l, site), Selector::default(), Action::Zero);
             }
         }
         logits(&model, &batch, &taps);
-        let (embed, post) = (taps.take(Site::Embed), taps.take(Site::Block(last, BlockSite::ResidPost)));
-        assert_eq!(embed[0].f32(), post[0].f32());
+        let pre = taps.take(Site::Block(0, BlockSite::ResidPre));
+        let post = taps.take(Site::Block(last, BlockSite::ResidPost));
+        assert_eq!(pre[0].f32(), post[0].f32());
     }
 }
 
 #[test]
 fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
-    for model in models().into_iter().take(2) {
+    for model in models() {
         let batch = Batch::new(&[Example::text(sequence(1, 12))]).unwrap();
         let last = model.spec().layers - 1;
         let mut taps = Taps::none();
-        taps.read(Site::Embed).read(Site::Block(last, BlockSite::ResidPost));
+        taps.read(Site::Block(last, BlockSite::ResidPost));
+        for site in embeddings(&model) {
+            taps.read(site);
+        }
         for l in 0..=last {
             for site in [BlockSite::AttnOut, BlockSite::MlpOut, BlockSite::HeadResult] {
                 taps.read(Site::Block(l, site));
@@ -266,20 +263,23 @@ fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
             let scale = b.iter().map(|x| x.abs()).fold(1e-3, f32::max);
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale));
         };
-        let mut sum = take(Site::Embed);
+        let d = model.spec().hidden;
+        let mut sum = vec![0.0; 12 * d];
+        let mut add = |part: &[f32]| sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        embeddings(&model).into_iter().for_each(|site| add(&take(site)));
         for l in 0..=last {
             let attention = take(Site::Block(l, BlockSite::AttnOut));
-            let d = model.spec().hidden;
             let heads = take(Site::Block(l, BlockSite::HeadResult));
             let of_heads: Vec<f32> = heads
                 .chunks(d * model.spec().heads)
                 .flat_map(|row| (0..d).map(move |i| row.iter().skip(i).step_by(d).sum::<f32>()))
                 .collect();
-            close(&of_heads, &attention);
-            let mlp = take(Site::Block(l, BlockSite::MlpOut));
-            for ((s, a), m) in sum.iter_mut().zip(&attention).zip(&mlp) {
-                *s += a + m;
+            // A norm after attention is no sum over heads. Biases are zero in a fresh model.
+            if model.spec().names.after_attention.is_none() {
+                close(&of_heads, &attention);
             }
+            add(&attention);
+            add(&take(Site::Block(l, BlockSite::MlpOut)));
         }
         close(&sum, &take(Site::Block(last, BlockSite::ResidPost)));
     }

@@ -3,21 +3,31 @@
 
 mod test_data;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use amend_engine::checkpoint::{Checkpoint, SafetensorsFile};
 use amend_engine::generate::GenerateOptions;
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn};
-use amend_engine::{Batch, Example, Graph, Model, Taps};
+use amend_engine::taps::BlockSite;
+use amend_engine::{Batch, Example, Graph, Model, Site, Taps};
 use serde_json::Value;
 use test_data::test_data;
 
-const MODELS: [&str; 6] = [
+const MODELS: [&str; 13] = [
     "stories260k/hf",
     "arithmetic-llama-random",
     "arch-fixtures/llama3-rope-sharded",
     "arch-fixtures/qwen2",
     "arch-fixtures/qwen3",
     "arch-fixtures/mistral-sliding-window",
+    "arch-fixtures/gemma2",
+    "arch-fixtures/gemma3-text",
+    "arch-fixtures/phi3",
+    "arch-fixtures/olmo2",
+    "arch-fixtures/gpt2",
+    "arch-fixtures/gpt-neox-pythia",
+    "tiny-random-gpt2",
 ];
 
 fn reference(dir: &Path) -> Value {
@@ -108,14 +118,71 @@ fn five_adamw_steps() {
     });
 }
 
+/// Residual stream before every block, final hidden states and attention patterns, through taps.
 #[test]
-fn hidden_states_are_finite_and_final() {
-    each_model("hidden_states_are_finite_and_final", |name, model, reference| {
-        let batch = Batch::new(&[Example::text(ids(&reference["input_ids"]))]).unwrap();
-        let taps = Taps::none();
+fn hidden_states_and_attentions() {
+    let Some(data) = test_data("hidden_states_and_attentions") else { return };
+    let mut compared = 0;
+    for name in MODELS {
+        let dir = data.join("models").join(name);
+        let file = dir.join("reference.safetensors");
+        if !file.exists() {
+            continue;
+        }
+        let (model, file) = (Model::open(&dir).unwrap(), SafetensorsFile::open(&file).unwrap());
+        let batch = Batch::new(&[Example::text(ids(&reference(&dir)["input_ids"]))]).unwrap();
+        let (layers, heads, tokens) = (model.spec().layers, model.spec().heads, batch.ids.len());
+        let mut taps = Taps::none();
+        for l in 0..layers {
+            taps.read(Site::Block(l, BlockSite::ResidPre)).read(Site::Block(l, BlockSite::Pattern));
+        }
         let mut g = Graph::inference(&model.params);
         let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
-        assert_eq!(hidden.shape(), [batch.ids.len(), model.spec().hidden], "{name}");
-        assert!(hidden.value().f32().iter().all(|x| x.is_finite()), "{name}");
-    });
+        let (states, patterns) = (file.tensor("hidden_states").unwrap(), file.tensor("attentions").unwrap());
+        assert_eq!(patterns.shape(), [layers, heads, tokens, tokens], "{name}");
+        let width = tokens * model.spec().hidden;
+        for l in 0..=layers {
+            let ours = match l {
+                l if l < layers => taps.take(Site::Block(l, BlockSite::ResidPre)).remove(0),
+                _ => hidden.value().clone(),
+            };
+            close(name, ours.f32(), &states.f32()[l * width..(l + 1) * width]);
+        }
+        for l in 0..layers {
+            let ours = taps.take(Site::Block(l, BlockSite::Pattern)).remove(0);
+            // Ours has a row per (token, head), the reference one per (head, token).
+            for (row, ours) in ours.f32().chunks(tokens).enumerate() {
+                let (token, head) = (row / heads, row % heads);
+                let start = ((l * heads + head) * tokens + token) * tokens;
+                close(name, ours, &patterns.f32()[start..start + tokens]);
+            }
+        }
+        compared += 1;
+    }
+    assert!(compared > 10, "{compared}");
+}
+
+fn close(name: &str, ours: &[f32], theirs: &[f32]) {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    let largest = theirs.iter().fold(1e-3, |a: f32, b| a.max(b.abs()));
+    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-4 * largest, "{name}: off by {worst} where the largest is {largest}");
+}
+
+/// Opening and saving gives the same tensors under the same names, fused and turned ones included.
+#[test]
+fn saving_writes_the_checkpoint_back() {
+    let Some(data) = test_data("saving_writes_the_checkpoint_back") else { return };
+    for name in MODELS {
+        let dir = data.join("models").join(name);
+        let parent = tempfile::tempdir().unwrap();
+        let saved = parent.path().join("model");
+        Model::open(&dir).unwrap().save(&saved, None, None).unwrap();
+        let (before, after) = (Checkpoint::open(&dir).unwrap(), Checkpoint::open(&saved).unwrap());
+        assert_eq!(before.names().collect::<BTreeSet<_>>(), after.names().collect::<BTreeSet<_>>(), "{name}");
+        for tensor in before.names() {
+            let (old, new) = (before.tensor(tensor).unwrap(), after.tensor(tensor).unwrap());
+            assert_eq!((old.shape(), old.bytes()), (new.shape(), new.bytes()), "{name}: {tensor}");
+        }
+    }
 }

@@ -143,15 +143,25 @@ impl<'a> Batching<'a> {
 
     /// One pass: the last token of every running sequence, and as much of the open prompts as fits.
     fn advance(&mut self) -> Result<()> {
-        let mut ids: Vec<u32> = self.running.iter().filter_map(|s| s.out.ids.last().copied()).collect();
-        let mut pieces: Vec<(usize, usize)> = self.caches.iter().map(|c| (c.len(), 1)).collect();
+        let (mut ids, mut pieces): (Vec<u32>, Vec<(usize, usize)>) = Default::default();
+        for (sequence, cache) in self.running.iter().zip(&mut self.caches) {
+            let (prompt, own) = (&self.prompts[sequence.out.prompt], &sequence.out.ids);
+            let total = prompt.len() + own.len();
+            if !self.model.cache_serves(cache.len(), total) {
+                cache.truncate(0);
+            }
+            let fresh = prompt.iter().chain(own).skip(cache.len());
+            ids.extend(fresh);
+            pieces.push((cache.len(), total - cache.len()));
+        }
         let mut reading = Vec::new();
         for (i, group) in self.open.iter_mut().enumerate() {
             let read = group.cache.len();
             // Some rows of a prompt in every pass, however many sequences run.
             let least = if reading.is_empty() { ROWS / 8 } else { 0 };
             let fits = ROWS.saturating_sub(ids.len()).max(least);
-            let rows = (group.ids.len() - read).min(fits);
+            let whole = !self.model.reads_in_pieces(group.ids.len());
+            let rows = (group.ids.len() - read).min(if whole { usize::MAX } else { fits });
             if group.logits.is_none() && rows > 0 {
                 ids.extend_from_slice(&group.ids[read..read + rows]);
                 pieces.push((read, rows));
