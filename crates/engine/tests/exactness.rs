@@ -24,6 +24,11 @@ fn models() -> Vec<Model> {
         config("mistral", json!({"sliding_window": 5})),
         config("qwen2", json!({})),
         config("qwen3", json!({"attention_bias": true})),
+        config("mixtral", json!({"num_local_experts": 6, "sliding_window": 9, "output_router_logits": true})),
+        config(
+            "qwen3_moe",
+            json!({"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 20, "mlp_only_layers": [0]}),
+        ),
     ]
     .into_iter()
     .map(|c| Model::random(c, 3).unwrap())
@@ -146,6 +151,9 @@ const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::Ln2Normalized,
 ];
 
+const ROUTER_SITES: [BlockSite; 3] =
+    [BlockSite::RouterLogits, BlockSite::RouterIndices, BlockSite::RouterWeights];
+
 fn logits(model: &Model, batch: &Batch, taps: &Taps) -> Vec<f32> {
     let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, batch, taps).unwrap();
@@ -158,12 +166,9 @@ fn looking_changes_no_bit() {
     for model in models() {
         let batch = Batch::new(&[Example::text(sequence(1, 23)), Example::text(sequence(4, 9))]).unwrap();
         let plain = logits(&model, &batch, &Taps::none());
-        for site in BLOCK_SITES.map(|s| Site::Block(1, s)).into_iter().chain([
-            Site::Embed,
-            Site::FinalScale,
-            Site::FinalNormalized,
-            Site::Logits,
-        ]) {
+        let routers = if model.spec().experts.is_some() { &ROUTER_SITES[..] } else { &[] };
+        let blocks = BLOCK_SITES.iter().chain(routers).map(|&s| Site::Block(1, s));
+        for site in blocks.chain([Site::Embed, Site::FinalScale, Site::FinalNormalized, Site::Logits]) {
             let mut read = Taps::none();
             read.read(site);
             assert_eq!(logits(&model, &batch, &read), plain, "reading {site}");

@@ -11,13 +11,15 @@ use amend_engine::{Batch, Example, Graph, Model, Taps};
 use serde_json::Value;
 use test_data::test_data;
 
-const MODELS: [&str; 6] = [
+const MODELS: [&str; 8] = [
     "stories260k/hf",
     "arithmetic-llama-random",
     "arch-fixtures/llama3-rope-sharded",
     "arch-fixtures/qwen2",
     "arch-fixtures/qwen3",
     "arch-fixtures/mistral-sliding-window",
+    "arch-fixtures/mixtral",
+    "arch-fixtures/qwen3-moe",
 ];
 
 fn reference(dir: &Path) -> Value {

@@ -1,8 +1,9 @@
-//! The dense decoder: what Llama, Mistral and Qwen models share. Families differ in their [`Spec`].
+//! The decoder: what Llama, Mistral, Mixtral and Qwen models share. Families differ in their [`Spec`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::KvCache;
+use super::experts::{Experts, ExpertsSpec};
 use super::rope::Rope;
 use crate::kernels::Activation;
 use crate::params::{ParamId, Params};
@@ -26,7 +27,7 @@ pub struct Spec {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Feed-forward width f.
+    /// Width f of the dense feed-forwards.
     pub intermediate: usize,
     /// Vocabulary size V.
     pub vocabulary: usize,
@@ -50,6 +51,8 @@ pub struct Spec {
     pub windows: Vec<Option<usize>>,
     /// Rotary embedding.
     pub rope: Rope,
+    /// Mixtures of experts, where the model has any.
+    pub experts: Option<ExpertsSpec>,
 }
 
 /// Makes or loads one named tensor of the given shape.
@@ -60,7 +63,14 @@ pub(super) struct Block {
     input_layernorm: ParamId,
     pub(super) self_attn: Attention,
     post_attention_layernorm: ParamId,
-    pub(super) mlp: Mlp,
+    pub(super) mlp: FeedForward,
+}
+
+/// What a block does to each token by itself.
+#[derive(Debug, Clone)]
+pub(super) enum FeedForward {
+    Dense(Mlp),
+    Experts(Experts),
 }
 
 #[derive(Debug, Clone)]
@@ -114,9 +124,17 @@ impl Decoder {
             let k_proj = linear("self_attn.k_proj", kv, d, spec.qkv_bias)?;
             let v_proj = linear("self_attn.v_proj", kv, d, spec.qkv_bias)?;
             let o_proj = linear("self_attn.o_proj", d, q, spec.output_bias)?;
-            let gate_proj = linear("mlp.gate_proj", f, d, spec.mlp_bias)?;
-            let up_proj = linear("mlp.up_proj", f, d, spec.mlp_bias)?;
-            let down_proj = linear("mlp.down_proj", d, f, spec.mlp_bias)?;
+            let mlp = match &spec.experts {
+                Some(experts) if experts.layers[l] => {
+                    let mut linear = |part: &str, out, inner| linear(part, out, inner, false);
+                    FeedForward::Experts(Experts::build(experts, d, &mut linear)?)
+                }
+                _ => FeedForward::Dense(Mlp {
+                    gate_proj: linear("mlp.gate_proj", f, d, spec.mlp_bias)?,
+                    up_proj: linear("mlp.up_proj", f, d, spec.mlp_bias)?,
+                    down_proj: linear("mlp.down_proj", d, f, spec.mlp_bias)?,
+                }),
+            };
             let mut head_norm =
                 |part: &str| spec.qk_norm.then(|| add(at(part), &[spec.head_dim])).transpose();
             let (q_norm, k_norm) = (head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?);
@@ -133,7 +151,7 @@ impl Decoder {
                 input_layernorm: add(at("input_layernorm"), &[d])?,
                 self_attn: Attention { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, kind },
                 post_attention_layernorm: add(at("post_attention_layernorm"), &[d])?,
-                mlp: Mlp { gate_proj, up_proj, down_proj },
+                mlp,
             });
         }
         let norm = add("model.norm.weight".into(), &[d])?;
@@ -222,7 +240,10 @@ impl Block {
         let x = taps.at(g, at(ResidMid), x, layout)?;
         let sites = [at(Ln2Scale), at(Ln2Normalized)];
         let h = tapped_norm(g, &x, self.post_attention_layernorm, eps, sites, layout, taps)?;
-        let m = self.mlp.forward(decoder, g, l, &h, layout, taps)?;
+        let m = match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(decoder, g, l, &h, layout, taps)?,
+            FeedForward::Experts(experts) => experts.forward(&decoder.spec, g, l, &h, layout, taps)?,
+        };
         let m = taps.at(g, at(MlpOut), m, layout)?;
         let x = g.add(&x, &m)?;
         taps.at(g, at(ResidPost), x, layout)

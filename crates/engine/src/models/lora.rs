@@ -1,9 +1,10 @@
 //! Low-rank adapters: attach, read, write, merge (LoRA, arXiv 2106.09685; PEFT's file format).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::Model;
+use super::decoder::FeedForward;
 use crate::checkpoint::{self, Adapter};
 use crate::tape::{Linear, LowRank};
 use crate::{Error, Result, Rng, Tensor, kernels};
@@ -22,17 +23,27 @@ pub struct LoraOptions {
 impl Model {
     fn linears(&self) -> impl Iterator<Item = (String, &Linear)> {
         self.decoder.blocks.iter().enumerate().flat_map(|(l, block)| {
-            let (a, m) = (&block.self_attn, &block.mlp);
-            [
+            let a = &block.self_attn;
+            let attention = [
                 ("self_attn.q_proj", &a.q_proj),
                 ("self_attn.k_proj", &a.k_proj),
                 ("self_attn.v_proj", &a.v_proj),
                 ("self_attn.o_proj", &a.o_proj),
-                ("mlp.gate_proj", &m.gate_proj),
-                ("mlp.up_proj", &m.up_proj),
-                ("mlp.down_proj", &m.down_proj),
-            ]
-            .map(|(part, linear)| (format!("model.layers.{l}.{part}"), linear))
+            ];
+            let named = |(part, linear): (&str, _)| (part.to_owned(), linear);
+            let mut linears: Vec<_> = attention.into_iter().map(named).collect();
+            match &block.mlp {
+                FeedForward::Dense(m) => {
+                    let dense = [
+                        ("mlp.gate_proj", &m.gate_proj),
+                        ("mlp.up_proj", &m.up_proj),
+                        ("mlp.down_proj", &m.down_proj),
+                    ];
+                    linears.extend(dense.into_iter().map(named));
+                }
+                FeedForward::Experts(experts) => linears.extend(experts.linears()),
+            }
+            linears.into_iter().map(move |(part, linear)| (format!("model.layers.{l}.{part}"), linear))
         })
     }
 
@@ -42,16 +53,19 @@ impl Model {
             module.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
         let index: usize = layer.parse().map_err(|_| unknown())?;
         let block = self.decoder.blocks.get_mut(index).ok_or_else(unknown)?;
-        Ok(match part {
-            "self_attn.q_proj" => &mut block.self_attn.q_proj,
-            "self_attn.k_proj" => &mut block.self_attn.k_proj,
-            "self_attn.v_proj" => &mut block.self_attn.v_proj,
-            "self_attn.o_proj" => &mut block.self_attn.o_proj,
-            "mlp.gate_proj" => &mut block.mlp.gate_proj,
-            "mlp.up_proj" => &mut block.mlp.up_proj,
-            "mlp.down_proj" => &mut block.mlp.down_proj,
-            _ => return Err(unknown()),
-        })
+        let attention = &mut block.self_attn;
+        let found = match (part, &mut block.mlp) {
+            ("self_attn.q_proj", _) => Some(&mut attention.q_proj),
+            ("self_attn.k_proj", _) => Some(&mut attention.k_proj),
+            ("self_attn.v_proj", _) => Some(&mut attention.v_proj),
+            ("self_attn.o_proj", _) => Some(&mut attention.o_proj),
+            ("mlp.gate_proj", FeedForward::Dense(m)) => Some(&mut m.gate_proj),
+            ("mlp.up_proj", FeedForward::Dense(m)) => Some(&mut m.up_proj),
+            ("mlp.down_proj", FeedForward::Dense(m)) => Some(&mut m.down_proj),
+            (part, FeedForward::Experts(experts)) => experts.linear_mut(part),
+            _ => None,
+        };
+        found.ok_or_else(unknown)
     }
 
     /// Module path and parameters of every adapted layer.
@@ -70,10 +84,12 @@ impl Model {
         };
         let modules: Vec<_> = self.linears().map(|(name, _)| name).filter(|m| wanted(m)).collect();
         if modules.is_empty() {
+            let known: BTreeSet<_> =
+                self.linears().filter_map(|(name, _)| Some(name.rsplit('.').next()?.to_owned())).collect();
             return Err(Error::invalid(format!(
-                "no layer matches the adapter's targets {:?}; there are q_proj, k_proj, v_proj, o_proj, \
-                 gate_proj, up_proj, down_proj",
-                options.targets
+                "no layer matches the adapter's targets {:?}; there are {}",
+                options.targets,
+                known.into_iter().collect::<Vec<_>>().join(", ")
             )));
         }
         let mut tensors = BTreeMap::new();

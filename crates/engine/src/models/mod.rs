@@ -5,14 +5,18 @@
 mod cache;
 mod config;
 mod decoder;
+mod experts;
 mod llama;
 mod lora;
 mod mistral;
+mod mixtral;
 mod model;
 mod opened;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod rope;
+mod router;
 
 use config::Config;
 
@@ -21,9 +25,11 @@ use crate::kernels::Activation;
 
 pub use cache::KvCache;
 pub use decoder::{Decoder, Spec};
+pub use experts::{ExpertNames, ExpertsSpec};
 pub use lora::LoraOptions;
 pub use model::{Model, TensorChange};
 pub use rope::{Rope, RopeScaling};
+pub use router::RouterLosses;
 
 /// A model family: the `model_type` of its configs, and how they are read.
 pub(crate) struct Family {
@@ -32,7 +38,14 @@ pub(crate) struct Family {
 }
 
 /// Every family the engine runs.
-pub(crate) const FAMILIES: &[Family] = &[llama::FAMILY, mistral::FAMILY, qwen2::FAMILY, qwen3::FAMILY];
+pub(crate) const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    mistral::FAMILY,
+    mixtral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    qwen3_moe::FAMILY,
+];
 
 /// Names of the supported families, as `model_type` spells them.
 pub fn supported_families() -> impl Iterator<Item = &'static str> {
@@ -87,6 +100,7 @@ fn dense_spec(config: &Config<'_>, default_theta: f64) -> Result<Spec> {
         qk_norm: false,
         windows: vec![None; layers],
         rope: rope::Rope::read(config, head_dim, default_theta)?,
+        experts: None,
     })
 }
 

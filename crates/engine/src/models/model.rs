@@ -55,7 +55,11 @@ impl Model {
             Some(StoredType::Native(dtype)) => dtype,
             _ => DType::F32,
         };
-        let mut source = |name: &str, shape: &[usize]| checkpoint.tensor_f32(name, shape);
+        let experts = spec.experts.clone();
+        let mut source = |name: &str, shape: &[usize]| {
+            let fused = experts.as_ref().and_then(|e| super::experts::fused(&checkpoint, e, name, shape));
+            fused.unwrap_or_else(|| checkpoint.tensor_f32(name, shape))
+        };
         let mut params = Params::default();
         let decoder = Decoder::build(spec, &mut params, &mut source)?;
         let generation_config = checkpoint.generation_config().cloned();
@@ -164,11 +168,13 @@ impl Model {
         taps.at(g, Site::Logits, logits, &Layout::packed(vec![1; rows.len()]))
     }
 
-    /// Mean negative log-likelihood of the scored tokens, and its gradient.
+    /// Mean negative log-likelihood of the scored tokens, and its gradient; where the model asks for
+    /// router losses in training, these are part of both.
     pub fn loss_and_gradients(&self, batch: &Batch, taps: &Taps) -> Result<(f32, Gradients)> {
         let mut g = Graph::recording(&self.params);
         let weights = vec![1.0 / batch.targets.len().max(1) as f32; batch.targets.len()];
         let loss = self.weighted_nll(&mut g, batch, &weights, taps)?;
+        let loss = self.with_router_losses(&mut g, loss, 1.0)?;
         Ok((loss.scalar(), g.backward(&loss)?))
     }
 
