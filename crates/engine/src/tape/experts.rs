@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::linear::times_weight;
 use super::routing::{Dispatch, Group};
-use super::{Graph, Linear, Var};
+use super::saved::Saved;
+use super::{Edge, Graph, Linear, Var};
 use crate::kernels::{self, Activation, Mat, MatMut};
 use crate::params::{ParamId, Params};
 use crate::{Error, Result, Tensor};
@@ -84,9 +85,12 @@ impl<'m> Graph<'m> {
         let learns =
             dispatch.groups().iter().any(|g| experts[g.expert].weights().iter().any(|&w| self.learns(w)));
         let needs = learns || x.needs_gradient() || weights.needs_gradient();
-        let (x, weights, dispatch) = (x.clone(), weights.clone(), dispatch.clone());
+        // Only gradients of gates and ups need x.
+        let (saved, x) = (learns.then(|| x.saved()), Edge::from(x));
+        let (weights, dispatch) = (weights.clone(), dispatch.clone());
         Ok(self.push(value, needs, move |back, dout| {
-            let pass = Pass { x: &x, weights: &weights, dispatch: &dispatch, experts, activation };
+            let x_value = saved.as_ref().map(Saved::value);
+            let pass = Pass { x: x_value, weights: &weights, dispatch: &dispatch, experts, activation };
             let groups = dispatch.groups();
             // Each expert's gradients travel with its task, so that experts can be done side by side.
             let buffers: Vec<[Option<Tensor>; 3]> = groups
@@ -94,7 +98,7 @@ impl<'m> Graph<'m> {
                 .map(|g| experts[g.expert].weights().map(|w| back.take_param_gradient(w)))
                 .collect();
             let mut dweights = Tensor::stale(&[pairs]);
-            let mut dx = Tensor::stale(&[if x.needs_gradient() { pairs } else { 0 }, d]);
+            let mut dx = Tensor::stale(&[if x.node.is_some() { pairs } else { 0 }, d]);
             let tasks: Vec<_> = groups
                 .iter()
                 .zip(buffers)
@@ -116,8 +120,8 @@ impl<'m> Graph<'m> {
                 });
                 back.add(&weights, dweights)?;
             }
-            if x.needs_gradient() {
-                back.add(&x, mix(&dx, None, &dispatch, Some(dispatch.place())))?;
+            if x.node.is_some() {
+                back.add(x, mix(&dx, None, &dispatch, Some(dispatch.place())))?;
             }
             Ok(())
         }))
@@ -158,7 +162,7 @@ impl<'m> Graph<'m> {
 
 /// What a backward pass reads besides activations.
 struct Pass<'a> {
-    x: &'a Var,
+    x: Option<&'a Tensor>,
     weights: &'a Var,
     dispatch: &'a Dispatch,
     experts: &'a [Expert],
@@ -188,6 +192,7 @@ impl Pass<'_> {
         let Task { group, buffers, dweights, dx } = task;
         let (rows, d, f) = (group.rows.len(), dout.columns(), gate.columns());
         let expert = &self.experts[group.expert];
+        let compute = params.precision().compute;
         let own = |x: &Tensor| gather(x, self.dispatch.tokens_of(&group.rows), rows);
         let span = group.rows.start * f..group.rows.end * f;
         let (gate, up) = (&gate.f32()[span.clone()], &up.f32()[span]);
@@ -196,7 +201,7 @@ impl Pass<'_> {
         let dy = Mat::new(dy.f32(), rows, d);
         let mut inner = Tensor::build(&[rows, f], |a| kernels::gated(self.activation, gate, up, a));
         let mut dinner = Tensor::build(&[rows, f], |out| {
-            kernels::gemm(dy, matrix(expert.down.weight, d, f), MatMut::new(out, rows, f), false);
+            compute.product(dy, matrix(expert.down.weight, d, f), MatMut::new(out, rows, f), false);
         });
         let pairs = &self.dispatch.pairs()[group.rows.clone()];
         let lines = inner.f32_mut().chunks_exact_mut(f).zip(dinner.f32_mut().chunks_exact_mut(f));
@@ -211,22 +216,19 @@ impl Pass<'_> {
         kernels::gated_backward(self.activation, gate, up, dinner.f32(), dgate.f32_mut(), dup.f32_mut());
         let (dgate, dup) = (Mat::new(dgate.f32(), rows, f), Mat::new(dup.f32(), rows, f));
         if !dx.is_empty() {
-            kernels::gemm(dgate, matrix(expert.gate.weight, f, d), MatMut::new(dx, rows, d), false);
-            kernels::gemm(dup, matrix(expert.up.weight, f, d), MatMut::new(dx, rows, d), true);
+            compute.product(dgate, matrix(expert.gate.weight, f, d), MatMut::new(dx, rows, d), false);
+            compute.product(dup, matrix(expert.up.weight, f, d), MatMut::new(dx, rows, d), true);
         }
-        let ids = expert.weights();
-        if !ids.iter().any(|&id| params.get(id).trainable) {
-            return Vec::new();
-        }
-        let x = own(&self.x.value);
+        let Some(x) = self.x.map(own) else { return Vec::new() };
         let x = Mat::new(x.f32(), rows, d);
+        let ids = expert.weights();
         let factors = [(dgate, x), (dup, x), (dy, Mat::new(inner.f32(), rows, f))];
         let learnt = ids.into_iter().zip(buffers).zip(factors).filter(|((id, _), _)| params.get(*id).trainable);
         learnt
             .map(|((id, buffer), (left, right))| {
                 let accumulate = buffer.is_some();
                 let mut sum = buffer.unwrap_or_else(|| Tensor::stale(params.get(id).tensor.shape()));
-                kernels::gemm(left.t(), right, MatMut::new(sum.f32_mut(), left.cols, right.cols), accumulate);
+                compute.product(left.t(), right, MatMut::new(sum.f32_mut(), left.cols, right.cols), accumulate);
                 (id, sum)
             })
             .collect()
