@@ -11,6 +11,14 @@ pub(crate) struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
+    /// Errors where a flag is set that asks for something unsupported.
+    pub(crate) fn refuse(&self, key: &str, what: &str) -> Result<()> {
+        match self.flag(key, false)? {
+            true => Err(self.error(format!("\"{key}\" is set, but {what} is not supported"))),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn new(values: &'a Map<String, Value>, place: impl Into<String>) -> Self {
         Config { values, place: place.into() }
     }
@@ -78,6 +86,11 @@ impl<'a> Config<'a> {
         self.typed(key, "a list of whole numbers", |v| {
             v.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect()
         })
+    }
+
+    /// A list of numbers.
+    pub(crate) fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// A list of strings.

@@ -1,12 +1,13 @@
 //! Mixture-of-experts feed-forwards: a router sends every token to its k best experts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::decoder::Spec;
-use crate::checkpoint::Checkpoint;
-use crate::tape::{Dispatch, Expert, Graph, Layout, Linear, Var};
-use crate::taps::{BlockSite, Site, Taps};
+use super::parts::{Builder, Within};
+use super::spec::Spec;
+use crate::tape::{Dispatch, Expert, Graph, Linear, Var};
+use crate::taps::BlockSite::{MlpPost, MlpPre, MlpPreLinear, RouterIndices, RouterLogits, RouterWeights};
 use crate::{Error, Result, Tensor};
 
 /// The mixtures of a model: their size, and how tokens are routed.
@@ -77,53 +78,82 @@ impl ExpertsSpec {
     }
 }
 
+/// Rows of a checkpoint's tensor that are one tensor of a mixture.
+pub(super) struct FusedPart {
+    /// Name in the checkpoint.
+    pub(super) name: String,
+    /// Shape there.
+    pub(super) shape: Vec<usize>,
+    /// The rows.
+    pub(super) rows: Range<usize>,
+}
+
+impl ExpertsSpec {
+    /// Where a checkpoint in the fused spelling holds the tensor of this name and shape; `find` gives the
+    /// name under which it holds a tensor, if it does. `None` where the name is no part of a mixture, and
+    /// where the checkpoint has it as it is.
+    ///
+    /// Fused: `mlp.experts.gate_up_proj` [E, 2f, d], each expert's gate above its up,
+    /// `mlp.experts.down_proj` [E, d, f], and `mlp.gate` whatever the family calls the module.
+    pub(super) fn fused_part(
+        &self,
+        name: &str,
+        shape: &[usize],
+        find: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<FusedPart> {
+        let ExpertNames { module, parts } = self.names;
+        let (block, inner) = name.split_once(&format!(".{module}."))?;
+        if find(name).is_some() {
+            return None;
+        }
+        let [rows, columns] = *shape else { return None };
+        if inner == "gate.weight" {
+            let name = find(&format!("{block}.mlp.{inner}"))?;
+            return Some(FusedPart { name, shape: shape.to_vec(), rows: 0..rows });
+        }
+        let (expert, part) = inner.strip_prefix("experts.")?.strip_suffix(".weight")?.split_once('.')?;
+        let expert: usize = expert.parse().ok()?;
+        let (stored, pieces, piece) = match parts.iter().position(|p| *p == part)? {
+            half @ (0 | 1) => ("gate_up_proj", 2, half),
+            _ => ("down_proj", 1, 0),
+        };
+        let name = ["mlp", module].iter().find_map(|m| find(&format!("{block}.{m}.experts.{stored}")))?;
+        let first = (expert * pieces + piece) * rows;
+        Some(FusedPart { name, shape: vec![self.count, pieces * rows, columns], rows: first..first + rows })
+    }
+}
+
 /// The parameters of one mixture.
 #[derive(Debug, Clone)]
 pub(super) struct Experts {
     /// Scores: [E, d].
     router: Linear,
     experts: Vec<Expert>,
-    names: ExpertNames,
 }
 
 impl Experts {
-    /// Builds the mixture of one block; `linear` makes a layer from its name within the block and its
-    /// output and input widths.
-    pub(super) fn build(
-        spec: &ExpertsSpec,
-        hidden: usize,
-        linear: &mut dyn FnMut(&str, usize, usize) -> Result<Linear>,
-    ) -> Result<Self> {
-        let module = spec.names.module;
-        let [gate, up, down] = spec.names.parts;
-        let router = linear(&format!("{module}.gate"), spec.count, hidden)?;
+    /// The mixture of block `l`.
+    pub(super) fn build(builder: &mut Builder<'_, '_>, spec: &ExpertsSpec, l: usize) -> Result<Self> {
+        let (d, f) = (builder.spec.hidden, spec.width);
+        let ExpertNames { module, parts } = spec.names;
+        let router = builder.linear(l, &format!("{module}.gate"), [spec.count, d], false)?;
         let expert = |e: usize| {
             let mut part =
-                |name: &str, out, inner| linear(&format!("{module}.experts.{e}.{name}"), out, inner);
-            let gate = part(gate, spec.width, hidden)?;
-            let up = part(up, spec.width, hidden)?;
-            Ok(Expert { gate, up, down: part(down, hidden, spec.width)? })
+                |name, shape| builder.linear(l, &format!("{module}.experts.{e}.{name}"), shape, false);
+            let [gate, up, down] = parts;
+            Ok(Expert { gate: part(gate, [f, d])?, up: part(up, [f, d])?, down: part(down, [d, f])? })
         };
-        let experts = (0..spec.count).map(expert).collect::<Result<_>>()?;
-        Ok(Experts { router, experts, names: spec.names })
+        Ok(Experts { router, experts: (0..spec.count).map(expert).collect::<Result<_>>()? })
     }
 
-    /// The experts' layers under their names within the block. The router is not among them: it is not
-    /// adapted.
-    pub(super) fn linears(&self) -> impl Iterator<Item = (String, &Linear)> {
-        let ExpertNames { module, parts } = self.names;
-        self.experts.iter().enumerate().flat_map(move |(e, expert)| {
-            let layers = [&expert.gate, &expert.up, &expert.down];
-            layers.into_iter().zip(parts).map(move |(l, part)| (format!("{module}.experts.{e}.{part}"), l))
-        })
+    /// The experts' layers. The router is not among them: it is not adapted.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        self.experts.iter().flat_map(|e| [&e.gate, &e.up, &e.down]).collect()
     }
 
-    /// The layer of this name within the block.
-    pub(super) fn linear_mut(&mut self, name: &str) -> Option<&mut Linear> {
-        let (expert, part) = name.strip_prefix(self.names.module)?.strip_prefix(".experts.")?.split_once('.')?;
-        let expert = self.experts.get_mut(expert.parse::<usize>().ok()?)?;
-        let layers = [&mut expert.gate, &mut expert.up, &mut expert.down];
-        layers.into_iter().zip(self.names.parts).find(|(_, p)| *p == part).map(|(layer, _)| layer)
+    /// The same, for changing them.
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        self.experts.iter_mut().flat_map(|e| [&mut e.gate, &mut e.up, &mut e.down]).collect()
     }
 
     /// The mixture's output: h [T, d] → [T, d].
@@ -131,48 +161,40 @@ impl Experts {
         &'m self,
         spec: &Spec,
         g: &mut Graph<'m>,
-        l: usize,
         h: &Var,
-        layout: &Layout,
-        taps: &Taps,
+        within: Within<'_>,
     ) -> Result<Var> {
-        use BlockSite::*;
-        let at = |site| Site::Block(l, site);
         let Some(mixture) = &spec.experts else {
             return Err(Error::invalid("a block is a mixture of experts, the model is not"));
         };
         let logits = g.linear(h, &self.router)?;
-        let logits = taps.at(g, at(RouterLogits), logits, layout)?;
+        let logits = within.tap(g, RouterLogits, logits)?;
         let probs = g.softmax(&logits)?;
         let mut dispatch = Dispatch::top_k(probs.value(), mixture.per_token)?;
-        if taps.touches(at(RouterIndices)) {
-            dispatch = tapped_choice(g, l, &dispatch, layout, taps)?;
+        if within.touches(RouterIndices) {
+            dispatch = tapped_choice(g, &dispatch, within)?;
         }
         let dispatch = Arc::new(dispatch);
         g.note_routing(&logits, &dispatch);
         let weights = g.routing_weights(&probs, &dispatch, mixture.renormalise)?;
-        let weights = taps.at(g, at(RouterWeights), weights, layout)?;
-        let opened = [MlpPre, MlpPreLinear, MlpPost].into_iter().any(|site| taps.touches(at(site)));
+        let weights = within.tap(g, RouterWeights, weights)?;
+        let opened = [MlpPre, MlpPreLinear, MlpPost].into_iter().any(|site| within.touches(site));
         if opened || self.experts.iter().any(Expert::is_adapted) {
-            return self.one_by_one(spec, g, l, h, &weights, &dispatch, layout, taps);
+            return self.one_by_one(spec, g, h, &weights, &dispatch, within);
         }
         g.experts(h, &weights, &dispatch, &self.experts, spec.activation)
     }
 
     /// The same bits from general operations, for adapters and for looking inside.
-    #[expect(clippy::too_many_arguments, reason = "a forward pass names what it reads")]
     fn one_by_one<'m>(
         &'m self,
         spec: &Spec,
         g: &mut Graph<'m>,
-        l: usize,
         h: &Var,
         weights: &Var,
         dispatch: &Arc<Dispatch>,
-        layout: &Layout,
-        taps: &Taps,
+        within: Within<'_>,
     ) -> Result<Var> {
-        use BlockSite::*;
         let pairs = dispatch.pairs().len();
         let width = spec.experts.as_ref().map_or(0, |mixture| mixture.width);
         let (mut gates, mut ups, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
@@ -187,12 +209,12 @@ impl Experts {
         let in_order = |g: &mut Graph<'m>, blocks: &[(Var, usize, usize)], site| -> Result<Var> {
             let sorted = g.assemble([pairs, width], blocks)?;
             let x = g.gather_rows(&sorted, dispatch.place())?;
-            taps.at(g, Site::Block(l, site), x, layout)
+            within.tap(g, site, x)
         };
         let gate = in_order(g, &gates, MlpPre)?;
         let up = in_order(g, &ups, MlpPreLinear)?;
         let inner = g.gated(spec.activation, &gate, &up)?;
-        let inner = taps.at(g, Site::Block(l, MlpPost), inner, layout)?;
+        let inner = within.tap(g, MlpPost, inner)?;
         for group in dispatch.groups() {
             let own = g.gather_rows(&inner, &dispatch.pairs()[group.rows.clone()])?;
             outputs.push((g.linear(&own, &self.experts[group.expert].down)?, group.rows.start, 0));
@@ -204,57 +226,18 @@ impl Experts {
 }
 
 /// Lets taps see, and replace, which experts were chosen. They are numbers of experts in f32.
-fn tapped_choice(
-    g: &mut Graph<'_>,
-    l: usize,
-    dispatch: &Dispatch,
-    layout: &Layout,
-    taps: &Taps,
-) -> Result<Dispatch> {
-    let site = Site::Block(l, BlockSite::RouterIndices);
+fn tapped_choice(g: &mut Graph<'_>, dispatch: &Dispatch, within: Within<'_>) -> Result<Dispatch> {
+    let site = within.site(RouterIndices);
     let (k, experts) = (dispatch.per_token(), dispatch.experts());
     let shape = [dispatch.tokens(), k];
     let chosen = Tensor::build(&shape, |out| {
         out.iter_mut().zip(dispatch.chosen()).for_each(|(out, &e)| *out = e as f32);
     });
-    let tapped = taps.at(g, site, Var::constant(chosen), layout)?;
+    let tapped = within.tap(g, RouterIndices, Var::constant(chosen))?;
     let read = |&index: &f32| match index {
         e if e >= 0.0 && e.fract() == 0.0 && (e as usize) < experts => Ok(e as u32),
         e => Err(Error::invalid(format!("{site}: {e} is no expert; there are 0 to {}", experts - 1))),
     };
     let chosen = tapped.value().f32().iter().map(read).collect::<Result<_>>()?;
     Dispatch::new(chosen, experts, k)
-}
-
-/// A tensor of a checkpoint that holds a mixture in the fused form, under its per-expert name.
-///
-/// Fused: `mlp.experts.gate_up_proj` [E, 2f, d], gates above ups, `mlp.experts.down_proj` [E, d, f], and
-/// `mlp.gate` whatever the family calls the module. `None` where the name is no part of a mixture or the
-/// checkpoint holds it as it is.
-pub(super) fn fused(
-    checkpoint: &Checkpoint,
-    spec: &ExpertsSpec,
-    name: &str,
-    shape: &[usize],
-) -> Option<Result<Tensor>> {
-    if checkpoint.contains(name) {
-        return None;
-    }
-    let (block, inner) = name.split_once(&format!(".{}.", spec.names.module))?;
-    if inner == "gate.weight" {
-        let other = format!("{block}.mlp.{inner}");
-        return checkpoint.contains(&other).then(|| checkpoint.tensor_f32(&other, shape));
-    }
-    let (expert, part) = inner.strip_prefix("experts.")?.strip_suffix(".weight")?.split_once('.')?;
-    let expert: usize = expert.parse().ok()?;
-    let part = spec.names.parts.iter().position(|p| *p == part)?;
-    let (stored, halves, half) =
-        if part < 2 { ("gate_up_proj", 2, part) } else { ("down_proj", 1, 0) };
-    let whole = ["mlp", spec.names.module]
-        .map(|module| format!("{block}.{module}.experts.{stored}"))
-        .into_iter()
-        .find(|whole| checkpoint.contains(whole))?;
-    let (rows, columns) = (shape[0], shape[1]);
-    let first = (expert * halves + half) * rows;
-    Some(checkpoint.rows_f32(&whole, &[spec.count, halves * rows, columns], first..first + rows))
 }

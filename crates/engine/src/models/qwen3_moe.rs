@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::experts::{ExpertNames, ExpertsSpec};
-use super::{Family, Spec, dense_spec};
+use super::{Family, QkNorm, Spec, dense_spec};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen3_moe", spec };
@@ -20,7 +20,7 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
     Ok(Spec {
         qkv_bias: bias,
         output_bias: bias,
-        qk_norm: true,
+        qk_norm: Some(QkNorm::PerHead),
         // One window for all layers: the family takes no notice of `max_window_layers`.
         windows: vec![window; dense.layers],
         experts: experts(config, dense.layers)?,
@@ -36,7 +36,8 @@ fn experts(config: &Config<'_>, layers: usize) -> Result<Option<ExpertsSpec>> {
         return Err(config.error("\"decoder_sparse_step\" must not be 0"));
     }
     let dense = config.counts("mlp_only_layers")?.unwrap_or_default();
-    let sparse: Vec<bool> = (0..layers).map(|l| (l + 1).is_multiple_of(step) && !dense.contains(&l)).collect();
+    let sparse: Vec<bool> =
+        (0..layers).map(|l| (l + 1).is_multiple_of(step) && !dense.contains(&l)).collect();
     if count == 0 || !sparse.contains(&true) {
         return Ok(None);
     }

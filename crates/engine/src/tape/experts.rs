@@ -65,12 +65,9 @@ impl<'m> Graph<'m> {
         {
             let (params, training) = (self.params, self.recording);
             let groups = dispatch.groups();
-            let outputs =
-                by_group(groups, gate.f32_mut(), f).zip(by_group(groups, up.f32_mut(), f)).zip(by_group(
-                    groups,
-                    y.f32_mut(),
-                    d,
-                ));
+            let outputs = by_group(groups, gate.f32_mut(), f)
+                .zip(by_group(groups, up.f32_mut(), f))
+                .zip(by_group(groups, y.f32_mut(), d));
             share_out(groups.iter().zip(outputs).collect(), 3 * pairs * d * f, |(group, ((gate, up), y))| {
                 let expert = &experts[group.expert];
                 let rows = group.rows.len();
@@ -107,9 +104,8 @@ impl<'m> Graph<'m> {
                 .map(|(((group, buffers), dweights), dx)| Task { group, buffers, dweights, dx })
                 .collect();
             let params = back.params;
-            let finished = share_out(tasks, 6 * pairs * d * f, |task| {
-                pass.backward(params, [&gate, &up], &dout, task)
-            });
+            let finished =
+                share_out(tasks, 6 * pairs * d * f, |task| pass.backward(params, [&gate, &up], &dout, task));
             for (id, gradient) in finished.into_iter().flatten() {
                 back.gradients.set(id, gradient);
             }
@@ -223,12 +219,18 @@ impl Pass<'_> {
         let x = Mat::new(x.f32(), rows, d);
         let ids = expert.weights();
         let factors = [(dgate, x), (dup, x), (dy, Mat::new(inner.f32(), rows, f))];
-        let learnt = ids.into_iter().zip(buffers).zip(factors).filter(|((id, _), _)| params.get(*id).trainable);
+        let learnt =
+            ids.into_iter().zip(buffers).zip(factors).filter(|((id, _), _)| params.get(*id).trainable);
         learnt
             .map(|((id, buffer), (left, right))| {
                 let accumulate = buffer.is_some();
                 let mut sum = buffer.unwrap_or_else(|| Tensor::stale(params.get(id).tensor.shape()));
-                compute.product(left.t(), right, MatMut::new(sum.f32_mut(), left.cols, right.cols), accumulate);
+                compute.product(
+                    left.t(),
+                    right,
+                    MatMut::new(sum.f32_mut(), left.cols, right.cols),
+                    accumulate,
+                );
                 (id, sum)
             })
             .collect()
@@ -236,7 +238,11 @@ impl Pass<'_> {
 }
 
 /// Cuts rows sorted by expert into one slice per group; empty ones where the buffer is empty.
-fn by_group<'b>(groups: &[Group], buffer: &'b mut [f32], width: usize) -> impl Iterator<Item = &'b mut [f32]> {
+fn by_group<'b>(
+    groups: &[Group],
+    buffer: &'b mut [f32],
+    width: usize,
+) -> impl Iterator<Item = &'b mut [f32]> {
     let mut rest = buffer;
     groups.iter().map(move |group| {
         let length = (group.rows.len() * width).min(rest.len());
