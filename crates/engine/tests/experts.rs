@@ -1,11 +1,13 @@
 //! Mixtures of experts: gradients, router losses and taps, adapters, spellings of checkpoints.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+use std::collections::BTreeMap;
+
 use amend_engine::checkpoint::{ModelFiles, write_model};
 use amend_engine::models::LoraOptions;
-use amend_engine::optim::nll_gradients;
+use amend_engine::optim::{AdamW, AdamWOptions, nll_gradients};
 use amend_engine::taps::BlockSite;
-use amend_engine::{Action, Batch, Example, Graph, Model, Selector, Site, Taps, Tensor};
+use amend_engine::{Action, Batch, Example, Gradients, Graph, Model, Selector, Site, Taps, Tensor};
 use serde_json::{Map, Value, json};
 
 fn config(family: &str, extra: Value) -> Map<String, Value> {
@@ -134,6 +136,32 @@ fn an_expert_without_tokens_receives_no_gradient() {
         assert_eq!(chosen.shape(), [32, 2]);
         assert!(chosen.f32().iter().all(|&e| e > 0.0));
     }
+}
+
+#[test]
+fn an_expert_that_sat_a_step_out_then_takes_its_first_step() {
+    let mut model = mixtral(json!({}));
+    let (_, all) = model.loss_and_gradients(&batch(), &Taps::none()).unwrap();
+    let mut without = Gradients::none(&model.params);
+    let id = model.params.find("model.layers.0.block_sparse_moe.experts.0.w1.weight").unwrap();
+    all.iter().filter(|(other, _)| *other != id).for_each(|(other, g)| without.set(other, g.clone()));
+    let options = AdamWOptions { weight_decay: 0.0, eps: 0.0, ..Default::default() };
+    let mut adamw = AdamW::new(&model.params, options.clone());
+    let before = model.params.get(id).tensor.clone();
+    adamw.step(&mut model.params, &without, 1e-2, 1.0).unwrap();
+    assert_eq!(model.params.get(id).tensor.f32(), before.f32());
+    adamw.step(&mut model.params, &all, 1e-2, 1.0).unwrap();
+    // The first step of Adam is the learning rate, whatever the gradient.
+    let moved = model.params.get(id).tensor.f32().iter().zip(before.f32()).map(|(a, b)| (a - b).abs());
+    assert!(moved.zip(all.get(id).unwrap().f32()).all(|(m, &g)| g == 0.0 || (m - 1e-2).abs() < 1e-5));
+    // What was sat out is part of the state.
+    let state: BTreeMap<_, _> = adamw.state(&model.params).into_iter().collect();
+    let mut restored = AdamW::new(&model.params, options);
+    restored.restore(&model.params, 2, |name| Ok(state.get(name).cloned())).unwrap();
+    let mut other = model.clone();
+    adamw.step(&mut model.params, &all, 1e-2, 1.0).unwrap();
+    restored.step(&mut other.params, &all, 1e-2, 1.0).unwrap();
+    assert_eq!(model.params.get(id).tensor.f32(), other.params.get(id).tensor.f32());
 }
 
 #[test]
