@@ -56,6 +56,11 @@ impl Gradients {
         self.entries[id.0] = Some(gradient);
     }
 
+    /// Takes the gradient of one parameter out, leaving none.
+    pub(crate) fn take(&mut self, id: ParamId) -> Option<Tensor> {
+        self.entries[id.0].take()
+    }
+
     /// The buffer to add one parameter's gradient to; zeros where there was none.
     pub(crate) fn buffer(&mut self, id: ParamId, shape: &[usize]) -> &mut [f32] {
         self.entries[id.0].get_or_insert_with(|| Tensor::zeros(shape, crate::DType::F32)).f32_mut()

@@ -168,10 +168,15 @@ const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::Ln2Normalized,
 ];
 
+const ROUTER_SITES: [BlockSite; 3] =
+    [BlockSite::RouterLogits, BlockSite::RouterIndices, BlockSite::RouterWeights];
+
 /// The sites that a model's forward pass comes by.
 fn block_sites(model: &Model) -> impl Iterator<Item = BlockSite> {
     let gated = !matches!(model.spec().names.inner, InnerNames::Plain(_));
-    BLOCK_SITES.into_iter().filter(move |&site| gated || site != BlockSite::MlpPreLinear)
+    let routers = if model.spec().experts.is_some() { &ROUTER_SITES[..] } else { &[] };
+    let sites = BLOCK_SITES.iter().chain(routers).copied();
+    sites.filter(move |&site| gated || site != BlockSite::MlpPreLinear)
 }
 
 /// Where what enters the first block comes from.

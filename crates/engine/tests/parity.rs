@@ -14,13 +14,15 @@ use amend_engine::{Batch, Example, Graph, Model, Site, Taps};
 use serde_json::Value;
 use test_data::test_data;
 
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 15] = [
     "stories260k/hf",
     "arithmetic-llama-random",
     "arch-fixtures/llama3-rope-sharded",
     "arch-fixtures/qwen2",
     "arch-fixtures/qwen3",
     "arch-fixtures/mistral-sliding-window",
+    "arch-fixtures/mixtral",
+    "arch-fixtures/qwen3-moe",
     "arch-fixtures/gemma2",
     "arch-fixtures/gemma3-text",
     "arch-fixtures/phi3",

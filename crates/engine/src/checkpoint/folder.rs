@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -122,6 +123,17 @@ impl Folder {
     /// The named tensor in f32. Fails unless it has exactly the expected shape and only finite values.
     pub(super) fn tensor_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Tensor> {
         self.file_of(name)?.tensor_f32(name, expected_shape)
+    }
+
+    /// These rows of the named tensor in f32, rows being what all dimensions but the last count. Fails
+    /// unless the whole has exactly the expected shape and the rows only finite values.
+    pub(super) fn rows_f32(
+        &self,
+        name: &str,
+        expected_shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<Tensor> {
+        self.file_of(name)?.rows_f32(name, expected_shape, rows)
     }
 
     fn file_of(&self, name: &str) -> Result<&SafetensorsFile> {

@@ -1,6 +1,7 @@
 //! Reading one safetensors file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use super::header::{self, Header, TensorInfo};
@@ -71,6 +72,29 @@ impl SafetensorsFile {
         }
         let tensor = self.tensor(name)?.to_f32();
         check_finite(&self.label(name), &tensor)?;
+        Ok(tensor)
+    }
+
+    /// These rows of the named tensor in f32: [rows, columns], of a tensor of exactly the expected shape,
+    /// with finite values only. Rows are what all dimensions but the last count.
+    pub fn rows_f32(&self, name: &str, expected: &[usize], rows: Range<usize>) -> Result<Tensor> {
+        let Some(info) = self.info(name) else {
+            return Err(Error::format(self.path(), format!("there is no tensor {name} in the file")));
+        };
+        let total = expected.iter().rev().skip(1).product();
+        if info.shape != expected || rows.start > rows.end || rows.end > total {
+            return Err(Error::shape(self.label(name), expected, &info.shape));
+        }
+        let shape = [rows.len(), expected.last().copied().unwrap_or(1)];
+        let width = shape[1] * info.dtype.size();
+        let start = info.range.start + rows.start * width;
+        let bytes = self.file.bytes(start..start + rows.len() * width)?;
+        let tensor = info
+            .dtype
+            .decode(bytes, &shape)
+            .map_err(|e| Error::format(self.path(), format!("tensor {name}: {e}")))?
+            .to_f32();
+        check_finite(&format!("{}, rows {rows:?}", self.label(name)), &tensor)?;
         Ok(tensor)
     }
 

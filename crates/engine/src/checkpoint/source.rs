@@ -1,6 +1,7 @@
 //! A model as it lies on the disk: a Hugging Face folder or a GGUF file.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -130,6 +131,22 @@ impl Checkpoint {
             _ if !self.contains(name) => Err(Error::format(self.path(), self.missing(name))),
             Form::Folder(folder) => folder.tensor_f32(name, expected_shape),
             Form::Gguf(file) => file.tensor_f32(name, expected_shape),
+        }
+    }
+
+    /// These rows of the named tensor in f32, rows being what all dimensions but the last count. Fails
+    /// unless the whole has exactly the expected shape and the rows only finite values.
+    pub fn rows_f32(&self, name: &str, expected_shape: &[usize], rows: Range<usize>) -> Result<Tensor> {
+        match &self.0 {
+            _ if !self.contains(name) => Err(Error::format(self.path(), self.missing(name))),
+            Form::Folder(folder) => folder.rows_f32(name, expected_shape, rows),
+            Form::Gguf(file) => {
+                let whole = file.tensor_f32(name, expected_shape)?;
+                let width = whole.columns();
+                let values = whole.f32().get(rows.start * width..rows.end * width);
+                let values = values.ok_or_else(|| Error::shape(name, expected_shape, &[rows.end, width]))?;
+                Tensor::from_f32(values, &[rows.len(), width])
+            }
         }
     }
 

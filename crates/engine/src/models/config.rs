@@ -81,6 +81,13 @@ impl<'a> Config<'a> {
         Ok(object.map(|o| Config::new(o, format!("{}: {key}", self.place))))
     }
 
+    /// A list of whole numbers.
+    pub(crate) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.typed(key, "a list of whole numbers", |v| {
+            v.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect()
+        })
+    }
+
     /// A list of numbers.
     pub(crate) fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
         self.typed(key, "a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())

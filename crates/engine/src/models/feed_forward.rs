@@ -1,5 +1,6 @@
 //! The feed-forward part of a block.
 
+use super::experts::Experts;
 use super::parts::{Builder, Within};
 use super::spec::{InnerNames, Spec};
 use crate::Result;
@@ -11,6 +12,8 @@ use crate::taps::BlockSite::{MlpPost, MlpPre, MlpPreLinear};
 pub(super) enum FeedForward {
     /// One network for all tokens.
     Dense(Mlp),
+    /// A few of many networks for each token.
+    Experts(Experts),
 }
 
 /// A network of one inner layer.
@@ -29,13 +32,17 @@ enum Inner {
 
 impl FeedForward {
     pub(super) fn build(builder: &mut Builder<'_, '_>, l: usize) -> Result<Self> {
-        Ok(FeedForward::Dense(Mlp::build(builder, l)?))
+        Ok(match &builder.spec.experts {
+            Some(experts) if experts.layers[l] => FeedForward::Experts(Experts::build(builder, experts, l)?),
+            _ => FeedForward::Dense(Mlp::build(builder, l)?),
+        })
     }
 
-    /// Every linear layer.
+    /// Every linear layer that adapters may change.
     pub(super) fn linears(&self) -> Vec<&Linear> {
         match self {
             FeedForward::Dense(mlp) => mlp.linears(),
+            FeedForward::Experts(experts) => experts.linears(),
         }
     }
 
@@ -43,6 +50,7 @@ impl FeedForward {
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
         match self {
             FeedForward::Dense(mlp) => mlp.linears_mut(),
+            FeedForward::Experts(experts) => experts.linears_mut(),
         }
     }
 
@@ -56,6 +64,7 @@ impl FeedForward {
     ) -> Result<Var> {
         match self {
             FeedForward::Dense(mlp) => mlp.forward(spec, g, h, within),
+            FeedForward::Experts(experts) => experts.forward(spec, g, h, within),
         }
     }
 }

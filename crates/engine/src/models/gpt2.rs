@@ -63,5 +63,6 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
         logit_softcap: None,
         embedding_scale: None,
         positions: Positions::Learned("transformer.wpe"),
+        experts: None,
     })
 }

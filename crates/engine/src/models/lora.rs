@@ -28,10 +28,10 @@ impl Model {
     }
 
     fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
-        let params = &self.params;
+        let weight = self.params.find(&format!("{module}.weight"));
         self.decoder
             .linears_mut()
-            .find(|linear| module_of(params, linear) == module)
+            .find(|linear| Some(linear.weight) == weight)
             .ok_or_else(|| Error::invalid(format!("the model has no linear layer called {module}")))
     }
 
@@ -54,8 +54,11 @@ impl Model {
         let modules: Vec<_> = self.linears().map(|(name, _)| name).filter(|m| wanted(m)).collect();
         if modules.is_empty() {
             let first = format!("{}.0.", self.spec().names.blocks);
+            // One expert stands for all.
+            let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
+            let in_block = |name: String| name.strip_prefix(&first).map(str::to_owned);
             let there: Vec<_> =
-                self.linears().filter_map(|(name, _)| Some(name.strip_prefix(&first)?.to_owned())).collect();
+                self.linears().filter_map(|(name, _)| in_block(name)).filter(|name| !others(name)).collect();
             return Err(Error::invalid(format!(
                 "no layer matches the adapter's targets {:?}; a block has {}",
                 options.targets,

@@ -6,6 +6,7 @@ mod attention;
 mod cache;
 mod config;
 mod decoder;
+mod experts;
 mod feed_forward;
 mod gemma2;
 mod gemma3;
@@ -14,6 +15,7 @@ mod gpt_neox;
 mod llama;
 mod lora;
 mod mistral;
+mod mixtral;
 mod model;
 mod olmo2;
 mod opened;
@@ -21,7 +23,9 @@ mod parts;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod rope;
+mod router;
 mod spec;
 
 pub(crate) use config::Config;
@@ -31,9 +35,11 @@ use crate::kernels::Activation;
 
 pub use cache::KvCache;
 pub use decoder::Decoder;
+pub use experts::{ExpertNames, ExpertsSpec};
 pub use lora::LoraOptions;
 pub use model::{Model, TensorChange};
 pub use rope::{Rope, RopeScaling};
+pub use router::RouterLosses;
 pub use spec::{InnerNames, LLAMA_NAMES, Names, NormKind, Positions, QkNorm, QkvNames, Spec};
 
 /// A model family: the `model_type` of its configs, and how they are read.
@@ -46,8 +52,10 @@ pub(crate) struct Family {
 pub(crate) const FAMILIES: &[Family] = &[
     llama::FAMILY,
     mistral::FAMILY,
+    mixtral::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    qwen3_moe::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
     phi3::FAMILY,
@@ -118,6 +126,7 @@ fn dense_spec_with(config: &Config<'_>, default_theta: f64, default_head: Option
         logit_softcap: None,
         embedding_scale: None,
         positions: Positions::Rotary(vec![rope; layers]),
+        experts: None,
     })
 }
 

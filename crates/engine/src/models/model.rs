@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::decoder::Decoder;
+use super::experts::FusedPart;
 use super::parts::{Start, TensorSource, Wanted};
 use super::{KvCache, Spec, spec_of};
 use crate::batch::Batch;
@@ -57,7 +58,14 @@ impl Model {
             Some(StoredType::Native(dtype)) => dtype,
             _ => DType::F32,
         };
+        let experts = spec.experts.clone();
         let mut source = |wanted: &Wanted<'_>| {
+            if let Some(experts) = &experts
+                && let Some(part) = experts.fused_part(wanted.name, wanted.shape, &find)
+            {
+                let FusedPart { name, shape, rows } = part;
+                return checkpoint.rows_f32(&name, &shape, rows);
+            }
             let name = find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
             match *wanted.shape {
                 [rows, columns] if wanted.transposed => {
@@ -185,11 +193,13 @@ impl Model {
         taps.at(g, Site::Logits, logits, &Layout::packed(vec![1; rows.len()]))
     }
 
-    /// Mean negative log-likelihood of the scored tokens, and its gradient.
+    /// Mean negative log-likelihood of the scored tokens, and its gradient; where the model asks for
+    /// router losses in training, these are part of both.
     pub fn loss_and_gradients(&self, batch: &Batch, taps: &Taps) -> Result<(f32, Gradients)> {
         let mut g = Graph::recording(&self.params);
         let weights = vec![1.0 / batch.targets.len().max(1) as f32; batch.targets.len()];
         let loss = self.weighted_nll(&mut g, batch, &weights, taps)?;
+        let loss = self.with_router_losses(&mut g, loss, 1.0)?;
         Ok((loss.scalar(), g.backward(&loss)?))
     }
 

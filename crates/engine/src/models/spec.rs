@@ -1,5 +1,6 @@
 //! Everything that tells one dense decoder from another, as data.
 
+use super::experts::ExpertsSpec;
 use super::rope::Rope;
 use crate::kernels::Activation;
 
@@ -16,7 +17,7 @@ pub struct Spec {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Feed-forward width f.
+    /// Width f of the dense feed-forwards.
     pub intermediate: usize,
     /// Vocabulary size V.
     pub vocabulary: usize,
@@ -54,6 +55,8 @@ pub struct Spec {
     pub embedding_scale: Option<f32>,
     /// How tokens know where they stand.
     pub positions: Positions,
+    /// Mixtures of experts, where the model has any.
+    pub experts: Option<ExpertsSpec>,
 }
 
 /// How tokens know where they stand.

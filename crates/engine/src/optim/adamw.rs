@@ -40,7 +40,16 @@ impl Default for AdamWOptions {
 pub struct AdamW {
     options: AdamWOptions,
     steps: u64,
-    moments: Vec<Option<(Tensor, Tensor)>>,
+    moments: Vec<Option<Moments>>,
+}
+
+/// State of one parameter.
+#[derive(Debug, Clone)]
+struct Moments {
+    mean: Tensor,
+    square: Tensor,
+    /// Steps in which the parameter received a gradient: an expert without tokens sits a step out.
+    steps: u64,
 }
 
 impl AdamW {
@@ -55,11 +64,19 @@ impl AdamW {
     }
 
     /// One step with learning rate `lr` on gradients scaled by `clip`. Entries a selection excludes
-    /// are neither moved nor decayed, and hold no state worth the name.
+    /// are neither moved nor decayed, and hold no state worth the name. A parameter without a gradient
+    /// sits the step out.
     pub fn step(&mut self, params: &mut Params, gradients: &Gradients, lr: f64, clip: f32) -> Result<()> {
         let _timed = profile::span("optimiser");
         self.steps += 1;
         for (id, gradient) in gradients.iter() {
+            let zeros = || Tensor::zeros(gradient.shape(), DType::F32);
+            let moments = self.moments[id.0].get_or_insert_with(|| Moments {
+                mean: zeros(),
+                square: zeros(),
+                steps: 0,
+            });
+            moments.steps += 1;
             let param = params.get_mut(id);
             if gradient.shape() != param.tensor.shape() {
                 return Err(Error::shape(&param.name, param.tensor.shape(), gradient.shape()));
@@ -71,11 +88,10 @@ impl AdamW {
                 beta2: self.options.beta2,
                 eps: self.options.eps,
                 weight_decay: if decays { self.options.weight_decay } else { 0.0 },
-                step: self.steps,
+                step: moments.steps,
                 grad_scale: clip,
             };
-            let zeros = || Tensor::zeros(gradient.shape(), DType::F32);
-            let (m, v) = self.moments[id.0].get_or_insert_with(|| (zeros(), zeros()));
+            let (m, v) = (&mut moments.mean, &mut moments.square);
             let (rows, columns) = (gradient.rows(), gradient.columns());
             let (w, g, m, v) = (param.tensor.f32_mut(), gradient.f32(), m.f32_mut(), v.f32_mut());
             match &param.selection {
@@ -89,14 +105,20 @@ impl AdamW {
         Ok(())
     }
 
-    /// The state as named tensors, for a checkpoint: `NAME.m` and `NAME.v`.
+    /// The state as named tensors, for a checkpoint: `NAME.m` and `NAME.v`, and `NAME.missed` with the
+    /// number of steps a parameter has sat out, where it has.
     pub fn state(&self, params: &Params) -> Vec<(String, Tensor)> {
         let mut out = Vec::new();
         for (i, moments) in self.moments.iter().enumerate() {
-            if let Some((m, v)) = moments {
+            if let Some(moments) = moments {
                 let name = &params.get(ParamId(i)).name;
-                out.push((format!("{name}.m"), m.clone()));
-                out.push((format!("{name}.v"), v.clone()));
+                out.push((format!("{name}.m"), moments.mean.clone()));
+                out.push((format!("{name}.v"), moments.square.clone()));
+                let missed = self.steps - moments.steps;
+                if missed > 0 {
+                    // Exact in f32 up to 2²⁴ steps.
+                    out.push((format!("{name}.missed"), Tensor::build(&[1], |n| n[0] = missed as f32)));
+                }
             }
         }
         out
@@ -112,7 +134,10 @@ impl AdamW {
         self.steps = steps;
         for (id, param) in params.iter() {
             let (m, v) = (tensor(&format!("{}.m", param.name))?, tensor(&format!("{}.v", param.name))?);
-            self.moments[id.0] = m.zip(v);
+            let missed = tensor(&format!("{}.missed", param.name))?;
+            let missed = missed.and_then(|n| n.f32().first().copied()).map_or(0, |n| n as u64);
+            let steps = steps.saturating_sub(missed);
+            self.moments[id.0] = m.zip(v).map(|(mean, square)| Moments { mean, square, steps });
         }
         Ok(())
     }

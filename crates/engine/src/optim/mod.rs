@@ -22,13 +22,15 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f32 {
 /// micro-batches of at most `tokens` tokens.
 ///
 /// The mean is over the whole effective batch, so splitting it changes nothing but rounding; a mean
-/// per micro-batch would weigh short sequences more.
+/// per micro-batch would weigh short sequences more. Router losses, where the model asks for them, are
+/// taken per micro-batch and count by its share of the tokens.
 pub fn nll_gradients(model: &Model, examples: &[&Example], tokens: usize) -> Result<(f32, Gradients)> {
     let scored: usize = examples.iter().map(|e| e.scored_len()).sum();
     if scored == 0 {
         return Err(Error::invalid("the batch has no token to learn from"));
     }
     let lengths: Vec<_> = examples.iter().map(|e| e.ids.len()).collect();
+    let all: usize = lengths.iter().sum();
     let mut gradients = Gradients::none(&model.params);
     let mut loss = 0.0;
     let taps = Taps::none();
@@ -37,6 +39,7 @@ pub fn nll_gradients(model: &Model, examples: &[&Example], tokens: usize) -> Res
         let weights = vec![1.0 / scored as f32; batch.targets.len()];
         let mut g = Graph::recording(&model.params);
         let part = model.weighted_nll(&mut g, &batch, &weights, &taps)?;
+        let part = model.with_router_losses(&mut g, part, batch.ids.len() as f32 / all as f32)?;
         loss += part.scalar();
         g.backward_into(&part, &mut gradients)?;
     }

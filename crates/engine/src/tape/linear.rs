@@ -2,7 +2,7 @@
 
 use super::{Edge, Graph, Var};
 use crate::kernels::{self, Mat, MatMut};
-use crate::params::ParamId;
+use crate::params::{ParamId, Params};
 use crate::{Error, Result, Tensor, profile};
 
 /// A low-rank addition to a linear layer: `scaling · B·(A·x)` (LoRA, arXiv 2106.09685).
@@ -49,11 +49,7 @@ impl<'m> Graph<'m> {
         let bias_values = bias.map(|b| &self.param(b).tensor);
         let compute = self.params.precision().compute;
         let value = Tensor::build(&[rows, out], |y| {
-            let x = Mat::new(x.value.f32(), rows, inner);
-            match self.params.packed(weight, rows, self.recording) {
-                Some(packed) => kernels::gemm_packed(x, packed, MatMut::new(y, rows, out), false),
-                None => compute.product(x, Mat::new(w, out, inner).t(), MatMut::new(y, rows, out), false),
-            }
+            times_weight(self.params, weight, &x.value, y, self.recording);
             if let Some(bias) = bias_values {
                 y.chunks_exact_mut(out).for_each(|row| kernels::axpy(1.0, bias.f32(), row));
             }
@@ -80,5 +76,16 @@ impl<'m> Graph<'m> {
             }
             Ok(())
         }))
+    }
+}
+
+/// `y = x·Wᵀ`: x [rows, in], W [out, in] → y [rows, out].
+pub(super) fn times_weight(params: &Params, weight: ParamId, x: &Tensor, y: &mut [f32], training: bool) {
+    let w = &params.get(weight).tensor;
+    let (rows, out, inner) = (x.rows(), w.rows(), w.columns());
+    let (x, y) = (Mat::new(x.f32(), rows, inner), MatMut::new(y, rows, out));
+    match params.packed(weight, rows, training) {
+        Some(packed) => kernels::gemm_packed(x, packed, y, false),
+        None => params.precision().compute.product(x, Mat::new(w.f32(), out, inner).t(), y, false),
     }
 }

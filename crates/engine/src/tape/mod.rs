@@ -11,10 +11,12 @@ mod cross_entropy;
 mod divergence;
 mod elementwise;
 mod embedding;
+mod experts;
 mod linear;
 mod matrix;
 mod norm;
 mod rotary;
+mod routing;
 mod saved;
 
 use std::sync::Arc;
@@ -29,8 +31,10 @@ use crate::{Error, Result, Tensor};
 
 pub use attention::{AttentionKind, Keys, Layout};
 pub use cross_entropy::Head;
+pub use experts::Expert;
 pub use linear::{Linear, LowRank};
 pub use rotary::RotaryTable;
+pub use routing::{Dispatch, Group, Routing};
 
 /// A value in a graph. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -93,17 +97,29 @@ pub struct Graph<'m> {
     recording: bool,
     replaying: bool,
     nodes: Vec<BackwardFn<'m>>,
+    routings: Option<Vec<Routing>>,
 }
 
 impl<'m> Graph<'m> {
-    /// A graph that remembers what `backward` needs.
+    /// A graph that remembers what `backward` needs, and what routers did.
     pub fn recording(params: &'m Params) -> Self {
-        Graph { params, recording: true, replaying: false, nodes: Vec::new() }
+        let routings = Some(Vec::new());
+        Graph { params, recording: true, replaying: false, nodes: Vec::new(), routings }
     }
 
     /// A graph that only computes.
     pub fn inference(params: &'m Params) -> Self {
-        Graph { params, recording: false, replaying: false, nodes: Vec::new() }
+        Graph { params, recording: false, replaying: false, nodes: Vec::new(), routings: None }
+    }
+
+    /// Makes a graph that only computes keep what routers do, too.
+    pub fn keep_routings(&mut self) {
+        self.routings.get_or_insert_default();
+    }
+
+    /// What every router of every forward pass of this graph did, in order.
+    pub fn routings(&self) -> &[Routing] {
+        self.routings.as_deref().unwrap_or_default()
     }
 
     /// Whether this is the second run of a checkpointed block: taps have already read its values.
@@ -170,16 +186,23 @@ impl<'m> Graph<'m> {
             });
         }
         let params = self.params;
-        self.run_backward(loss, Tensor::from_f32(&[1.0], loss.shape())?, gradients)?;
+        let seed = Tensor::from_f32(&[1.0], loss.shape())?;
+        self.run_backward([(loss.clone(), seed)], gradients)?;
         gradients.apply_selection(params);
         Ok(())
     }
 
-    /// Walks the nodes backwards from `output`, whose gradient is `seed`; returns what reached node 0.
-    fn run_backward(self, output: &Var, seed: Tensor, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+    /// Walks the nodes backwards from outputs whose gradients are given; returns what reached node 0.
+    fn run_backward(
+        self,
+        outputs: impl IntoIterator<Item = (Var, Tensor)>,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
         let mut back =
             Backward { params: self.params, gradients, nodes: (0..self.nodes.len()).map(|_| None).collect() };
-        back.add(output, seed)?;
+        for (output, seed) in outputs {
+            back.add(&output, seed)?;
+        }
         let mut reached_first = None;
         for (index, node) in self.nodes.into_iter().enumerate().rev() {
             if let Some(gradient) = back.nodes[index].take() {
@@ -245,6 +268,11 @@ impl Backward<'_> {
         let shape = self.params.get(id).tensor.shape();
         let buffer = self.gradients.buffer(id, shape);
         compute.product(a, b, MatMut::new(buffer, a.rows, b.cols), accumulate);
+    }
+
+    /// Takes a parameter's gradient out, to be added to elsewhere and set again.
+    fn take_param_gradient(&mut self, id: ParamId) -> Option<Tensor> {
+        self.gradients.take(id)
     }
 
     /// The buffer that a parameter's gradient is added to.

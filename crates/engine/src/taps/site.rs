@@ -53,12 +53,21 @@ pub enum BlockSite {
     Z,
     /// Every head's share of the attention output: [T, heads·d].
     HeadResult,
-    /// Gate before its activation, or what is activated where there is no gate: [T, f].
+    /// Gate before its activation, or what is activated where there is no gate: [T, f]. In a mixture of
+    /// experts, here and at the next two, one row per token and chosen expert: [T·k, f].
     MlpPre,
     /// Up projection beside a gate: [T, f].
     MlpPreLinear,
     /// Coefficients entering the down projection: [T, f].
     MlpPost,
+    /// Router's scores in a mixture of experts: [T, E]. Changing them changes the choice and the weights;
+    /// −∞ shuts an expert out.
+    RouterLogits,
+    /// Chosen experts, best first: [T, k], whole numbers in f32. Replacing them sends tokens elsewhere,
+    /// with the probabilities that the router gave those experts.
+    RouterIndices,
+    /// Weights of the chosen experts, in the same order: [T, k].
+    RouterWeights,
     /// Scale of the norm before attention (of the one after it where there is none before): [T, 1].
     Ln1Scale,
     /// What that norm reads (less its mean, where the norm takes it off) divided by that scale: [T, d].
@@ -90,6 +99,9 @@ const BLOCK_NAMES: &[(BlockSite, &str, Option<&str>)] = &[
     (MlpPre, "mlp.hook_pre", Some("mlp.gate_proj")),
     (MlpPreLinear, "mlp.hook_pre_linear", Some("mlp.up_proj")),
     (MlpPost, "mlp.hook_post", Some("mlp.down_proj.input")),
+    (RouterLogits, "mlp.hook_router_logits", Some("mlp.gate")),
+    (RouterIndices, "mlp.hook_expert_indices", None),
+    (RouterWeights, "mlp.hook_expert_weights", None),
     (Ln1Scale, "ln1.hook_scale", None),
     (Ln1Normalized, "ln1.hook_normalized", None),
     (Ln2Scale, "ln2.hook_scale", None),

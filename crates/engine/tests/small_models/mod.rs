@@ -6,7 +6,7 @@ use amend_engine::Model;
 use serde_json::{Map, Value, json};
 
 /// A config of a tiny model; GPT-2 reads keys of its own.
-pub fn config(family: &str, extra: Value) -> Map<String, Value> {
+pub(crate) fn config(family: &str, extra: Value) -> Map<String, Value> {
     let mut config = json!({
         "model_type": family, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
         "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 44, "vocab_size": 61,
@@ -19,12 +19,17 @@ pub fn config(family: &str, extra: Value) -> Map<String, Value> {
 }
 
 /// One model of every family; options that change the path through the code are on in one of them.
-pub fn models() -> Vec<Model> {
+pub(crate) fn models() -> Vec<Model> {
     [
         config("llama", json!({"tie_word_embeddings": true})),
         config("mistral", json!({"sliding_window": 5})),
         config("qwen2", json!({})),
         config("qwen3", json!({"attention_bias": true})),
+        config("mixtral", json!({"num_local_experts": 6, "sliding_window": 9, "output_router_logits": true})),
+        config(
+            "qwen3_moe",
+            json!({"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 20, "mlp_only_layers": [0]}),
+        ),
         config(
             "gemma2",
             json!({"sliding_window": 6, "query_pre_attn_scalar": 11, "final_logit_softcapping": 4.0}),

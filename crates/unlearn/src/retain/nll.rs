@@ -14,7 +14,8 @@ use super::RetainObjective;
 /// By default. It needs data like what the model was trained on; with little or unlike data, prefer `kl`.
 ///
 /// # What it logs
-/// `loss_retain`: cross-entropy in nats per token.
+/// `loss_retain`: cross-entropy in nats per token; with the load-balancing loss of a mixture of experts,
+/// where the model's config asks for it (`output_router_logits`).
 ///
 /// # Source
 /// Liu et al., "Continual Learning and Private Unlearning", arXiv 2203.12817 (GradDiff); Maini et al.,
