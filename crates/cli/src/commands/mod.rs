@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod generate;
 mod methods;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Report(report::ReportArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
+    Embed(embed::EmbedArgs),
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
     Bench(bench::BenchArgs),
@@ -52,6 +54,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Report(args) => report::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),
+        Command::Embed(args) => embed::execute(args, context),
         Command::Generate(args) => generate::execute(args, context),
         Command::Chat(args) => chat::execute(args, context),
         Command::Bench(args) => bench::execute(args, context),

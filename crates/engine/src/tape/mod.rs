@@ -7,6 +7,7 @@
 
 mod attention;
 mod checkpoint;
+mod choice;
 mod cross_entropy;
 mod divergence;
 mod elementwise;
@@ -14,6 +15,7 @@ mod embedding;
 mod linear;
 mod matrix;
 mod norm;
+mod pooling;
 mod rotary;
 
 use crate::gradients::Gradients;
