@@ -30,7 +30,7 @@ pub use batch::{Batch, Example, split_by_tokens};
 pub use error::{Error, Result};
 pub use gradients::Gradients;
 pub use models::{Encoder, Model};
-pub use params::{Param, ParamId, Params, Selection};
+pub use params::{Param, ParamId, Params, Precision, Selection};
 pub use rng::Rng;
 pub use score::SCORING_TOKENS;
 pub use tape::{Graph, Var};

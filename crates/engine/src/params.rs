@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use crate::kernels::{Mat, Packed};
+use crate::kernels::{Compute, Mat, Packed, Storage};
 use crate::{Error, Result, Tensor};
 
 /// Up to this many rows a product with a weight costs less than packing the weight for it, so
@@ -53,14 +53,38 @@ pub struct Param {
     packed: OnceLock<Arc<Packed>>,
 }
 
+/// How products with a model's weights are computed, and how weights that only compute are kept.
+///
+/// The parameters themselves stay f32: they are the master weights that training updates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Precision {
+    /// Number type of the operands of products with weights, in training and inference.
+    pub compute: Compute,
+    /// Form of the weights in inference. Where products are computed in bf16 and this is not int8,
+    /// weights are kept in bf16 whatever it says.
+    pub storage: Storage,
+}
+
 /// All parameters of a model. Cloning shares every tensor until one side changes it.
 #[derive(Debug, Clone, Default)]
 pub struct Params {
     list: Vec<Param>,
     by_name: HashMap<String, ParamId>,
+    precision: Precision,
 }
 
 impl Params {
+    /// How products with the weights are computed.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Changes how products with the weights are computed from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.list.iter_mut().for_each(|param| drop(param.packed.take()));
+    }
+
     /// Adds a trainable parameter; a name must not occur twice.
     pub fn add(&mut self, name: impl Into<String>, tensor: Tensor) -> Result<ParamId> {
         let name = name.into();
@@ -84,16 +108,25 @@ impl Params {
         param
     }
 
-    /// A linear weight laid out for products with few rows, made at the first call; `None` where
-    /// that does not pay.
-    pub(crate) fn packed(&self, id: ParamId, rows: usize, training: bool) -> Option<&Packed> {
-        if training || rows > FEW_ROWS {
+    /// A linear weight laid out for products, made at the first call; `None` where packing costs more
+    /// than it saves.
+    ///
+    /// A weight that is kept in another form than f32 always comes packed in inference, so that its
+    /// values do not depend on the number of rows.
+    pub(crate) fn packed(&self, id: ParamId, rows: usize, training: bool) -> Option<&Arc<Packed>> {
+        let Precision { compute, storage } = self.precision;
+        let rounded = storage != Storage::F32 && !(compute == Compute::Bf16 && storage == Storage::Bf16);
+        if training || (rows > FEW_ROWS && !rounded) {
             return None;
         }
         let param = &self.list[id.0];
         let pack = || {
             let (out, inner) = (param.tensor.rows(), param.tensor.columns());
-            Arc::new(Packed::new(Mat::new(param.tensor.f32(), out, inner).t()))
+            let weight = Mat::new(param.tensor.f32(), out, inner).t();
+            Arc::new(match (compute, storage) {
+                (Compute::Bf16, Storage::F32 | Storage::Bf16) => Packed::pairs(weight),
+                (_, storage) => Packed::stored(weight, storage),
+            })
         };
         Some(param.packed.get_or_init(pack))
     }
@@ -129,7 +162,7 @@ impl Params {
     pub(crate) fn without(&self, rule: impl Fn(&str) -> bool) -> Params {
         let kept = self.list.iter().take_while(|p| !rule(&p.name)).cloned().collect::<Vec<_>>();
         let by_name = kept.iter().enumerate().map(|(i, p)| (p.name.clone(), ParamId(i))).collect();
-        Params { list: kept, by_name }
+        Params { list: kept, by_name, precision: self.precision }
     }
 
     /// Number of parameter tensors.

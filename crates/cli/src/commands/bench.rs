@@ -43,6 +43,12 @@ pub(crate) struct BenchArgs {
     /// Tokens per sequence; when decoding, new tokens [default: the shape's]
     #[arg(long, value_name = "N", value_parser = crate::args::parse_count)]
     length: Option<usize>,
+    /// Number type of the operands of products
+    #[arg(long, default_value = "f32")]
+    dtype: String,
+    /// Form of the weights in inference
+    #[arg(long, default_value = "f32")]
+    weights: String,
     /// Rounds that are timed
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
@@ -115,6 +121,10 @@ pub(crate) fn execute(args: BenchArgs, context: &mut Context) -> Result<Exit, Er
             return Err(Error::told("there is nothing to time", "give a model folder or --shape"));
         }
     };
+    model.params.set_precision(amend_engine::Precision {
+        compute: if args.dtype == "bf16" { kernels::Compute::Bf16 } else { kernels::Compute::F32 },
+        storage: kernels::Storage::parse(&args.weights).unwrap_or_default(),
+    });
     let (batch, length) = (args.batch.unwrap_or(batch), args.length.unwrap_or(length));
     let length = length.min(model.spec().context);
     let seconds = time(&mut model, args.mode, batch, length, args.rounds.max(1), context)?;

@@ -7,8 +7,11 @@
 //! or among a thousand, and zeros appended to k change nothing (but the sign of a zero: a −0 that
 //! only underflow can produce becomes +0 when +0 is added).
 
+use super::element::Format;
 use super::matrix::{Mat, MatMut, Out};
-use super::pack::{self, Packed, Panels};
+use super::pack;
+use super::packed::{Packed, Panels};
+use super::pairs;
 use super::scratch::{self, Buffer, Use};
 use super::simd::{LANES, Level, level, multiversion};
 use super::tile::{Tile, Tiles};
@@ -28,10 +31,12 @@ const TASK: usize = 1 << 19;
 /// A product with fewer rows than this is bound by reading B, so its rows count as this many.
 const BANDWIDTH_ROWS: usize = 8;
 
-/// The right operand of a product, in either form.
+/// The right operand of a product, in any of its forms.
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
     Strided(Mat<'a>),
+    /// A matrix of pairs; the left operand is one too.
+    Pairs(Mat<'a>),
     Panels(Panels<'a>),
 }
 
@@ -40,9 +45,24 @@ impl<'a> Right<'a> {
     pub(super) fn columns(self, range: Range<usize>) -> Right<'a> {
         match self {
             Right::Strided(b) => Right::Strided(b.columns(range)),
-            Right::Panels(p) => {
-                Right::Panels(Panels { data: &p.data[range.start * p.k..], n: p.n - range.start, ..p })
-            }
+            Right::Pairs(b) => Right::Pairs(b.columns(range)),
+            Right::Panels(p) => Right::Panels(p.from_column(range.start)),
+        }
+    }
+
+    fn rows(self, range: Range<usize>) -> Right<'a> {
+        match self {
+            Right::Strided(b) => Right::Strided(b.rows(range)),
+            Right::Pairs(b) => Right::Pairs(b.rows(range)),
+            Right::Panels(p) => Right::Panels(Panels { skip: p.skip + range.start, ..p }),
+        }
+    }
+
+    fn format(&self) -> Format {
+        match self {
+            Right::Strided(_) => Format::F32,
+            Right::Pairs(_) => Format::pairs(),
+            Right::Panels(p) => p.format,
         }
     }
 }
@@ -71,15 +91,71 @@ pub fn gemm_serial(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
     unsafe { serial(a.checked(), Right::Strided(b.checked()), c, accumulate) }
 }
 
-/// [`gemm`] with a B that was packed before; the same bits.
+/// [`gemm`] with both operands rounded to bf16 and sums in f32.
+///
+/// A relative error of up to 2⁻⁸ per product, whose sum grows with √k where signs are mixed. The
+/// bits depend on the processor: where it has an instruction for pairs of bf16, that one is used.
+///
+/// # Panics
+/// When shapes disagree or a matrix reaches beyond its slice.
+pub fn gemm_bf16(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
+    check(&a, b.rows, b.cols, &c);
+    let c = c.into_out();
+    scratch::with([Use::LeftPairs, Use::RightPairs], |[left, right]| {
+        let (a, b) = (pairs::left(a.checked(), left), pairs::right(b.checked(), right));
+        // SAFETY: `c` came from a unique borrow that lives until the call returns.
+        unsafe { parallel(a, Right::Pairs(b), c, accumulate) }
+    });
+}
+
+/// [`gemm`], or [`gemm_bf16`] where that is how B was packed, with a B that was packed before; the
+/// same bits where B is kept as it was.
 ///
 /// # Panics
 /// When shapes disagree or a matrix reaches beyond its slice.
 pub fn gemm_packed(a: Mat, b: &Packed, c: MatMut, accumulate: bool) {
     check(&a, b.k(), b.n(), &c);
     let c = c.into_out();
-    // SAFETY: `c` came from a unique borrow that lives until the call returns.
-    unsafe { parallel(a.checked(), Right::Panels(b.panels(columns_per_panel())), c, accumulate) }
+    let panels = Right::Panels(b.panels(columns_per_panel()));
+    if !b.is_pairs() {
+        // SAFETY: `c` came from a unique borrow that lives until the call returns.
+        return unsafe { parallel(a.checked(), panels, c, accumulate) };
+    }
+    scratch::with([Use::LeftPairs], |[left]| {
+        // SAFETY: as above.
+        unsafe { parallel(pairs::left(a.checked(), left), panels, c, accumulate) }
+    });
+}
+
+/// Number type of a product's operands; sums are always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// [`gemm`].
+    #[default]
+    F32,
+    /// [`gemm_bf16`].
+    Bf16,
+}
+
+impl Compute {
+    /// C = A·B, or C += A·B with `accumulate`.
+    ///
+    /// # Panics
+    /// When shapes disagree or a matrix reaches beyond its slice.
+    pub fn product(self, a: Mat, b: Mat, c: MatMut, accumulate: bool) {
+        match self {
+            Compute::F32 => gemm(a, b, c, accumulate),
+            Compute::Bf16 => gemm_bf16(a, b, c, accumulate),
+        }
+    }
+
+    /// A right operand packed for such products.
+    pub fn pack(self, b: Mat) -> Packed {
+        match self {
+            Compute::F32 => Packed::new(b),
+            Compute::Bf16 => Packed::pairs(b),
+        }
+    }
 }
 
 fn check(a: &Mat, k: usize, n: usize, c: &MatMut) {
@@ -128,7 +204,7 @@ unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
         0 => work / TASK,
         per_thread => threads * (per_thread / 4).clamp(1, 4),
     };
-    let (rows, cols) = grid(c.rows, c.cols, tasks, threads, matches!(b, Right::Strided(_)));
+    let (rows, cols) = grid(c.rows, c.cols, tasks, threads, !matches!(b, Right::Panels(_)));
     let (down, across) = (c.rows.div_ceil(rows), c.cols.div_ceil(cols));
     (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {
         let (i, j) = (task % down * rows, task / down * cols);
@@ -195,10 +271,7 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
         for k in (0..a.cols).step_by(KC) {
             let deep = k..a.cols.min(k + KC);
             let a = a.columns(deep.clone());
-            let b = match b {
-                Right::Panels(p) => Right::Panels(Panels { skip: p.skip + k, ..p }),
-                Right::Strided(b) => Right::Strided(b.rows(deep)),
-            };
+            let b = b.rows(deep);
             for i in (0..c.rows).step_by(MC) {
                 let rows = i..c.rows.min(i + MC);
                 let c = c.part(rows.clone(), 0..c.cols);
@@ -207,24 +280,29 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
                 for j in cols.clone().step_by(S::NR) {
                     let width = S::NR.min(cols.end - j);
                     let padded = width.next_multiple_of(LANES);
-                    let (panel, b_k) = match b {
-                        Right::Panels(p) => p.panel(j, S::NR),
+                    let mut scales = None;
+                    let (panel, row_bytes) = match b {
+                        Right::Panels(p) => {
+                            scales = p.scales.get(j..);
+                            p.panel(j, S::NR)
+                        }
                         // Rows of B serve as they are, but not a last one that ends within a vector.
-                        Right::Strided(b)
+                        Right::Strided(b) | Right::Pairs(b)
                             if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded =>
                         {
-                            (&b.data[j..], b.row_stride)
+                            (bytemuck::cast_slice(&b.data[j..]), 4 * b.row_stride)
                         }
-                        Right::Strided(b) => {
+                        Right::Strided(b) | Right::Pairs(b) => {
                             let start = if once { 0 } else { (j - cols.start) * a.kc };
                             let panel = &mut right.stale(start + padded * a.kc)[start..];
                             if i == 0 {
                                 pack::right_panel(s, b.columns(j..j + width), padded, panel);
                             }
-                            (&*panel, padded)
+                            (bytemuck::cast_slice(&*panel), 4 * padded)
                         }
                     };
-                    tiles(s, a, (panel, b_k), c, j..j + width, accumulate || k > 0);
+                    let panel = Panel { data: panel, row_bytes, format: b.format(), scales };
+                    tiles(s, a, panel, c, j..j + width, accumulate || k > 0);
                 }
             }
         }
@@ -255,11 +333,23 @@ impl<'a> Lhs<'a> {
     }
 }
 
+/// A panel of B as tiles address it.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    data: &'a [u8],
+    row_bytes: usize,
+    format: Format,
+    /// One per column, of whole vectors; nothing or empty where the format has none.
+    scales: Option<&'a [f32]>,
+}
+
 /// All tiles of one panel of B, which gives the columns `cols` of C.
 #[inline(always)]
-fn tiles<S: Tiles>(s: S, a: Lhs, (b, b_k): (&[f32], usize), c: Out, cols: Range<usize>, accumulate: bool) {
+fn tiles<S: Tiles>(s: S, a: Lhs, b: Panel, c: Out, cols: Range<usize>, accumulate: bool) {
     let vectors = cols.len().div_ceil(LANES);
-    debug_assert!((a.kc - 1) * b_k + vectors * LANES <= b.len());
+    debug_assert!((a.kc - 1) * b.row_bytes + vectors * LANES * b.format.bytes() <= b.data.len());
+    let scales = b.scales.filter(|scales| !scales.is_empty());
+    debug_assert!(scales.is_none_or(|scales| scales.len() >= vectors * LANES));
     for i in (0..c.rows).step_by(S::MR) {
         let rows = S::MR.min(c.rows - i);
         let tile = Tile {
@@ -267,8 +357,9 @@ fn tiles<S: Tiles>(s: S, a: Lhs, (b, b_k): (&[f32], usize), c: Out, cols: Range<
             a: a.data[i / S::MR * a.panel..].as_ptr(),
             a_row: a.row,
             a_k: a.step,
-            b: b.as_ptr(),
-            b_k,
+            b: b.data.as_ptr(),
+            b_k: b.row_bytes,
+            scales: scales.map(<[f32]>::as_ptr),
             c: c.ptr.wrapping_add(i * c.row_stride + cols.start),
             c_row: c.row_stride,
             last: cols.len() - (vectors - 1) * LANES,
@@ -276,6 +367,6 @@ fn tiles<S: Tiles>(s: S, a: Lhs, (b, b_k): (&[f32], usize), c: Out, cols: Range<
         };
         // SAFETY: A's panel holds `rows` rows of kc, B's panel kc rows of whole vectors, and the
         // tile lies within C, which is ours.
-        unsafe { s.tile(rows, vectors, a.row == 1)(&tile) };
+        unsafe { s.tile(b.format, rows, vectors, a.row == 1)(&tile) };
     }
 }

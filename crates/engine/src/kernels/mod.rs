@@ -15,11 +15,14 @@
 
 mod activation;
 mod attention;
+mod element;
 mod gemm;
 mod matrix;
 mod norm;
 mod optimizer;
 mod pack;
+mod packed;
+mod pairs;
 mod rope;
 mod rows;
 mod scratch;
@@ -31,11 +34,11 @@ mod vector;
 
 pub use activation::{Activation, activate, activate_backward, gated, gated_backward, softcap};
 pub use attention::{AttentionShape, Segment, attention, attention_backward};
-pub use gemm::{gemm, gemm_packed, gemm_serial};
+pub use gemm::{Compute, gemm, gemm_bf16, gemm_packed, gemm_serial};
 pub use matrix::{Mat, MatMut};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use optimizer::{AdamWStep, adamw};
-pub use pack::Packed;
+pub use packed::{Packed, Storage};
 pub use rope::rope;
 pub use rows::{argmax, exp_in_place, log_sum_exp, softmax_row, softmax_rows};
 pub use simd::simd_level;

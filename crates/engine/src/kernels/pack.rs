@@ -5,8 +5,7 @@
 //! rows, each `[k][MR]`.
 
 use super::matrix::Mat;
-use super::scratch::Buffer;
-use super::simd::{LANES, Simd, multiversion};
+use super::simd::{LANES, Simd};
 use super::tile::Tiles;
 
 /// Elements of the packed form of a right operand.
@@ -131,87 +130,5 @@ pub(super) fn left<S: Tiles>(s: S, a: Mat, out: &mut [f32]) {
                 }
             }
         }
-    }
-}
-
-/// A packed right operand, borrowed: `k` rows in panels of NR columns.
-#[derive(Clone, Copy)]
-pub(super) struct Panels<'a> {
-    pub(super) data: &'a [f32],
-    /// Rows that are stored.
-    pub(super) k: usize,
-    /// Columns.
-    pub(super) n: usize,
-    /// Rows to pass over at the start of each panel.
-    pub(super) skip: usize,
-}
-
-impl<'a> Panels<'a> {
-    /// The panel that starts at column `j`, a multiple of NR, and the stride of its rows.
-    pub(super) fn panel(self, j: usize, nr: usize) -> (&'a [f32], usize) {
-        let width = nr.min((self.n - j).next_multiple_of(LANES));
-        (&self.data[j * self.k + self.skip * width..(j + width) * self.k], width)
-    }
-}
-
-/// Packs `b` into a thread's buffer.
-pub(super) fn panels<'a>(b: Mat, buffer: &'a mut Buffer) -> Panels<'a> {
-    buffer.stale(right_len(b.rows, b.cols));
-    pack_all(b, buffer);
-    Panels { data: buffer.all(), k: b.rows, n: b.cols, skip: 0 }
-}
-
-/// The right operand of a product, packed once and used many times: a weight that stays the same
-/// over many decoding steps, or the output head.
-pub struct Packed {
-    buffer: Buffer,
-    k: usize,
-    n: usize,
-    /// Panel width of the level that packed it.
-    nr: usize,
-}
-
-multiversion! {
-    fn pack_all(b: Mat, buffer: &mut Buffer) -> usize = pack_all_body;
-}
-
-#[inline(always)]
-fn pack_all_body<S: Tiles>(s: S, b: Mat, buffer: &mut Buffer) -> usize {
-    right(s, b, buffer.all_mut());
-    S::NR
-}
-
-impl Packed {
-    /// Packs `b` `[k, n]`.
-    pub fn new(b: Mat) -> Self {
-        let mut buffer = Buffer::zeroed(right_len(b.rows, b.cols));
-        let nr = pack_all(b.checked(), &mut buffer);
-        Packed { buffer, k: b.rows, n: b.cols, nr }
-    }
-
-    /// Memory the packed form takes.
-    pub fn bytes(&self) -> usize {
-        size_of_val(self.buffer.all())
-    }
-
-    /// Rows of the operand.
-    pub fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns of the operand.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-
-    pub(super) fn panels(&self, nr: usize) -> Panels<'_> {
-        assert_eq!(self.nr, nr, "the operand was packed for another instruction set");
-        Panels { data: self.buffer.all(), k: self.k, n: self.n, skip: 0 }
-    }
-}
-
-impl std::fmt::Debug for Packed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Packed [{}, {}]", self.k, self.n)
     }
 }

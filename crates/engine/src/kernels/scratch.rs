@@ -44,6 +44,8 @@ impl Buffer {
 pub(super) enum Use {
     Left,
     Right,
+    LeftPairs,
+    RightPairs,
     AttentionKeys,
     AttentionKeysTransposed,
     AttentionValues,
@@ -51,7 +53,7 @@ pub(super) enum Use {
     AttentionGradient,
 }
 
-const USES: usize = 7;
+const USES: usize = 9;
 
 thread_local!(static BUFFERS: [Cell<Buffer>; USES] = const { [const { Cell::new(Buffer(Vec::new())) }; USES] });
 

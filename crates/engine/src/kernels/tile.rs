@@ -1,9 +1,12 @@
 //! The micro-kernel: an MR × 16·NV tile of C stays in registers while k runs.
 //!
-//! Every element of the tile is one fused-multiply-add chain over k in ascending order that
-//! starts at zero and is added to C once. No tile shape changes that, so which tile computes an
-//! element never shows in its bits.
+//! Every element of the tile is one chain over k in ascending order that starts at zero and is
+//! added to C once. No tile shape changes that, so which tile computes an element never shows in
+//! its bits.
 
+#[cfg(target_arch = "x86_64")]
+use super::element::PairDot;
+use super::element::{Bf16, Element, F32, Format, Int8, Pairs};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Portable, Simd};
@@ -17,9 +20,11 @@ pub(super) struct Tile {
     pub(super) a: *const f32,
     pub(super) a_row: usize,
     pub(super) a_k: usize,
-    /// The right operand: 16·NV contiguous values at `b + k * b_k`.
-    pub(super) b: *const f32,
+    /// The right operand: 16·NV contiguous elements at `b + k * b_k`, a distance in bytes.
+    pub(super) b: *const u8,
     pub(super) b_k: usize,
+    /// A factor per column, of whole vectors, where the right operand is stored as integers.
+    pub(super) scales: Option<*const f32>,
     pub(super) c: *mut f32,
     pub(super) c_row: usize,
     /// Columns of the last vector that belong to C, 1..=16.
@@ -45,13 +50,13 @@ pub(super) trait Tiles: Simd {
     const NR: usize = Self::NV * LANES;
 
     /// The kernel of `rows` ≤ MR by `vectors` ≤ NV; `unit` when `a_row` is 1.
-    fn tile(self, rows: usize, vectors: usize, unit: bool) -> TileFn;
+    fn tile(self, format: Format, rows: usize, vectors: usize, unit: bool) -> TileFn;
 }
 
 /// # Safety
 /// See [`TileFn`].
 #[inline(always)]
-unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S, t: &Tile) {
+unsafe fn body<S: Simd, E: Element<S>, const MR: usize, const NV: usize, const UNIT: bool>(s: S, t: &Tile) {
     let a_row = if UNIT { 1 } else { t.a_row };
     let (mut a, mut b) = (t.a, t.b);
     let mut acc = [[s.splat(0.0); NV]; MR];
@@ -66,12 +71,12 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
         unsafe {
             let row: [S::V; NV] = std::array::from_fn(
                 #[inline(always)]
-                |j| s.load_ptr(b.add(j * LANES)),
+                |j| E::load(s, b.add(j * LANES * E::BYTES)),
             );
             for (i, acc) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i * a_row));
                 for (acc, &y) in acc.iter_mut().zip(&row) {
-                    *acc = s.fma(x, y, *acc);
+                    *acc = E::step(s, x, y, *acc);
                 }
             }
         }
@@ -83,6 +88,10 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
             // SAFETY: row i, vector j of the tile of C, of which only `last` columns are ours
             // where the vector is the last.
             unsafe {
+                let sum = match t.scales {
+                    Some(scales) => s.mul(sum, s.load_ptr(scales.add(j * LANES))),
+                    None => sum,
+                };
                 let c = t.c.add(i * t.c_row + j * LANES);
                 if j + 1 < NV || t.last == LANES {
                     s.store_ptr(if t.accumulate { s.add(s.load_ptr(c), sum) } else { sum }, c);
@@ -95,43 +104,65 @@ unsafe fn body<S: Simd, const MR: usize, const NV: usize, const UNIT: bool>(s: S
     }
 }
 
-/// The shapes of one level: a kernel function with its target features, and the table of its
-/// instances, indexed by rows, then vectors, then whether the left operand is packed.
+/// The shapes of one level: kernel functions with their target features, and the tables of their
+/// instances by format, then indexed by rows, then vectors, then whether the left operand is packed.
 macro_rules! tiles {
-    ($level:ty, $token:expr, $nv:tt, [$($mr:literal)*], [$($feature:literal)?]) => {
+    ($level:ty, $token:expr, $nv:tt, $mr:tt, $features:tt, $pairs:ident $pair_features:tt) => {
         impl Tiles for $level {
-            const MR: usize = [$($mr),*].len();
+            const MR: usize = tiles!(@count $mr);
             const NV: usize = $nv;
 
             #[inline(always)]
-            fn tile(self, rows: usize, vectors: usize, unit: bool) -> TileFn {
-                $(#[target_feature(enable = $feature)])?
-                unsafe fn kernel<const MR: usize, const NV: usize, const UNIT: bool>(t: &Tile) {
-                    // SAFETY: the table is reached through a token, which is why assuming one here is
-                    // right; the addresses are the caller's to vouch for.
-                    unsafe { body::<_, MR, NV, UNIT>($token, t) }
-                }
-                const TABLE: &[[[TileFn; 2]; $nv]] = tiles!(@table $nv [$($mr)*]);
-                TABLE[rows - 1][vectors - 1][usize::from(unit)]
+            fn tile(self, format: Format, rows: usize, vectors: usize, unit: bool) -> TileFn {
+                tiles!(@kernel plain, $level, $token, $features);
+                tiles!(@kernel paired, $level, $token, $pair_features);
+                type Table = &'static [[[TileFn; 2]; $nv]];
+                const OF_F32: Table = tiles!(@table plain F32 $nv $mr);
+                const OF_PAIRS: Table = tiles!(@table plain Pairs $nv $mr);
+                const OF_HARDWARE_PAIRS: Table = tiles!(@table paired $pairs $nv $mr);
+                const OF_BF16: Table = tiles!(@table plain Bf16 $nv $mr);
+                const OF_INT8: Table = tiles!(@table plain Int8 $nv $mr);
+                let table = match format {
+                    Format::F32 => OF_F32,
+                    Format::Pairs => OF_PAIRS,
+                    Format::HardwarePairs => OF_HARDWARE_PAIRS,
+                    Format::Bf16 => OF_BF16,
+                    Format::Int8 => OF_INT8,
+                };
+                table[rows - 1][vectors - 1][usize::from(unit)]
             }
         }
     };
-    (@table 3 [$($mr:literal)*]) => { &[$([
-        [kernel::<$mr, 1, false>, kernel::<$mr, 1, true>],
-        [kernel::<$mr, 2, false>, kernel::<$mr, 2, true>],
-        [kernel::<$mr, 3, false>, kernel::<$mr, 3, true>],
+    (@count [$($mr:literal)*]) => { [$($mr),*].len() };
+    (@kernel $name:ident, $level:ty, $token:expr, [$($feature:literal)?]) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $name<E: Element<$level>, const MR: usize, const NV: usize, const UNIT: bool>(t: &Tile) {
+            // SAFETY: the table is reached through a token, which is why assuming one here is
+            // right; the addresses are the caller's to vouch for.
+            unsafe { body::<_, E, MR, NV, UNIT>($token, t) }
+        }
+    };
+    (@table $kernel:ident $e:ident 3 [$($mr:literal)*]) => { &[$([
+        [$kernel::<$e, $mr, 1, false>, $kernel::<$e, $mr, 1, true>],
+        [$kernel::<$e, $mr, 2, false>, $kernel::<$e, $mr, 2, true>],
+        [$kernel::<$e, $mr, 3, false>, $kernel::<$e, $mr, 3, true>],
     ]),*] };
-    (@table 1 [$($mr:literal)*]) => { &[$([[kernel::<$mr, 1, false>, kernel::<$mr, 1, true>]]),*] };
+    (@table $kernel:ident $e:ident 1 [$($mr:literal)*]) => {
+        &[$([[$kernel::<$e, $mr, 1, false>, $kernel::<$e, $mr, 1, true>]]),*]
+    };
 }
 
 // 8 × 48: 24 accumulators, 3 vectors of B and a broadcast of A in 32 registers.
 #[cfg(target_arch = "x86_64")]
-tiles!(Avx512, Avx512::assume(), 3, [1 2 3 4 5 6 7 8], ["avx512f,avx2,fma"]);
+tiles!(
+    Avx512, Avx512::assume(), 3, [1 2 3 4 5 6 7 8], ["avx512f,avx2,fma"],
+    PairDot ["avx512f,avx512bf16,avx2,fma"]
+);
 // 6 × 16: 12 accumulators, 2 halves of B and a broadcast of A in 16 registers.
 #[cfg(target_arch = "x86_64")]
-tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma"]);
+tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma"], Pairs ["avx2,fma"]);
 // Six rows of four registers fit the 32 of aarch64; the 16 of the x86-64 baseline hold two.
 #[cfg(not(target_arch = "x86_64"))]
-tiles!(Portable, Portable, 1, [1 2 3 4 5 6], []);
+tiles!(Portable, Portable, 1, [1 2 3 4 5 6], [], Pairs []);
 #[cfg(target_arch = "x86_64")]
-tiles!(Portable, Portable, 1, [1 2], []);
+tiles!(Portable, Portable, 1, [1 2], [], Pairs []);

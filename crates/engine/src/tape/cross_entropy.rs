@@ -1,10 +1,12 @@
 //! The language-model head with log-softmax, in chunks: full logits are never held.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::{Graph, Var};
-use crate::kernels::{self, Mat, MatMut, Packed};
-use crate::params::ParamId;
+use crate::kernels::{self, Compute, Mat, MatMut, Packed};
+use crate::params::{ParamId, Params};
 use crate::{DType, Error, Result, Tensor};
 
 /// Logits held at a time, in numbers: large enough for full-speed products, small next to a model.
@@ -20,14 +22,20 @@ pub(super) struct PackedHead<'a> {
     weight: &'a [f32],
     pub(super) vocabulary: usize,
     width: usize,
-    forward: Packed,
+    forward: Arc<Packed>,
+    compute: Compute,
 }
 
 impl<'a> PackedHead<'a> {
     pub(super) fn new(weight: &'a Tensor) -> Self {
+        Self::packed(weight, Compute::F32, None)
+    }
+
+    fn packed(weight: &'a Tensor, compute: Compute, forward: Option<Arc<Packed>>) -> Self {
         let (vocabulary, width) = (weight.rows(), weight.columns());
-        let forward = Packed::new(Mat::new(weight.f32(), vocabulary, width).t());
-        PackedHead { weight: weight.f32(), vocabulary, width, forward }
+        let pack = || Arc::new(compute.pack(Mat::new(weight.f32(), vocabulary, width).t()));
+        let forward = forward.unwrap_or_else(pack);
+        PackedHead { weight: weight.f32(), vocabulary, width, forward, compute }
     }
 
     /// hidden [n, d] → logits [n, V] into `out`.
@@ -44,7 +52,7 @@ impl<'a> PackedHead<'a> {
     /// dLogits [n, V] → dHidden [n, d].
     pub(super) fn hidden_gradient(&self, dlogits: &[f32], out: &mut [f32]) {
         let rows = dlogits.len() / self.vocabulary;
-        kernels::gemm(
+        self.compute.product(
             Mat::new(dlogits, rows, self.vocabulary),
             Mat::new(self.weight, self.vocabulary, self.width),
             MatMut::new(out, rows, self.width),
@@ -55,13 +63,22 @@ impl<'a> PackedHead<'a> {
     /// dW [V, d] += dLogitsᵀ · hidden.
     pub(super) fn weight_gradient(&self, dlogits: &[f32], hidden: &[f32], out: &mut [f32]) {
         let rows = hidden.len() / self.width;
-        kernels::gemm(
+        self.compute.product(
             Mat::new(dlogits, rows, self.vocabulary).t(),
             Mat::new(hidden, rows, self.width),
             MatMut::new(out, self.vocabulary, self.width),
             true,
         );
     }
+}
+
+/// A parameter as the head, in the model's own precision; inference keeps the packed form.
+fn packed_head(params: &Params, head: ParamId, recording: bool) -> PackedHead<'_> {
+    PackedHead::packed(
+        &params.get(head).tensor,
+        params.precision().compute,
+        params.packed(head, 1, recording).cloned(),
+    )
 }
 
 /// What a visit to one row of logits sees: the row's index, its logits (free to be overwritten).
@@ -86,11 +103,12 @@ impl<'m> Graph<'m> {
     /// The backward pass computes the logits a second time, because the weight of each row is known
     /// only then; where it is known beforehand [`Graph::cross_entropy`] is cheaper.
     pub fn token_logprobs(&mut self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<Var> {
-        let weight = self.check_targets(hidden, head, targets)?;
+        self.check_targets(hidden, head, targets)?;
+        let (params, recording) = (self.params, self.recording);
         let mut value = Tensor::stale(&[targets.len()]);
         let mut lse = Tensor::stale(&[targets.len()]);
         {
-            let packed = PackedHead::new(weight);
+            let packed = packed_head(params, head, recording);
             let vocabulary = packed.vocabulary;
             let (value, lse) = (value.f32_mut(), lse.f32_mut());
             for_each_chunk(&packed, &hidden.value, |first, _, logits| {
@@ -110,7 +128,7 @@ impl<'m> Graph<'m> {
         let learns = self.learns(head);
         let (hidden, targets) = (hidden.clone(), targets.to_vec());
         Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
-            let packed = PackedHead::new(weight);
+            let packed = packed_head(params, head, recording);
             let vocabulary = packed.vocabulary;
             let mut dhidden = Tensor::stale(hidden.shape());
             for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
@@ -146,12 +164,13 @@ impl<'m> Graph<'m> {
         weights: &[f32],
     ) -> Result<Var> {
         let weight = self.check_targets(hidden, head, targets)?;
+        let (params, recording) = (self.params, self.recording);
         if weights.len() != targets.len() {
             return Err(Error::shape("loss weights", &[targets.len()], &[weights.len()]));
         }
         let learns = self.learns(head);
         let needs = learns || (self.recording && hidden.needs_gradient());
-        let packed = PackedHead::new(weight);
+        let packed = packed_head(params, head, recording);
         let vocabulary = packed.vocabulary;
         let mut losses = Tensor::stale(&[targets.len()]);
         let mut dhidden = needs.then(|| Tensor::stale(hidden.shape()));

@@ -1,6 +1,6 @@
 //! Element-wise and reducing operations: what losses and probes are written in.
 
-use super::{Graph, Var};
+use super::{Edge, Graph, Var};
 use crate::kernels::{self, Activation};
 use crate::{DType, Error, Result, Tensor};
 
@@ -24,16 +24,17 @@ impl<'m> Graph<'m> {
         same_shape("addition", a, b)?;
         let mut value = a.value.clone();
         kernels::axpy(factor, b.value.f32(), value.f32_mut());
-        let (a, b) = (a.clone(), b.clone());
-        Ok(self.push(value, a.needs_gradient() || b.needs_gradient(), move |back, gradient| {
-            if b.needs_gradient() {
+        let needs = a.needs_gradient() || b.needs_gradient();
+        let (a, b) = (Edge::from(a), Edge::from(b));
+        Ok(self.push(value, needs, move |back, gradient| {
+            if b.node.is_some() {
                 let mut scaled = gradient.clone();
                 if factor != 1.0 {
                     kernels::scale(factor, scaled.f32_mut());
                 }
-                back.add(&b, scaled)?;
+                back.add(b, scaled)?;
             }
-            back.add(&a, gradient)
+            back.add(a, gradient)
         }))
     }
 
@@ -109,11 +110,15 @@ impl<'m> Graph<'m> {
     /// `act(gate) · up`, the gated feed-forward's coefficients.
     pub fn gated(&mut self, activation: Activation, gate: &Var, up: &Var) -> Result<Var> {
         same_shape("gated activation", gate, up)?;
-        let value = Tensor::build(gate.shape(), |out| {
-            kernels::gated(activation, gate.value.f32(), up.value.f32(), out);
-        });
+        let again = {
+            let (gate, up) = (gate.value.clone(), up.value.clone());
+            move || {
+                Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
+            }
+        };
+        let (value, needs) = (again(), gate.needs_gradient() || up.needs_gradient());
         let (gate, up) = (gate.clone(), up.clone());
-        Ok(self.push(value, gate.needs_gradient() || up.needs_gradient(), move |back, dy| {
+        let product = self.push(value, needs, move |back, dy| {
             let (mut dgate, mut dup) = (Tensor::stale(gate.shape()), Tensor::stale(up.shape()));
             kernels::gated_backward(
                 activation,
@@ -125,7 +130,8 @@ impl<'m> Graph<'m> {
             );
             back.add(&gate, dgate)?;
             back.add(&up, dup)
-        }))
+        });
+        Ok(product.made_by(again))
     }
 
     /// Sum of all elements, in f64 → scalar.

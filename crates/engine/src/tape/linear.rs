@@ -1,6 +1,6 @@
 //! Linear layers, with bias and low-rank adapter.
 
-use super::{Graph, Var};
+use super::{Edge, Graph, Var};
 use crate::kernels::{self, Mat, MatMut};
 use crate::params::ParamId;
 use crate::{Error, Result, Tensor};
@@ -46,11 +46,12 @@ impl<'m> Graph<'m> {
         let rows = x.value.rows();
         let w = param.tensor.f32();
         let bias_values = bias.map(|b| &self.param(b).tensor);
+        let compute = self.params.precision().compute;
         let value = Tensor::build(&[rows, out], |y| {
             let x = Mat::new(x.value.f32(), rows, inner);
             match self.params.packed(weight, rows, self.recording) {
                 Some(packed) => kernels::gemm_packed(x, packed, MatMut::new(y, rows, out), false),
-                None => kernels::gemm(x, Mat::new(w, out, inner).t(), MatMut::new(y, rows, out), false),
+                None => compute.product(x, Mat::new(w, out, inner).t(), MatMut::new(y, rows, out), false),
             }
             if let Some(bias) = bias_values {
                 y.chunks_exact_mut(out).for_each(|row| kernels::axpy(1.0, bias.f32(), row));
@@ -59,17 +60,19 @@ impl<'m> Graph<'m> {
         let learns = self.learns(weight);
         let bias = bias.filter(|&b| self.learns(b));
         let needs = x.needs_gradient() || learns || bias.is_some();
-        let x = x.clone();
+        // A frozen weight's gradient needs no operand, so none is kept for it.
+        let (saved, x) = (learns.then(|| x.saved()), Edge::from(x));
         Ok(self.push(value, needs, move |back, dy| {
             let dy_matrix = Mat::new(dy.f32(), rows, out);
-            if learns {
-                back.add_param_product(weight, dy_matrix.t(), Mat::new(x.value.f32(), rows, inner));
+            if let Some(saved) = saved {
+                let x = saved.value();
+                back.add_param_product(compute, weight, dy_matrix.t(), Mat::new(x.f32(), rows, inner));
             }
             if let Some(bias) = bias {
                 let sum = back.param(bias);
                 dy.f32().chunks_exact(out).for_each(|row| kernels::axpy(1.0, row, sum));
             }
-            back.add_product(&x, dy_matrix, Mat::new(w, out, inner));
+            back.add_product(compute, x, dy_matrix, Mat::new(w, out, inner));
             Ok(())
         }))
     }

@@ -1,7 +1,7 @@
 //! General matrix operations: products, softmax, gathers and slices, for probes and opened attention.
 
 use super::{Graph, Var};
-use crate::kernels::{self, Mat, MatMut};
+use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::ParamId;
 use crate::{DType, Error, Result, Tensor};
 
@@ -28,8 +28,8 @@ impl<'m> Graph<'m> {
         let (a, b) = (a.clone(), b.clone());
         Ok(self.push(value, a.needs_gradient() || b.needs_gradient(), move |back, gradient| {
             let gradient = Mat::new(gradient.f32(), m, n);
-            back.add_product(&a, gradient, Mat::new(b.value.f32(), k, n).t());
-            back.add_product(&b, Mat::new(a.value.f32(), m, k).t(), gradient);
+            back.add_product(Compute::F32, &a, gradient, Mat::new(b.value.f32(), k, n).t());
+            back.add_product(Compute::F32, &b, Mat::new(a.value.f32(), m, k).t(), gradient);
             Ok(())
         }))
     }

@@ -17,11 +17,17 @@ mod matrix;
 mod norm;
 mod pooling;
 mod rotary;
+mod saved;
+
+use std::sync::Arc;
+
+use saved::Again;
 
 use crate::gradients::Gradients;
 use crate::params::{Param, ParamId, Params};
 use crate::taps::Site;
-use crate::{Error, Result, Tensor, kernels};
+use crate::kernels::{self, Compute, Mat, MatMut};
+use crate::{Error, Result, Tensor};
 
 pub use attention::{AttentionKind, Keys, Layout};
 pub use linear::{Linear, LowRank};
@@ -32,12 +38,26 @@ pub use rotary::RotaryTable;
 pub struct Var {
     value: Tensor,
     node: Option<usize>,
+    again: Option<Arc<Again>>,
+}
+
+/// Where a value's gradient goes: what a backward that does not need the value holds on to.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    node: Option<usize>,
+    len: usize,
+}
+
+impl From<&Var> for Edge {
+    fn from(var: &Var) -> Self {
+        Edge { node: var.node, len: var.value.len() }
+    }
 }
 
 impl Var {
     /// A constant: no gradient flows into it.
     pub fn constant(value: Tensor) -> Self {
-        Var { value, node: None }
+        Var { value, node: None, again: None }
     }
 
     /// The value.
@@ -116,16 +136,16 @@ impl<'m> Graph<'m> {
             return Var::constant(value);
         }
         self.nodes.push(Box::new(backward));
-        Var { value, node: Some(self.nodes.len() - 1) }
+        Var { value, node: Some(self.nodes.len() - 1), again: None }
     }
 
     /// A value whose gradient is returned under `site`, whether or not anything upstream learns.
     pub fn leaf(&mut self, x: &Var, site: Site) -> Var {
-        let input = x.clone();
+        let input = Edge::from(x);
         let value = x.value.clone();
         self.push(value, true, move |back, gradient| {
             back.gradients.sites.push((site, gradient.clone()));
-            back.add(&input, gradient)
+            back.add(input, gradient)
         })
     }
 
@@ -182,11 +202,12 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Adds to the gradient of `var`; nothing happens where none is needed.
-    fn add(&mut self, var: &Var, gradient: Tensor) -> Result<()> {
-        let Some(node) = var.node else { return Ok(()) };
-        if gradient.len() != var.value.len() {
-            return Err(Error::shape("gradient", var.shape(), gradient.shape()));
+    /// Adds to the gradient of a value; nothing happens where none is needed.
+    fn add(&mut self, to: impl Into<Edge>, gradient: Tensor) -> Result<()> {
+        let Edge { node, len } = to.into();
+        let Some(node) = node else { return Ok(()) };
+        if gradient.len() != len {
+            return Err(Error::shape("gradient", &[len], gradient.shape()));
         }
         match &mut self.nodes[node] {
             Some(sum) => kernels::axpy(1.0, gradient.f32(), sum.f32_mut()),
@@ -202,17 +223,17 @@ impl Backward<'_> {
         write(buffer.f32_mut());
     }
 
-    /// Adds `gradient = a · b` to `var` straight from the matrix product, without a temporary.
-    fn add_product(&mut self, var: &Var, a: kernels::Mat<'_>, b: kernels::Mat<'_>) {
-        let Some(node) = var.node else { return };
+    /// Adds `gradient = a · b` to a value's gradient straight from the matrix product, without a temporary.
+    fn add_product(&mut self, compute: Compute, to: impl Into<Edge>, a: Mat<'_>, b: Mat<'_>) {
+        let Some(node) = to.into().node else { return };
         let slot = &mut self.nodes[node];
         let accumulate = slot.is_some();
-        let buffer = slot.get_or_insert_with(|| Tensor::stale(var.shape()));
-        kernels::gemm(a, b, kernels::MatMut::new(buffer.f32_mut(), a.rows, b.cols), accumulate);
+        let buffer = slot.get_or_insert_with(|| Tensor::stale(&[a.rows, b.cols]));
+        compute.product(a, b, MatMut::new(buffer.f32_mut(), a.rows, b.cols), accumulate);
     }
 
     /// Adds `a · b` to the gradient of a parameter.
-    fn add_param_product(&mut self, id: ParamId, a: kernels::Mat<'_>, b: kernels::Mat<'_>) {
+    fn add_param_product(&mut self, compute: Compute, id: ParamId, a: Mat<'_>, b: Mat<'_>) {
         let accumulate = self.gradients.has(id);
         if !accumulate {
             let shape = self.params.get(id).tensor.shape();
@@ -220,7 +241,7 @@ impl Backward<'_> {
         }
         let shape = self.params.get(id).tensor.shape();
         let buffer = self.gradients.buffer(id, shape);
-        kernels::gemm(a, b, kernels::MatMut::new(buffer, a.rows, b.cols), accumulate);
+        compute.product(a, b, MatMut::new(buffer, a.rows, b.cols), accumulate);
     }
 
     /// The buffer that a parameter's gradient is added to.

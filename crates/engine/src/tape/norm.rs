@@ -19,8 +19,17 @@ impl<'m> Graph<'m> {
             kernels::rms_norm(x.value.f32(), gain.f32(), 0.0, eps, out, inv_rms.f32_mut());
         });
         let learns = self.learns(weight);
+        let again = {
+            let (x, gain) = (x.value.clone(), gain.clone());
+            move || {
+                let mut inv_rms = vec![0.0; x.len() / width];
+                Tensor::build(x.shape(), |out| {
+                    kernels::rms_norm(x.f32(), gain.f32(), 0.0, eps, out, &mut inv_rms);
+                })
+            }
+        };
         let x = x.clone();
-        Ok(self.push(value, learns || x.needs_gradient(), move |back, dy| {
+        let normalised = self.push(value, learns || x.needs_gradient(), move |back, dy| {
             let mut dweight = learns.then(|| Tensor::zeros(gain.shape(), crate::DType::F32));
             let mut dx = Tensor::zeros(x.shape(), crate::DType::F32);
             kernels::rms_norm_backward(
@@ -36,7 +45,8 @@ impl<'m> Graph<'m> {
                 kernels::axpy(1.0, dweight.f32(), back.param(weight));
             }
             back.add(&x, dx)
-        }))
+        });
+        Ok(normalised.made_by(again))
     }
 
     /// `1 / rms(x)` of every row: [T, d] → [T, 1]. The factor [`Graph::rms_norm`] multiplies by.

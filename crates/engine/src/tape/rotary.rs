@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Graph, Var};
+use super::{Edge, Graph, Var};
 use crate::{Error, Result, kernels};
 
 /// Cosines and sines of every position's rotation angles.
@@ -44,10 +44,10 @@ impl<'m> Graph<'m> {
         };
         let mut value = x.value.clone();
         turn(value.f32_mut(), false);
-        let x = x.clone();
-        Ok(self.push(value, x.needs_gradient(), move |back, mut gradient| {
+        let (needs, x) = (x.needs_gradient(), Edge::from(x));
+        Ok(self.push(value, needs, move |back, mut gradient| {
             turn(gradient.f32_mut(), true);
-            back.add(&x, gradient)
+            back.add(x, gradient)
         }))
     }
 }

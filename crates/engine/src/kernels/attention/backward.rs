@@ -3,7 +3,7 @@
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, score_stride};
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
-use crate::kernels::pack::{self, Panels};
+use crate::kernels::packed::{Panels, panels};
 use crate::kernels::scratch::{self, Use};
 use crate::kernels::simd::{LANES, Simd, map, math, multiversion};
 use rayon::prelude::*;
@@ -104,9 +104,9 @@ impl Pass<'_> {
             let k = shape.kv_head(self.k, sequence.clone(), kv_head);
             let v = shape.kv_head(self.v, sequence.clone(), kv_head);
             let packed = Operands {
-                k: pack::panels(k, keys),
-                k_t: pack::panels(k.t(), keys_t),
-                v_t: pack::panels(v.t(), values_t),
+                k: panels(k, keys),
+                k_t: panels(k.t(), keys_t),
+                v_t: panels(v.t(), values_t),
             };
             for head in shape.group(kv_head) {
                 for start in (0..len).step_by(QUERY_BLOCK) {

@@ -4,7 +4,7 @@ use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap_body;
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
-use crate::kernels::pack::{self, Panels};
+use crate::kernels::packed::{Panels, panels};
 use crate::kernels::rows::{log_of, softmax_body};
 use crate::kernels::scratch::{self, Buffer, Use};
 use crate::kernels::simd::{LANES, Simd, multiversion};
@@ -112,8 +112,8 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         let span = shape.span(positions, segment.keys);
         let k = shape.kv_head(segment.k, span.clone(), task.kv_head);
         let v = shape.kv_head(segment.v, span.clone(), task.kv_head);
-        let k = pack::panels(k.t(), keys);
-        let v = pack::panels(v, values);
+        let k = panels(k.t(), keys);
+        let v = panels(v, values);
         for start in task.rows.clone().step_by(QUERY_BLOCK) {
             let rows = start..task.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;

@@ -116,6 +116,65 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(self, x: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for the memory, `self` for the instructions.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_int8(self, x: *const i8) -> __m512 {
+        // SAFETY: the caller vouches for the memory, `self` for the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) }
+    }
+
+    #[inline(always)]
+    fn halves(self, pairs: __m512) -> [__m512; 2] {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe {
+            let bits = _mm512_castps_si512(pairs);
+            let second = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)), _mm512_castsi512_ps(second)]
+        }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, x: __m512) -> __m512 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // What rounds up beyond a NaN's bits would become a number.
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let rounded = _mm512_mask_blend_epi32(nan, rounded, quiet);
+            _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
+        }
+    }
+
+    #[inline(always)]
+    fn zip_bf16(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe {
+            let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.round_bf16(first)));
+            let second = _mm512_castps_si512(self.round_bf16(second));
+            _mm512_castsi512_ps(_mm512_or_si512(first, second))
+        }
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, x: __m512, out: &mut [u16; LANES]) {
+        // SAFETY: the array is sixteen writable u16; `self` vouches for the instructions.
+        unsafe {
+            let upper = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.round_bf16(x)));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(upper));
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, x: &mut [__m512; LANES]) {
         // SAFETY: `self` is the proof that the processor has these instructions.
         unsafe {

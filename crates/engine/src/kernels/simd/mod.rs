@@ -63,6 +63,82 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// Transposes a 16 × 16 block whose rows are the sixteen vectors.
     fn transpose(self, rows: &mut [Self::V; LANES]);
 
+    /// Sixteen bf16 as f32.
+    ///
+    /// # Safety
+    /// `x` points at sixteen readable bf16, of any alignment.
+    #[inline(always)]
+    unsafe fn load_bf16(self, x: *const u16) -> Self::V {
+        // SAFETY: the caller's.
+        let x = unsafe { x.cast::<[u16; LANES]>().read_unaligned() };
+        let mut wide = [0.0; LANES];
+        for (wide, x) in wide.iter_mut().zip(x) {
+            *wide = f32::from_bits(u32::from(x) << 16);
+        }
+        self.load(&wide)
+    }
+
+    /// Sixteen signed bytes as f32.
+    ///
+    /// # Safety
+    /// `x` points at sixteen readable bytes.
+    #[inline(always)]
+    unsafe fn load_int8(self, x: *const i8) -> Self::V {
+        // SAFETY: the caller's.
+        let x = unsafe { x.cast::<[i8; LANES]>().read_unaligned() };
+        let mut wide = [0.0; LANES];
+        for (wide, x) in wide.iter_mut().zip(x) {
+            *wide = f32::from(x);
+        }
+        self.load(&wide)
+    }
+
+    /// The lower and the upper halves of sixteen pairs of bf16, as f32.
+    #[inline(always)]
+    fn halves(self, pairs: Self::V) -> [Self::V; 2] {
+        let mut bits = [0.0; LANES];
+        self.store(pairs, &mut bits);
+        let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+        for ((pair, first), second) in bits.iter().zip(&mut first).zip(&mut second) {
+            *first = f32::from_bits(pair.to_bits() << 16);
+            *second = f32::from_bits(pair.to_bits() & 0xffff_0000);
+        }
+        [self.load(&first), self.load(&second)]
+    }
+
+    /// Rounds to bf16, to nearest with ties to even; the lower half of each lane becomes zero.
+    #[inline(always)]
+    fn round_bf16(self, x: Self::V) -> Self::V {
+        let mut lanes = [0.0; LANES];
+        self.store(x, &mut lanes);
+        for x in &mut lanes {
+            *x = half::bf16::from_f32(*x).to_f32();
+        }
+        self.load(&lanes)
+    }
+
+    /// Pairs of rounded values, the lower half from `first`, the upper from `second`.
+    #[inline(always)]
+    fn zip_bf16(self, first: Self::V, second: Self::V) -> Self::V {
+        let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+        self.store(self.round_bf16(first), &mut a);
+        self.store(self.round_bf16(second), &mut b);
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = f32::from_bits(a.to_bits() >> 16 | b.to_bits());
+        }
+        self.load(&a)
+    }
+
+    /// Sixteen values rounded to bf16, one after the other.
+    #[inline(always)]
+    fn store_bf16(self, x: Self::V, out: &mut [u16; LANES]) {
+        let mut lanes = [0.0; LANES];
+        self.store(self.round_bf16(x), &mut lanes);
+        for (out, x) in out.iter_mut().zip(lanes) {
+            *out = (x.to_bits() >> 16) as u16;
+        }
+    }
+
     /// Asks for the cache line at `x`, which need not be a valid address.
     #[inline(always)]
     fn prefetch(self, _x: *const f32) {}

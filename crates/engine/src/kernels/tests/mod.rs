@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod formats;
 mod gemm;
 mod norm;
 mod optimizer;

@@ -4,7 +4,7 @@
 use super::super::simd::{LANES, Simd, multiversion};
 use super::super::{
     Activation, AdamWStep, AttentionShape, Mat, MatMut, Packed, Segment, adamw, attention,
-    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_packed, log_sum_exp, rms_norm,
+    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp, rms_norm,
     rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
@@ -73,6 +73,9 @@ fn speed_of_products() {
         let mut y = vec![0.0; m * n];
         report(&format!("x[{m},{k}] W[{n},{k}]^T"), 2 * m * n * k, peak, || {
             gemm(Mat::new(&x, m, k), Mat::new(&w, n, k).t(), MatMut::new(&mut y, m, n), false);
+        });
+        report("  the same in bf16", 2 * m * n * k, peak, || {
+            gemm_bf16(Mat::new(&x, m, k), Mat::new(&w, n, k).t(), MatMut::new(&mut y, m, n), false);
         });
         let mut dx = vec![0.0; m * k];
         report(&format!("dY[{m},{n}] W[{n},{k}]"), 2 * m * n * k, peak, || {
