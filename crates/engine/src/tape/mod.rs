@@ -30,6 +30,7 @@ use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::{Error, Result, Tensor};
 
 pub use attention::{AttentionKind, Keys, Layout};
+pub use cross_entropy::Head;
 pub use linear::{Linear, LowRank};
 pub use rotary::RotaryTable;
 

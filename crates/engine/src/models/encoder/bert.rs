@@ -5,11 +5,13 @@ use super::block::{Norms, Stack};
 use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, TokenEntry};
 use super::heads::{Classifier, Heads, Over, WordHead, decoder};
-use super::tower::{Dense, DenseActivation, Summary, SummaryRow, Tower};
-use super::read::{activation, architecture, attention, classes};
+use super::tower::{Dense, Summary, SummaryRow, Tower};
+use super::read::{architecture, attention, classes};
 use super::{Family, Parts};
+use crate::models::activation;
 use crate::models::config::Config;
 use crate::Result;
+use crate::kernels::Activation;
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", build: bert };
 pub(super) const ROBERTA: Family = Family { model_type: "roberta", build: roberta };
@@ -84,7 +86,7 @@ fn roberta(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
         const DECODER: [&str; 3] = ["lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"];
         Ok(WordHead {
             dense: b.linear("lm_head.dense", [d, d], true)?,
-            activation: crate::kernels::Activation::Gelu,
+            activation: Activation::Gelu,
             norm: b.norm("lm_head.layer_norm", d, eps)?,
             decoder: decoder(b, words.0, DECODER, config.flag("tie_word_embeddings", true)?, [words.1, d])?,
         })
@@ -138,7 +140,7 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, first_position: usize) -> Res
     let blocks = (0..layers).map(|l| b.block(l, &BLOCK, &size)).collect::<Result<_>>()?;
     let dense = if b.has("pooler.dense.weight") {
         let linear = b.linear("pooler.dense", [d, d], true)?;
-        Some(Dense { linear, activation: DenseActivation::Tanh })
+        Some(Dense { linear, activation: Some(Activation::Tanh) })
     } else {
         None
     };

@@ -5,20 +5,13 @@
 //! those of a decoder; `ln1` and `ln2` are the norms of attention and feed-forward wherever they stand,
 //! and with norms after the sum `hook_resid_mid` and `hook_resid_post` are what leaves them.
 
-use super::super::opened;
 use crate::Result;
 use crate::kernels::Activation;
-use crate::params::ParamId;
+use crate::models::opened;
+use crate::models::parts::{Norm, Within};
 use crate::tape::{AttentionKind, Graph, Layout, Linear, Var};
-use crate::taps::{BlockSite, Site, Taps};
-
-/// A layer norm's parameters.
-#[derive(Debug, Clone)]
-pub(super) struct Norm {
-    pub(super) weight: ParamId,
-    pub(super) bias: Option<ParamId>,
-    pub(super) eps: f32,
-}
+use crate::taps::BlockSite::{self, *};
+use crate::taps::Taps;
 
 /// Where the norms of a block stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,27 +44,6 @@ pub(super) struct Stack {
     pub(super) attention: AttentionKind,
 }
 
-impl Norm {
-    pub(super) fn forward<'m>(&self, g: &mut Graph<'m>, x: &Var) -> Result<Var> {
-        g.layer_norm(x, self.weight, self.bias, self.eps)
-    }
-
-    /// The same, taken apart where somebody looks inside.
-    pub(super) fn tapped<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        x: &Var,
-        sites: [Site; 2],
-        layout: &Layout,
-        taps: &Taps,
-    ) -> Result<Var> {
-        if sites.iter().any(|&site| taps.touches(site)) {
-            return opened::layer_norm(g, x, self.weight, self.bias, self.eps, sites, layout, taps);
-        }
-        self.forward(g, x)
-    }
-}
-
 impl Stack {
     /// The residual stream after the last block: [T, d] → [T, d].
     pub(super) fn forward<'m>(
@@ -96,66 +68,61 @@ impl Stack {
     fn block<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        l: usize,
+        layer: usize,
         x: &Var,
         layout: &Layout,
         taps: &Taps,
     ) -> Result<Var> {
-        use BlockSite::*;
-        let block = &self.blocks[l];
-        let at = |site| Site::Block(l, site);
-        let norm = |g: &mut Graph<'m>, place, norm: &Norm, x: Var, sites| {
+        let block = &self.blocks[layer];
+        let within = Within { layer, layout, rotary: None, taps };
+        let norm = |g: &mut Graph<'m>, place, norm: &Norm, x: Var, sites: [BlockSite; 2]| {
+            let sites = sites.map(|site| within.site(site));
             if self.norms == place { norm.tapped(g, &x, sites, layout, taps) } else { Ok(x) }
         };
-        let sites = [at(Ln1Scale), at(Ln1Normalized)];
-        let x = taps.at(g, at(ResidPre), x.clone(), layout)?;
+        let sites = [Ln1Scale, Ln1Normalized];
+        let x = within.tap(g, ResidPre, x.clone())?;
         let h = norm(g, Norms::Before, &block.norm1, x.clone(), sites)?;
-        let a = self.attend(g, l, &h, layout, taps)?;
-        let a = taps.at(g, at(AttnOut), a, layout)?;
+        let a = self.attend(g, block, &h, within)?;
+        let a = within.tap(g, AttnOut, a)?;
         let x = g.add(&x, &a)?;
         let x = norm(g, Norms::After, &block.norm1, x, sites)?;
-        let x = taps.at(g, at(ResidMid), x, layout)?;
+        let x = within.tap(g, ResidMid, x)?;
 
-        let sites = [at(Ln2Scale), at(Ln2Normalized)];
+        let sites = [Ln2Scale, Ln2Normalized];
         let h = norm(g, Norms::Before, &block.norm2, x.clone(), sites)?;
         let pre = g.linear(&h, &block.up)?;
-        let pre = taps.at(g, at(MlpPre), pre, layout)?;
+        let pre = within.tap(g, MlpPre, pre)?;
         let post = g.activate(self.activation, &pre)?;
-        let post = taps.at(g, at(MlpPost), post, layout)?;
+        let post = within.tap(g, MlpPost, post)?;
         let m = g.linear(&post, &block.down)?;
-        let m = taps.at(g, at(MlpOut), m, layout)?;
+        let m = within.tap(g, MlpOut, m)?;
         let x = g.add(&x, &m)?;
         let x = norm(g, Norms::After, &block.norm2, x, sites)?;
-        taps.at(g, at(ResidPost), x, layout)
+        within.tap(g, ResidPost, x)
     }
 
     fn attend<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        l: usize,
+        block: &'m Block,
         h: &Var,
-        layout: &Layout,
-        taps: &Taps,
+        within: Within<'_>,
     ) -> Result<Var> {
-        use BlockSite::*;
-        let block = &self.blocks[l];
-        let at = |site| Site::Block(l, site);
         let q = g.linear(h, &block.query)?;
-        let q = taps.at(g, at(Q), q, layout)?;
+        let q = within.tap(g, Q, q)?;
         let k = g.linear(h, &block.key)?;
-        let k = taps.at(g, at(K), k, layout)?;
+        let k = within.tap(g, K, k)?;
         let v = g.linear(h, &block.value)?;
-        let v = taps.at(g, at(V), v, layout)?;
-        let z = if taps.touches(at(Scores)) || taps.touches(at(Pattern)) {
-            opened::attention(g, l, [&q, &k, &v], layout, &self.attention, taps)?
-        } else {
-            g.attention(&q, &k, &v, layout, &self.attention)?
+        let v = within.tap(g, V, v)?;
+        let z = match within.touches(Scores) || within.touches(Pattern) {
+            true => opened::attention(g, [&q, &k, &v], &self.attention, within)?,
+            false => g.attention(&q, &k, &v, within.layout, &self.attention)?,
         };
-        let z = taps.at(g, at(Z), z, layout)?;
+        let z = within.tap(g, Z, z)?;
         let out = g.linear(&z, &block.output)?;
-        if taps.touches(at(HeadResult)) {
-            return opened::per_head_result(g, l, &z, out, &block.output, layout, &self.attention, taps);
+        match within.touches(HeadResult) {
+            true => opened::per_head_result(g, &z, out, &block.output, &self.attention, within),
+            false => Ok(out),
         }
-        Ok(out)
     }
 }

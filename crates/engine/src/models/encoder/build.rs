@@ -2,21 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::block::{Block, Norm};
+use super::block::Block;
+use crate::models::parts::{Norm, Start};
+use crate::models::spec::NormKind;
 use crate::params::{ParamId, Params};
 use crate::tape::Linear;
 use crate::{Result, Tensor};
-
-/// What a tensor that no checkpoint holds begins as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// Normal, with the config's `initializer_range`.
-    Random,
-    /// Ones.
-    Ones,
-    /// Zeros.
-    Zeros,
-}
 
 /// Where tensors come from: a checkpoint, or random numbers.
 pub(super) trait Source {
@@ -81,7 +72,7 @@ impl<'a> Builder<'a> {
 
     /// A bias under its full name.
     pub(super) fn bias(&mut self, name: &str, width: usize) -> Result<ParamId> {
-        self.started(name, &[width], Start::Zeros)
+        self.started(name, &[width], Start::Constant(0.0))
     }
 
     /// `NAME.weight` [out, in] and, where wanted, `NAME.bias` [out].
@@ -95,9 +86,9 @@ impl<'a> Builder<'a> {
     pub(super) fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<Norm> {
         let old = self.has(&format!("{name}.gamma"));
         let [gain, shift] = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
-        let weight = self.started(&format!("{name}.{gain}"), &[width], Start::Ones)?;
-        let bias = self.started(&format!("{name}.{shift}"), &[width], Start::Zeros)?;
-        Ok(Norm { weight, bias: Some(bias), eps })
+        let weight = self.started(&format!("{name}.{gain}"), &[width], Start::Constant(1.0))?;
+        let bias = self.started(&format!("{name}.{shift}"), &[width], Start::Constant(0.0))?;
+        Ok(Norm { kind: NormKind::Layer, weight, bias: Some(bias), eps })
     }
 
     /// Block `l`, whose parts have the family's names.

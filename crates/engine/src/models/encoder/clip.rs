@@ -5,8 +5,9 @@ use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, PatchEntry, TokenEntry};
 use super::heads::{Classifier, Heads, Over};
 use super::tower::{Summary, SummaryRow, Tower};
-use super::read::{activation, architecture, attention, classes, grid, patch_projection};
+use super::read::{architecture, attention, classes, grid, patch_projection};
 use super::{Family, Parts};
+use crate::models::activation;
 use crate::models::config::Config;
 use crate::Result;
 

@@ -1,11 +1,11 @@
 //! What a checkpoint has on top of its encoder: classifiers, and BERT's guess at masked words.
 
-use super::block::Norm;
 use super::build::Builder;
 use super::input::Input;
-use super::tower::{Dense, DenseActivation, Tower};
+use super::tower::{Dense, Tower};
 use crate::Result;
 use crate::kernels::Activation;
+use crate::models::parts::Norm;
 use crate::params::ParamId;
 use crate::tape::{Graph, Linear, Var};
 
@@ -72,7 +72,7 @@ impl Classifier {
         let dense = b.linear(&format!("{name}.dense"), [d, d], true)?;
         Ok(Classifier {
             over: Over::First,
-            dense: Some(Dense { linear: dense, activation: DenseActivation::Tanh }),
+            dense: Some(Dense { linear: dense, activation: Some(Activation::Tanh) }),
             linear: b.linear(&format!("{name}.out_proj"), [classes, d], true)?,
         })
     }

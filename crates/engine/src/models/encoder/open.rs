@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::build::{Builder, Source, Start};
+use super::build::{Builder, Source};
 use super::pooling::Pooling;
 use super::read::architecture;
 use super::sentence::{Modules, Pipeline};
@@ -14,6 +14,7 @@ use crate::checkpoint::{
     Checkpoint, ModelFiles, StoredType, to_pretty_bytes, write_atomic, write_model, write_tensors,
 };
 use crate::models::config::Config;
+use crate::models::parts::Start;
 use crate::params::Params;
 use crate::{DType, Error, Result, Rng, Tensor};
 
@@ -207,8 +208,7 @@ impl Source for Drawn {
 
     fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Tensor> {
         Ok(Tensor::build(shape, |out| match start {
-            Start::Ones => out.fill(1.0),
-            Start::Zeros => out.fill(0.0),
+            Start::Constant(value) => out.fill(value),
             Start::Random => {
                 let mut rng = Rng::named(self.seed, name);
                 out.iter_mut().for_each(|w| *w = (rng.normal() * self.deviation) as f32);

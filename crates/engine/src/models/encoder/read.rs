@@ -3,7 +3,6 @@
 use super::build::Builder;
 use super::entry::Grid;
 use crate::Result;
-use crate::kernels::Activation;
 use crate::models::config::Config;
 use crate::tape::{AttentionKind, Linear};
 
@@ -83,18 +82,4 @@ pub(super) fn grid(config: &Config<'_>, default_patch: usize) -> Result<Grid> {
         )));
     }
     Ok(grid)
-}
-
-/// The activation that the config names under `key`.
-pub(super) fn activation(config: &Config<'_>, key: &str, default: &str) -> Result<Activation> {
-    Ok(match config.text(key)?.unwrap_or(default) {
-        "gelu" | "gelu_python" => Activation::Gelu,
-        "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
-            Activation::GeluTanh
-        }
-        "quick_gelu" => Activation::QuickGelu,
-        "relu" => Activation::Relu,
-        "silu" | "swish" => Activation::Silu,
-        other => return Err(config.error(format!("activation \"{other}\" is not supported"))),
-    })
 }

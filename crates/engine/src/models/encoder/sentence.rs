@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::pooling::Pooling;
-use super::tower::{Dense, DenseActivation};
+use super::tower::Dense;
 use crate::checkpoint::{SafetensorsFile, read_object_if_there};
 use crate::kernels::Activation;
 use crate::params::Params;
@@ -214,11 +214,11 @@ fn dense(params: &mut Params, folder: &Path, config: &Map<String, Value>) -> Res
     let (inner, out) = (size("in_features")?, size("out_features")?);
     let function = config.get("activation_function").and_then(Value::as_str).unwrap_or("Tanh");
     let activation = match function.rsplit('.').next().unwrap_or_default() {
-        "Tanh" => DenseActivation::Tanh,
-        "Identity" => DenseActivation::Identity,
-        "ReLU" => DenseActivation::Other(Activation::Relu),
-        "GELU" => DenseActivation::Other(Activation::Gelu),
-        "SiLU" => DenseActivation::Other(Activation::Silu),
+        "Tanh" => Some(Activation::Tanh),
+        "Identity" => None,
+        "ReLU" => Some(Activation::Relu),
+        "GELU" => Some(Activation::Gelu),
+        "SiLU" => Some(Activation::Silu),
         _ => return Err(Error::format(place, format!("activation_function {function} is not supported"))),
     };
     let file = SafetensorsFile::open(folder.join("model.safetensors"))?;

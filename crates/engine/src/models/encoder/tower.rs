@@ -1,9 +1,10 @@
 //! A tower: one stack of blocks over tokens or patches, and the vector it sums a sequence up in.
 
-use super::block::{Norm, Stack};
+use super::block::Stack;
 use super::entry::Entry;
 use super::input::{Content, Input};
 use crate::kernels::Activation;
+use crate::models::parts::Norm;
 use crate::tape::{Graph, Linear, Var};
 use crate::taps::{Site, Taps};
 use crate::Result;
@@ -49,24 +50,16 @@ pub(super) enum SummaryRow {
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     pub(super) linear: Linear,
-    pub(super) activation: DenseActivation,
-}
-
-/// The activation of a pooler or of another layer over a whole sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DenseActivation {
-    Tanh,
-    Other(Activation),
-    Identity,
+    /// `None`: nothing follows.
+    pub(super) activation: Option<Activation>,
 }
 
 impl Dense {
     pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, x: &Var) -> Result<Var> {
         let x = g.linear(x, &self.linear)?;
         match self.activation {
-            DenseActivation::Tanh => g.tanh(&x),
-            DenseActivation::Other(activation) => g.activate(activation, &x),
-            DenseActivation::Identity => Ok(x),
+            Some(activation) => g.activate(activation, &x),
+            None => Ok(x),
         }
     }
 }

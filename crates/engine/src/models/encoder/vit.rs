@@ -4,9 +4,10 @@ use super::block::{Norms, Stack};
 use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, PatchEntry};
 use super::heads::{Classifier, Heads, Over};
-use super::tower::{Dense, DenseActivation, Summary, SummaryRow, Tower};
-use super::read::{activation, attention, classes, grid, patch_projection};
+use super::tower::{Dense, Summary, SummaryRow, Tower};
+use super::read::{attention, classes, grid, patch_projection};
 use super::{Family, Parts};
+use crate::models::activation;
 use crate::models::config::Config;
 use crate::Result;
 
@@ -61,11 +62,7 @@ fn build(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     let dense = if b.has("pooler.dense.weight") {
         let width = config.count("pooler_output_size")?.filter(|&n| n > 0).unwrap_or(d);
         let linear = b.linear("pooler.dense", [width, d], true)?;
-        let activation = match config.text("pooler_act")?.unwrap_or("tanh") {
-            "tanh" => DenseActivation::Tanh,
-            _ => DenseActivation::Other(activation(config, "pooler_act", "tanh")?),
-        };
-        Some(Dense { linear, activation })
+        Some(Dense { linear, activation: Some(activation(config, "pooler_act", "tanh")?) })
     } else {
         None
     };
