@@ -120,14 +120,18 @@ impl<'m> Graph<'m> {
 
     /// `act(x)`, element by element: the plain feed-forward's coefficients.
     pub fn activate(&mut self, activation: Activation, x: &Var) -> Result<Var> {
-        let value = Tensor::build(x.shape(), |out| kernels::activate(activation, x.value.f32(), out));
-        let x = x.clone();
-        Ok(self.push(value, x.needs_gradient(), move |back, dy| {
+        let again = {
+            let x = x.value.clone();
+            move || Tensor::build(x.shape(), |out| kernels::activate(activation, x.f32(), out))
+        };
+        let (value, needs, x) = (again(), x.needs_gradient(), x.clone());
+        let activated = self.push(value, needs, move |back, dy| {
             let dx = Tensor::build(x.shape(), |dx| {
                 kernels::activate_backward(activation, x.value.f32(), dy.f32(), dx);
             });
             back.add(&x, dx)
-        }))
+        });
+        Ok(activated.made_by(again))
     }
 
     /// `act(gate) · up`, the gated feed-forward's coefficients.

@@ -1,6 +1,6 @@
 //! General matrix operations: products, softmax, gathers and slices, for probes and opened attention.
 
-use super::{Graph, Var};
+use super::{Edge, Graph, Var};
 use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::ParamId;
 use crate::{DType, Error, Result, Tensor};
@@ -95,9 +95,9 @@ impl<'m> Graph<'m> {
                 }
             }
         });
-        let (x, columns) = (x.clone(), columns.to_vec());
-        Ok(self.push(value, x.needs_gradient(), move |back, gradient| {
-            back.add_with(&x, |dx| {
+        let (needs, x, columns) = (x.needs_gradient(), Edge::from(x), columns.to_vec());
+        Ok(self.push(value, needs, move |back, gradient| {
+            back.add_within(x, &[rows, width], |dx| {
                 for (g, dx) in gradient.f32().chunks_exact(total).zip(dx.chunks_exact_mut(width)) {
                     let mut at = 0;
                     for range in &columns {

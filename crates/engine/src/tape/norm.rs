@@ -24,7 +24,7 @@ impl<'m> Graph<'m> {
             move || {
                 let mut inv_rms = vec![0.0; x.len() / width];
                 Tensor::build(x.shape(), |out| {
-                    kernels::rms_norm(x.f32(), gain.f32(), 0.0, eps, out, &mut inv_rms);
+                    kernels::rms_norm(x.f32(), gain.f32(), offset, eps, out, &mut inv_rms);
                 })
             }
         };
@@ -69,9 +69,18 @@ impl<'m> Graph<'m> {
             kernels::layer_norm(x.value.f32(), gain.f32(), shift, eps, out, statistics.f32_mut());
         });
         let learns = self.learns(weight);
+        let again = {
+            let (x, gain, shift) = (x.value.clone(), gain.clone(), shift.cloned());
+            move || {
+                let (shift, mut statistics) = (shift.as_ref().map(Tensor::f32), vec![0.0; 2 * x.len() / width]);
+                Tensor::build(x.shape(), |out| {
+                    kernels::layer_norm(x.f32(), gain.f32(), shift, eps, out, &mut statistics);
+                })
+            }
+        };
         let bias = bias.filter(|&b| self.learns(b));
         let x = x.clone();
-        Ok(self.push(value, learns || bias.is_some() || x.needs_gradient(), move |back, dy| {
+        let normalised = self.push(value, learns || bias.is_some() || x.needs_gradient(), move |back, dy| {
             let mut dparams =
                 (learns || bias.is_some()).then(|| Tensor::zeros(&[2, width], crate::DType::F32));
             let mut dx = Tensor::zeros(x.shape(), crate::DType::F32);
@@ -93,7 +102,8 @@ impl<'m> Graph<'m> {
                 }
             }
             back.add(&x, dx)
-        }))
+        });
+        Ok(normalised.made_by(again))
     }
 
     /// `x − mean(x)` of every row: [T, d] → [T, d]. The difference [`Graph::layer_norm`] divides.
