@@ -44,7 +44,9 @@ fn states(encoder: &Encoder, input: &Input) -> Vec<Tensor> {
         .chain((0..layers).map(|l| Site::Block(l, BlockSite::ResidPost)))
         .collect();
     let mut taps = Taps::none();
-    sites.iter().for_each(|&site| drop(taps.read(site)));
+    for &site in &sites {
+        taps.read(site);
+    }
     encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).unwrap();
     sites.iter().map(|&site| taps.take(site).swap_remove(0)).collect()
 }

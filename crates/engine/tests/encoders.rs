@@ -134,7 +134,7 @@ fn looking_changes_no_bit() {
                 encoder.hidden(&mut g, &input, taps).unwrap().value().f32().to_vec()
             };
             let plain = run(&Taps::none());
-            for site in sites.map(|s| Site::Block(1, s)).into_iter().chain([Site::Embed]) {
+            for site in sites.map(|s| Site::Block(1, s)).into_iter().chain([Site::PosEmbed, Site::Embed]) {
                 let mut read = Taps::none();
                 read.read(site);
                 assert_eq!(run(&read), plain, "reading {site}");
@@ -300,8 +300,8 @@ fn inputs_that_do_not_fit_are_named() {
     fails(&Input::typed_tokens(&[vec![1, 2]], &[vec![0, 2]]).unwrap(), "token type 2");
     assert!(Input::tokens(&[vec![1], vec![]]).unwrap_err().to_string().contains("sequence 1"));
     assert!(encoder.images(pixels(1, 4, 4), false).is_err());
-    let mut g = Graph::inference(&encoder.params);
     let input = Input::tokens(&[vec![1]]).unwrap();
+    let mut g = Graph::inference(&encoder.params);
     let hidden = encoder.hidden(&mut g, &input, &taps).unwrap();
     assert!(encoder.class_logits(&mut g, &hidden, &input).unwrap_err().to_string().contains("classifier"));
     for (config, part) in [

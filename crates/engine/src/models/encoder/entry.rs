@@ -3,6 +3,7 @@
 use super::input::{Content, Input};
 use crate::params::ParamId;
 use crate::tape::{Graph, Linear, Var};
+use crate::taps::{Site, Taps};
 use crate::{Error, Result, Tensor};
 
 /// What a tower reads, and how.
@@ -144,19 +145,22 @@ fn cubic_weights(old: usize, new: usize) -> Vec<[(usize, f32); 4]> {
 }
 
 impl Entry {
-    /// The rows of all sequences or images: [T, d].
-    pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, input: &Input) -> Result<Var> {
-        match (self, &input.content) {
+    /// The rows of all sequences or images, positions added: [T, d].
+    pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &Taps) -> Result<Var> {
+        let (x, positions) = match (self, &input.content) {
             (Entry::Tokens(entry), Content::Tokens { ids, types }) => entry.forward(g, ids, types, input),
             (Entry::Patches(entry), Content::Pixels(pixels)) => entry.forward(g, pixels, input),
             (Entry::Tokens(_), Content::Pixels(_)) => Err(Error::invalid("images for a model of texts")),
             (Entry::Patches(_), Content::Tokens { .. }) => Err(Error::invalid("texts for a model of images")),
-        }
+        }?;
+        let positions = taps.at(g, Site::PosEmbed, positions, &input.layout)?;
+        g.add(&x, &positions)
     }
 }
 
 impl TokenEntry {
-    fn forward<'m>(&self, g: &mut Graph<'m>, ids: &[u32], types: &[u32], input: &Input) -> Result<Var> {
+    /// Rows without positions, and the positions.
+    fn forward(&self, g: &mut Graph<'_>, ids: &[u32], types: &[u32], input: &Input) -> Result<(Var, Var)> {
         let longest = input.layout.sequences.iter().map(|s| s.len()).max().unwrap_or(0);
         if longest > self.context {
             return Err(Error::invalid(format!(
@@ -180,13 +184,13 @@ impl TokenEntry {
         }
         let first = self.first_position as u32;
         let places: Vec<u32> = input.layout.positions.iter().map(|&p| p + first).collect();
-        let positions = g.embed(&places, self.positions)?;
-        g.add(&x, &positions)
+        Ok((x, g.embed(&places, self.positions)?))
     }
 }
 
 impl PatchEntry {
-    fn forward<'m>(&'m self, g: &mut Graph<'m>, pixels: &Tensor, input: &Input) -> Result<Var> {
+    /// Rows without positions, and the positions.
+    fn forward<'m>(&'m self, g: &mut Graph<'m>, pixels: &Tensor, input: &Input) -> Result<(Var, Var)> {
         let images = input.layout.sequences.len();
         let rows = input.layout.rows() / images.max(1);
         let patches = g.linear(&Var::constant(self.grid.unfold(pixels)), &self.projection)?;
@@ -199,7 +203,7 @@ impl PatchEntry {
             .collect();
         let x = g.gather_rows(&parts, &order)?;
         let positions = self.positions(g, [pixels.shape()[2], pixels.shape()[3]], &input.layout.positions)?;
-        g.add(&x, &positions)
+        Ok((x, positions))
     }
 
     fn positions<'m>(&self, g: &mut Graph<'m>, image: [usize; 2], places: &[u32]) -> Result<Var> {

@@ -74,7 +74,7 @@ impl Tower {
         recompute: bool,
     ) -> Result<Var> {
         let layout = &input.layout;
-        let mut x = self.entry.forward(g, input)?;
+        let mut x = self.entry.forward(g, input, taps)?;
         if let Some(norm) = &self.entry_norm {
             x = norm.forward(g, &x)?;
         }
