@@ -21,7 +21,8 @@ fn open(test: &str, model: &str) -> Option<(Encoder, SafetensorsFile)> {
 
 /// Rows of a matrix of ids, cut to where the mask is 1.
 fn masked(file: &SafetensorsFile, name: &str) -> Vec<Vec<u32>> {
-    let (values, mask) = (file.tensor(name).unwrap().to_f32(), file.tensor("attention_mask").unwrap().to_f32());
+    let (values, mask) =
+        (file.tensor(name).unwrap().to_f32(), file.tensor("attention_mask").unwrap().to_f32());
     let rows = values.f32().chunks(values.columns()).zip(mask.f32().chunks(values.columns()));
     rows.map(|(v, m)| v.iter().zip(m).filter(|(_, m)| **m == 1.0).map(|(v, _)| *v as u32).collect()).collect()
 }
@@ -202,9 +203,8 @@ fn minilm_finds_the_abstracts_of_pubmedqa() {
     let items: Value = serde_json::from_slice(&bytes).unwrap();
     let items: Vec<_> = items.as_object().unwrap().values().collect();
     let questions: Vec<_> = items.iter().map(|item| text(&item["QUESTION"])).collect();
-    let contexts = |item: &&Value| {
-        item["CONTEXTS"].as_array().unwrap().iter().map(text).collect::<Vec<_>>().join(" ")
-    };
+    let contexts =
+        |item: &&Value| item["CONTEXTS"].as_array().unwrap().iter().map(text).collect::<Vec<_>>().join(" ");
     let passages: Vec<_> = items.iter().map(contexts).collect();
     let right: Vec<_> = (0..items.len()).collect();
     let reference = dir.join("reference_retrieval_minilm_nontest.json");

@@ -89,7 +89,8 @@ fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn an_embedding_depends_on_neither_batch_nor_threads() {
-    let texts: Vec<_> = [1, 30, 2, 79, 17, 64, 5].iter().enumerate().map(|(i, &n)| sequence(i as u32, n)).collect();
+    let texts: Vec<_> =
+        [1, 30, 2, 79, 17, 64, 5].iter().enumerate().map(|(i, &n)| sequence(i as u32, n)).collect();
     for mut encoder in readers_of_texts() {
         encoder.pipeline.pooling = POOLINGS.to_vec();
         let together = on_threads(1, || encoder.embed(&texts, 4096).unwrap());
@@ -114,9 +115,9 @@ fn an_embedding_depends_on_neither_batch_nor_threads() {
 
 fn inputs(encoder: &Encoder) -> Vec<Input> {
     let texts = encoder.text_limits().map(|_| Input::tokens(&[sequence(1, 13), sequence(4, 6)]).unwrap());
-    let images = encoder.image_grid().map(|grid| {
-        encoder.images(pixels(2, grid.image[0], grid.image[1]), false).unwrap()
-    });
+    let images = encoder
+        .image_grid()
+        .map(|grid| encoder.images(pixels(2, grid.image[0], grid.image[1]), false).unwrap());
     texts.into_iter().chain(images).collect()
 }
 
@@ -124,8 +125,24 @@ fn inputs(encoder: &Encoder) -> Vec<Input> {
 fn looking_changes_no_bit() {
     use BlockSite::*;
     let sites = [
-        ResidPre, ResidMid, ResidPost, AttnOut, MlpOut, Q, K, V, Scores, Pattern, Z, HeadResult, MlpPre, MlpPost,
-        Ln1Scale, Ln1Normalized, Ln2Scale, Ln2Normalized,
+        ResidPre,
+        ResidMid,
+        ResidPost,
+        AttnOut,
+        MlpOut,
+        Q,
+        K,
+        V,
+        Scores,
+        Pattern,
+        Z,
+        HeadResult,
+        MlpPre,
+        MlpPost,
+        Ln1Scale,
+        Ln1Normalized,
+        Ln2Scale,
+        Ln2Normalized,
     ];
     for encoder in [bert("BertModel"), vit(), clip()] {
         for input in inputs(&encoder) {
@@ -198,7 +215,8 @@ fn check_gradients(encoder: &mut Encoder, inputs: &[Input], loss: Loss) {
             value(encoder)
         };
         let step = 4e-3;
-        let slope = (8.0 * (moved(step) - moved(-step)) - (moved(2.0 * step) - moved(-2.0 * step))) / (12.0 * step);
+        let slope =
+            (8.0 * (moved(step) - moved(-step)) - (moved(2.0 * step) - moved(-2.0 * step))) / (12.0 * step);
         encoder.params.get_mut(id).tensor = original;
         assert!((slope - norm).abs() <= 0.01 * norm + 2e-4, "{name}: {slope} instead of {norm}");
     }
@@ -229,10 +247,7 @@ fn gradients_of_classes() {
 
 /// A picture of the model's size, and one whose positions are interpolated.
 fn inputs_of_pictures(encoder: &Encoder) -> Vec<Input> {
-    vec![
-        encoder.images(pixels(2, 12, 8), false).unwrap(),
-        encoder.images(pixels(2, 16, 12), true).unwrap(),
-    ]
+    vec![encoder.images(pixels(2, 12, 8), false).unwrap(), encoder.images(pixels(2, 16, 12), true).unwrap()]
 }
 
 #[test]

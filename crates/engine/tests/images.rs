@@ -100,7 +100,8 @@ fn files_say_how_pictures_are_prepared() {
     let old = read(r#"{"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 200, "do_center_crop": true, "resample": 3}"#).unwrap();
     assert_eq!(old.resize, Some(Target::ShortestEdge(224)));
     assert_eq!((old.crop, old.filter), (Some([200, 200]), Filter::Bicubic));
-    let new = read(r#"{"size": {"height": 32, "width": 48}, "do_normalize": false, "do_rescale": false}"#).unwrap();
+    let new =
+        read(r#"{"size": {"height": 32, "width": 48}, "do_normalize": false, "do_rescale": false}"#).unwrap();
     assert_eq!(new.resize, Some(Target::Exactly([32, 48])));
     assert_eq!((new.normalize, new.rescale, new.crop), (None, None, None));
     let error = read(r#"{"size": {"longest": 3}}"#).unwrap_err().to_string();

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_models;
+mod embedding;
 mod generating;
 mod listing;
 mod miniature;

@@ -58,7 +58,7 @@ impl Preparation {
             rescale: Some(1.0 / 255.0),
             normalize: Some((
                 vec![0.481_454_66, 0.457_827_5, 0.408_210_73],
-                vec![0.268_629_54, 0.261_302_58, 0.275_777_11],
+                vec![0.268_629_54, 0.261_302_6, 0.275_777_1],
             )),
         }
     }
@@ -86,7 +86,8 @@ impl Preparation {
             Some((mean, deviation)) => (Some(mean), Some(deviation)),
             None => (None, None),
         };
-        let normalize = match (read.numbers("image_mean")?.or(mean), read.numbers("image_std")?.or(deviation)) {
+        let normalize = match (read.numbers("image_mean")?.or(mean), read.numbers("image_std")?.or(deviation))
+        {
             (Some(mean), Some(deviation)) => Some((mean, deviation)),
             _ => None,
         };

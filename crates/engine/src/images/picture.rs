@@ -22,8 +22,9 @@ impl Picture {
     /// Opens a PNG or JPEG file with `channels` (1 or 3) values per pixel. Transparency is ignored.
     pub fn open(path: &Path, channels: usize) -> Result<Self> {
         let file = std::fs::read(path).map_err(|e| Error::io(path, "cannot read", e))?;
-        let image = image::load_from_memory(&file)
-            .map_err(|e| Error::format(path, format!("not a picture that can be read: {e}; use PNG or JPEG")))?;
+        let image = image::load_from_memory(&file).map_err(|e| {
+            Error::format(path, format!("not a picture that can be read: {e}; use PNG or JPEG"))
+        })?;
         let (height, width) = (image.height() as usize, image.width() as usize);
         let bytes = match channels {
             3 => image.to_rgb8().into_raw(),

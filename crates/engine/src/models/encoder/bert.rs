@@ -5,13 +5,13 @@ use super::block::{Norms, Stack};
 use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, TokenEntry};
 use super::heads::{Classifier, Heads, Over, WordHead, decoder};
-use super::tower::{Dense, Summary, SummaryRow, Tower};
 use super::read::{architecture, attention, classes};
+use super::tower::{Dense, Summary, SummaryRow, Tower};
 use super::{Family, Parts};
-use crate::models::activation;
-use crate::models::config::Config;
 use crate::Result;
 use crate::kernels::Activation;
+use crate::models::activation;
+use crate::models::config::Config;
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", build: bert };
 pub(super) const ROBERTA: Family = Family { model_type: "roberta", build: roberta };
@@ -35,7 +35,9 @@ fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     let words = word_embedding(&tower);
     let (d, eps, b) = (tower.hidden, eps(config)?, b.without_prefix());
     let classifier = match architecture(config)? {
-        name if name.ends_with("ForTokenClassification") => Some(("classifier", Over::Rows, classes(config)?)),
+        name if name.ends_with("ForTokenClassification") => {
+            Some(("classifier", Over::Rows, classes(config)?))
+        }
         name if name.ends_with("ForMultipleChoice") => Some(("classifier", Over::Summary, 1)),
         name if name.ends_with("ForQuestionAnswering") => Some(("qa_outputs", Over::Rows, 2)),
         name if name.ends_with("ForNextSentencePrediction") => {
@@ -110,7 +112,9 @@ fn word_embedding(tower: &Tower) -> (crate::ParamId, usize) {
 /// The model without heads, whose first token takes row `first_position` of the position embedding.
 fn tower(config: &Config<'_>, b: &mut Builder<'_>, first_position: usize) -> Result<Tower> {
     if let Some(kind) = config.text("position_embedding_type")?.filter(|&kind| kind != "absolute") {
-        return Err(config.error(format!("position_embedding_type \"{kind}\" is not supported; only \"absolute\"")));
+        return Err(
+            config.error(format!("position_embedding_type \"{kind}\" is not supported; only \"absolute\""))
+        );
     }
     let d = config.size_or("hidden_size", 768)?;
     let vocabulary = config.size_or("vocab_size", 30522)?;

@@ -101,13 +101,7 @@ impl Stack {
         within.tap(g, ResidPost, x)
     }
 
-    fn attend<'m>(
-        &'m self,
-        g: &mut Graph<'m>,
-        block: &'m Block,
-        h: &Var,
-        within: Within<'_>,
-    ) -> Result<Var> {
+    fn attend<'m>(&'m self, g: &mut Graph<'m>, block: &'m Block, h: &Var, within: Within<'_>) -> Result<Var> {
         let q = g.linear(h, &block.query)?;
         let q = within.tap(g, Q, q)?;
         let k = g.linear(h, &block.key)?;

@@ -4,12 +4,12 @@ use super::block::{Norms, Stack};
 use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, PatchEntry, TokenEntry};
 use super::heads::{Classifier, Heads, Over};
-use super::tower::{Summary, SummaryRow, Tower};
 use super::read::{architecture, attention, classes, grid, patch_projection};
+use super::tower::{Summary, SummaryRow, Tower};
 use super::{Family, Parts};
+use crate::Result;
 use crate::models::activation;
 use crate::models::config::Config;
-use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "clip", build: both };
 pub(super) const TEXT: Family = Family { model_type: "clip_text_model", build: text_alone };
@@ -40,15 +40,21 @@ fn both(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
         None => config.object(new),
     };
     let empty = serde_json::Map::new();
-    let (text, vision) = (part("text_config", "text_config_dict")?, part("vision_config", "vision_config_dict")?);
+    let (text, vision) =
+        (part("text_config", "text_config_dict")?, part("vision_config", "vision_config_dict")?);
     let text = text.unwrap_or(Config::new(&empty, "text_config"));
     let vision = vision.unwrap_or(Config::new(&empty, "vision_config"));
     b.choose_prefix(&["vision_model."], CLASS);
     let mut vision_tower = vision_tower(&vision, b)?;
     if architecture(config)?.ends_with("ForImageClassification") {
         let classes = classes(config)?;
-        let classifier =
-            Classifier::read(b.without_prefix(), "classifier", Over::PatchMean, classes, vision_tower.hidden)?;
+        let classifier = Classifier::read(
+            b.without_prefix(),
+            "classifier",
+            Over::PatchMean,
+            classes,
+            vision_tower.hidden,
+        )?;
         let heads = Heads { classifier: Some(classifier), ..Default::default() };
         return Ok(Parts { vision: Some(vision_tower), heads, ..Default::default() });
     }

@@ -62,8 +62,10 @@ impl Encoder {
     /// How pictures are prepared for this encoder: as its folder says, otherwise as its family does.
     pub fn preparation(&self) -> Result<Preparation> {
         let grid = self.image_grid().ok_or_else(|| Error::invalid("the model reads texts, not images"))?;
-        let clip = self.config().get("model_type").and_then(|t| t.as_str()).is_some_and(|t| t.starts_with("clip"));
-        let own = if clip { Preparation::clip(grid.image) } else { Preparation::vit(grid.image, grid.channels) };
+        let clip =
+            self.config().get("model_type").and_then(|t| t.as_str()).is_some_and(|t| t.starts_with("clip"));
+        let own =
+            if clip { Preparation::clip(grid.image) } else { Preparation::vit(grid.image, grid.channels) };
         match self.folder() {
             Some(folder) => Preparation::read(folder, own),
             None => Ok(own),

@@ -63,7 +63,13 @@ impl WordHead {
 
 impl Classifier {
     /// A classifier called `name` with `classes` classes.
-    pub(super) fn read(b: &mut Builder<'_>, name: &str, over: Over, classes: usize, d: usize) -> Result<Self> {
+    pub(super) fn read(
+        b: &mut Builder<'_>,
+        name: &str,
+        over: Over,
+        classes: usize,
+        d: usize,
+    ) -> Result<Self> {
         Ok(Classifier { over, dense: None, linear: b.linear(name, [classes, d], true)? })
     }
 
@@ -104,16 +110,19 @@ impl Classifier {
     }
 }
 
-/// The vocabulary's logits: the embedding matrix where the two are tied, with a bias of their own.
+/// The vocabulary's logits. Tied, the weight is the embedding matrix and the bias the head's own, of which
+/// some checkpoints hold a second copy as the decoder's; otherwise the decoder's own count.
 pub(super) fn decoder(
     b: &mut Builder<'_>,
     words: ParamId,
-    [weight, biases @ ..]: [&str; 3],
+    [weight, head_bias, decoder_bias]: [&str; 3],
     tied: bool,
     [vocabulary, d]: [usize; 2],
 ) -> Result<Linear> {
     let weight = if tied || !b.has(weight) { words } else { b.tensor(weight, &[vocabulary, d])? };
-    // Some checkpoints hold the bias twice, some under either name.
-    let name = biases.iter().find(|name| b.has(name)).unwrap_or(&biases[0]);
+    let name = match tied && b.has(head_bias) {
+        true => head_bias,
+        false => [decoder_bias, head_bias].into_iter().find(|name| b.has(name)).unwrap_or(head_bias),
+    };
     Ok(Linear { weight, bias: Some(b.bias(name, vocabulary)?), low_rank: None })
 }

@@ -37,7 +37,11 @@ impl Input {
                 return Err(Error::invalid(format!("sequence {i} has no tokens")));
             }
             if types.len() != ids.len() {
-                return Err(Error::shape(format!("token types of sequence {i}"), &[ids.len()], &[types.len()]));
+                return Err(Error::shape(
+                    format!("token types of sequence {i}"),
+                    &[ids.len()],
+                    &[types.len()],
+                ));
             }
             all.extend_from_slice(ids);
             all_types.extend_from_slice(types);

@@ -11,7 +11,8 @@ use super::read::architecture;
 use super::sentence::{Modules, Pipeline};
 use super::{Encoder, FAMILIES, Family, Parts, encoder_families};
 use crate::checkpoint::{
-    Checkpoint, ModelFiles, StoredType, to_pretty_bytes, write_atomic, write_model, write_tensors,
+    Checkpoint, ModelFiles, StoredType, read_object_if_there, to_pretty_bytes, write_atomic, write_model,
+    write_tensors,
 };
 use crate::models::config::Config;
 use crate::models::parts::Start;
@@ -40,11 +41,14 @@ impl Encoder {
         let mut source = Stored { checkpoint: &checkpoint, used: HashSet::new() };
         let mut encoder = Self::build(config, place, &mut source)?;
         encoder.folder = Some(folder.to_owned());
-        for name in checkpoint.unused(&source.used) {
-            if !name.ends_with("position_ids") {
-                tracing::warn!("{}: tensor {name} is not used", folder.display());
-            }
+        // Positions counted from 0, and a second copy of a tied matrix or bias, are no loss.
+        let known = |name: &String| name.ends_with("position_ids") || name.contains(".decoder.");
+        for name in checkpoint.unused(&source.used).iter().filter(|name| !known(name)) {
+            tracing::warn!("{}: tensor {name} is not used", folder.display());
         }
+        let tokenizer = read_object_if_there(&folder.join("tokenizer_config.json"))?;
+        let longest = tokenizer.and_then(|config| config.get("model_max_length")?.as_u64());
+        encoder.pipeline.max_tokens = longest.filter(|&n| n > 0).map(|n| n as usize);
         if let Some((_, param)) = encoder.params.iter().next()
             && let Some(StoredType::Native(dtype)) = checkpoint.dtype(&param.name)
         {
@@ -73,7 +77,16 @@ impl Encoder {
         let parts = (family.build)(&reader, &mut builder)?;
         let stored_shapes = builder.stored_shapes;
         let pipeline = default_pipeline(&parts);
-        Ok(Encoder { params, pipeline, parts, config, dtype: DType::F32, folder: None, stored_shapes, recompute: false })
+        Ok(Encoder {
+            params,
+            pipeline,
+            parts,
+            config,
+            dtype: DType::F32,
+            folder: None,
+            stored_shapes,
+            recompute: false,
+        })
     }
 
     /// Writes a folder in `dtype` (default: the type it was read in). From `source`, the folder the encoder
@@ -111,7 +124,9 @@ impl Encoder {
             copy_if_there(&folder.join("config.json"), &into.join("config.json"))?;
             let prefix = format!("{name}.");
             let tensors: Vec<(String, Tensor)> = (self.params.iter())
-                .filter_map(|(_, p)| Some((p.name.strip_prefix(&prefix)?.to_owned(), p.tensor.to_dtype(dtype))))
+                .filter_map(|(_, p)| {
+                    Some((p.name.strip_prefix(&prefix)?.to_owned(), p.tensor.to_dtype(dtype)))
+                })
                 .collect();
             if !tensors.is_empty() {
                 write_tensors(into.join("model.safetensors"), &tensors, &BTreeMap::new())?;
@@ -190,19 +205,32 @@ impl Source for Drawn {
         let is = |endings: &[&str]| endings.iter().any(|ending| self.architecture.ends_with(ending));
         let headed = self.architecture.contains("For");
         match name {
-            _ if name.contains("pooler.") => {
-                !is(&["ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering", "ForImageClassification"])
-            }
+            _ if name.contains("pooler.") => !is(&[
+                "ForTokenClassification",
+                "ForMaskedLM",
+                "ForQuestionAnswering",
+                "ForImageClassification",
+            ]),
             _ if name.starts_with("classifier.") => is(&["Classification", "ForMultipleChoice"]),
             _ if name.starts_with("cls.predictions.decoder") || name.starts_with("lm_head.decoder") => false,
             _ if name.starts_with("cls.predictions.") => is(&["ForMaskedLM", "ForPreTraining"]),
             _ if name.starts_with("lm_head.") => is(&["ForMaskedLM"]),
-            _ if name.starts_with("cls.seq_relationship") => is(&["ForPreTraining", "ForNextSentencePrediction"]),
+            _ if name.starts_with("cls.seq_relationship") => {
+                is(&["ForPreTraining", "ForNextSentencePrediction"])
+            }
             _ if name.contains("_projection.") => self.architecture.ends_with("WithProjection"),
-            _ if name.ends_with(".gamma") || name.starts_with("layers.") || name.contains(".layers.0.attention") => {
+            _ if name.ends_with(".gamma")
+                || name.starts_with("layers.")
+                || name.contains(".layers.0.attention") =>
+            {
                 false
             }
-            _ => headed || !(name.starts_with("bert.") || name.starts_with("roberta.") || name.starts_with("vit.")),
+            _ => {
+                headed
+                    || !(name.starts_with("bert.")
+                        || name.starts_with("roberta.")
+                        || name.starts_with("vit."))
+            }
         }
     }
 

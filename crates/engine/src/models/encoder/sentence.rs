@@ -111,7 +111,10 @@ impl Modules {
         };
         let list = value.as_array().and_then(|list| list.iter().map(module).collect::<Option<Vec<_>>>());
         let Some(list) = list else {
-            return Err(Error::format(path, "a list of modules with \"type\" and a folder as \"path\" is needed"));
+            return Err(Error::format(
+                path,
+                "a list of modules with \"type\" and a folder as \"path\" is needed",
+            ));
         };
         Ok(Some(Modules { dir: dir.to_owned(), list }))
     }
@@ -134,8 +137,11 @@ impl Modules {
     pub(super) fn pipeline(&self, params: &mut Params, default: Pipeline) -> Result<Pipeline> {
         let transformer = self.transformer()?;
         let mut pipeline = Pipeline { steps: Vec::new(), ..default };
-        let config = read_object_if_there(&transformer.join("sentence_bert_config.json"))?.unwrap_or_default();
-        pipeline.max_tokens = config.get("max_seq_length").and_then(Value::as_u64).map(|n| n.max(1) as usize);
+        let config =
+            read_object_if_there(&transformer.join("sentence_bert_config.json"))?.unwrap_or_default();
+        if let Some(longest) = config.get("max_seq_length").and_then(Value::as_u64) {
+            pipeline.max_tokens = Some(longest.max(1) as usize);
+        }
         pipeline.lowercase = flag(&config, "do_lower_case").unwrap_or(false);
         let config = self.dir.join("config_sentence_transformers.json");
         let config = read_object_if_there(&config)?.unwrap_or_default();
@@ -223,9 +229,8 @@ fn dense(params: &mut Params, folder: &Path, config: &Map<String, Value>) -> Res
     };
     let file = SafetensorsFile::open(folder.join("model.safetensors"))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let mut add = |part: &str, shape: &[usize]| {
-        params.add(format!("{name}.{part}"), file.tensor_f32(part, shape)?)
-    };
+    let mut add =
+        |part: &str, shape: &[usize]| params.add(format!("{name}.{part}"), file.tensor_f32(part, shape)?);
     let weight = add("linear.weight", &[out, inner])?;
     let bias = flag(config, "bias").unwrap_or(true).then(|| add("linear.bias", &[out])).transpose()?;
     Ok(Dense { linear: Linear { weight, bias, low_rank: None }, activation })

@@ -3,11 +3,11 @@
 use super::block::Stack;
 use super::entry::Entry;
 use super::input::{Content, Input};
+use crate::Result;
 use crate::kernels::Activation;
 use crate::models::parts::Norm;
 use crate::tape::{Graph, Linear, Var};
 use crate::taps::{Site, Taps};
-use crate::Result;
 
 /// One encoder over one kind of input.
 #[derive(Debug, Clone)]

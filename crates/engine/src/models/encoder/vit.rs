@@ -4,12 +4,12 @@ use super::block::{Norms, Stack};
 use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, PatchEntry};
 use super::heads::{Classifier, Heads, Over};
-use super::tower::{Dense, Summary, SummaryRow, Tower};
 use super::read::{attention, classes, grid, patch_projection};
+use super::tower::{Dense, Summary, SummaryRow, Tower};
 use super::{Family, Parts};
+use crate::Result;
 use crate::models::activation;
 use crate::models::config::Config;
-use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "vit", build };
 
