@@ -139,9 +139,7 @@ impl<'m> Graph<'m> {
         same_shape("gated activation", gate, up)?;
         let again = {
             let (gate, up) = (gate.value.clone(), up.value.clone());
-            move || {
-                Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
-            }
+            move || Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
         };
         let (value, needs) = (again(), gate.needs_gradient() || up.needs_gradient());
         let (gate, up) = (gate.clone(), up.clone());

@@ -24,9 +24,9 @@ use std::sync::Arc;
 use saved::Again;
 
 use crate::gradients::Gradients;
+use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::{Param, ParamId, Params};
 use crate::taps::Site;
-use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::{Error, Result, Tensor};
 
 pub use attention::{AttentionKind, Keys, Layout};

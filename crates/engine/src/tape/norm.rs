@@ -72,7 +72,8 @@ impl<'m> Graph<'m> {
         let again = {
             let (x, gain, shift) = (x.value.clone(), gain.clone(), shift.cloned());
             move || {
-                let (shift, mut statistics) = (shift.as_ref().map(Tensor::f32), vec![0.0; 2 * x.len() / width]);
+                let (shift, mut statistics) =
+                    (shift.as_ref().map(Tensor::f32), vec![0.0; 2 * x.len() / width]);
                 Tensor::build(x.shape(), |out| {
                     kernels::layer_norm(x.f32(), gain.f32(), shift, eps, out, &mut statistics);
                 })
