@@ -1,6 +1,7 @@
 //! Encoders of every family: the same bits in any batch, honest gradients, folders that read back.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+use amend_engine::checkpoint::write_tensors;
 use amend_engine::models::{Input, Pooling};
 use amend_engine::taps::BlockSite;
 use amend_engine::{Action, Encoder, Graph, Rng, Selector, Site, Taps, Tensor, Var};
@@ -330,4 +331,64 @@ fn inputs_that_do_not_fit_are_named() {
         let message = Encoder::random(config.as_object().unwrap().clone(), 1).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn folders_of_sentence_transformers_are_followed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("sentences");
+    let write = |name: &str, value: Value| {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(name), value.to_string()).unwrap();
+    };
+    let module = |path: &str, kind: &str| json!({"path": path, "type": format!("sentence_transformers.models.{kind}")});
+    let modules = |list: &[Value]| write("modules.json", json!(list));
+    let (transformer, pooling) = (module("0_Transformer", "Transformer"), module("1_Pooling", "Pooling"));
+    let steps = [module("2_Dense", "Dense"), module("3_Normalize", "Normalize")];
+    modules(&[vec![transformer.clone(), pooling.clone()], steps.to_vec()].concat());
+    bert("BertModel").save(&dir.join("0_Transformer"), None, None).unwrap();
+    write("0_Transformer/sentence_bert_config.json", json!({"max_seq_length": 11, "do_lower_case": true}));
+    write("1_Pooling/config.json", json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}));
+    write(
+        "2_Dense/config.json",
+        json!({"in_features": 48, "out_features": 7, "bias": true,
+        "activation_function": "torch.nn.modules.activation.Tanh"}),
+    );
+    let mut rng = Rng::at(&[3]);
+    let mut drawn = |shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.normal() as f32).collect();
+        Tensor::from_f32(&values, shape).unwrap()
+    };
+    let tensors = [("linear.weight".to_owned(), drawn(&[7, 48])), ("linear.bias".to_owned(), drawn(&[7]))];
+    write_tensors(dir.join("2_Dense/model.safetensors"), &tensors, &Default::default()).unwrap();
+    write(
+        "config_sentence_transformers.json",
+        json!({"prompts": {"query": "Ask: "}, "default_prompt_name": null}),
+    );
+
+    let encoder = Encoder::open(&dir).unwrap();
+    assert_eq!(encoder.longest_text(), Some(11));
+    assert_eq!(encoder.pipeline.prepare("Why", Some("query")).unwrap(), "ask: why");
+    assert_eq!(encoder.pipeline.prepare("Why", None).unwrap(), "why");
+    assert!(encoder.pipeline.prepare("Why", Some("answer")).unwrap_err().to_string().contains("query"));
+    let texts = [sequence(1, 5), sequence(2, 9)];
+    let embeddings = encoder.embed(&texts, 4096).unwrap();
+    // By hand: class token and mean side by side, the layer, tanh, length one.
+    let mut plain = encoder.clone();
+    plain.pipeline = bert("BertModel").pipeline;
+    plain.pipeline.pooling = vec![Pooling::Cls, Pooling::Mean];
+    for (ours, x) in embeddings.iter().zip(plain.embed(&texts, 4096).unwrap()) {
+        let row = |o: usize| tensors[0].1.f32()[o * 48..(o + 1) * 48].iter().zip(&x).map(|(w, x)| w * x);
+        let y: Vec<f32> = (0..7).map(|o| (row(o).sum::<f32>() + tensors[1].1.f32()[o]).tanh()).collect();
+        let length = y.iter().map(|y| y * y).sum::<f32>().sqrt();
+        assert!(ours.iter().zip(&y).all(|(a, b)| (a - b / length).abs() < 1e-5));
+    }
+    let copy = scratch.path().join("copy");
+    encoder.save(&copy, Some(dir.as_path()), None).unwrap();
+    assert_eq!(Encoder::open(&copy).unwrap().embed(&texts, 4096).unwrap(), embeddings);
+
+    modules(&[transformer, module("1_LSTM", "LSTM")]);
+    assert!(Encoder::open(&dir).unwrap_err().to_string().contains("LSTM"));
+    modules(&[pooling]);
+    assert!(Encoder::open(&dir).unwrap_err().to_string().contains("modules.json"));
 }

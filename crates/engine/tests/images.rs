@@ -1,5 +1,4 @@
 //! Resizing and normalising against what Pillow 13 and NumPy give for the same picture.
-#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 use amend_engine::images::{Filter, Picture, Preparation, Target};
 

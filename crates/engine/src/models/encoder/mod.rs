@@ -23,6 +23,7 @@ mod open;
 mod pooling;
 mod read;
 mod sentence;
+mod source;
 mod tower;
 mod vit;
 

@@ -9,15 +9,15 @@ use super::build::{Builder, Source};
 use super::pooling::Pooling;
 use super::read::architecture;
 use super::sentence::{Modules, Pipeline};
+use super::source::{Drawn, Stored};
 use super::{Encoder, FAMILIES, Family, Parts, encoder_families};
 use crate::checkpoint::{
     Checkpoint, ModelFiles, StoredType, read_object_if_there, to_pretty_bytes, write_atomic, write_model,
     write_tensors,
 };
 use crate::models::config::Config;
-use crate::models::parts::Start;
 use crate::params::Params;
-use crate::{DType, Error, Result, Rng, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Files that say how images and texts are prepared, copied when a model is written.
 const SIDE_FILES: [&str; 5] = [
@@ -172,75 +172,5 @@ fn default_pipeline(parts: &Parts) -> Pipeline {
         Parts { shared_space: true, .. } => Pipeline::new(Pooling::Pooler, true),
         Parts { text: Some(_), vision: None, .. } => Pipeline::new(Pooling::Mean, false),
         _ => Pipeline::new(Pooling::Cls, false),
-    }
-}
-
-/// Tensors of a checkpoint.
-struct Stored<'a> {
-    checkpoint: &'a Checkpoint,
-    used: HashSet<String>,
-}
-
-impl Source for Stored<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.checkpoint.contains(name)
-    }
-
-    fn take(&mut self, name: &str, shape: &[usize], _: Start) -> Result<Tensor> {
-        self.used.insert(name.to_owned());
-        self.checkpoint.tensor_f32(name, shape)
-    }
-}
-
-/// Tensors made up.
-struct Drawn {
-    architecture: String,
-    deviation: f64,
-    seed: u64,
-}
-
-impl Source for Drawn {
-    /// The names a checkpoint of this architecture would have, of those that not all have.
-    fn has(&self, name: &str) -> bool {
-        let is = |endings: &[&str]| endings.iter().any(|ending| self.architecture.ends_with(ending));
-        let headed = self.architecture.contains("For");
-        match name {
-            _ if name.contains("pooler.") => !is(&[
-                "ForTokenClassification",
-                "ForMaskedLM",
-                "ForQuestionAnswering",
-                "ForImageClassification",
-            ]),
-            _ if name.starts_with("classifier.") => is(&["Classification", "ForMultipleChoice"]),
-            _ if name.starts_with("cls.predictions.decoder") || name.starts_with("lm_head.decoder") => false,
-            _ if name.starts_with("cls.predictions.") => is(&["ForMaskedLM", "ForPreTraining"]),
-            _ if name.starts_with("lm_head.") => is(&["ForMaskedLM"]),
-            _ if name.starts_with("cls.seq_relationship") => {
-                is(&["ForPreTraining", "ForNextSentencePrediction"])
-            }
-            _ if name.contains("_projection.") => self.architecture.ends_with("WithProjection"),
-            _ if name.ends_with(".gamma")
-                || name.starts_with("layers.")
-                || name.contains(".layers.0.attention") =>
-            {
-                false
-            }
-            _ => {
-                headed
-                    || !(name.starts_with("bert.")
-                        || name.starts_with("roberta.")
-                        || name.starts_with("vit."))
-            }
-        }
-    }
-
-    fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Tensor> {
-        Ok(Tensor::build(shape, |out| match start {
-            Start::Constant(value) => out.fill(value),
-            Start::Random => {
-                let mut rng = Rng::named(self.seed, name);
-                out.iter_mut().for_each(|w| *w = (rng.normal() * self.deviation) as f32);
-            }
-        }))
     }
 }
