@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod generate;
 mod methods;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Report(report::ReportArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
+    Embed(embed::EmbedArgs),
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
     Convert(convert::ConvertArgs),
@@ -54,6 +56,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Report(args) => report::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),
+        Command::Embed(args) => embed::execute(args, context),
         Command::Generate(args) => generate::execute(args, context),
         Command::Chat(args) => chat::execute(args, context),
         Command::Convert(args) => convert::execute(args, context),

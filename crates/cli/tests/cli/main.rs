@@ -6,6 +6,7 @@ mod bad_models;
 mod benching;
 mod constraining;
 mod converting;
+mod embedding;
 mod generating;
 mod listing;
 mod miniature;

@@ -75,6 +75,11 @@ impl<'a> Config<'a> {
         }
     }
 
+    /// A count that is not 0; `default` where the config does not say.
+    pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        if self.value(key).is_some() { self.size(key) } else { Ok(default) }
+    }
+
     /// A nested object, read with the same manners.
     pub(crate) fn object(&self, key: &str) -> Result<Option<Config<'a>>> {
         let object = self.typed(key, "an object", Value::as_object)?;

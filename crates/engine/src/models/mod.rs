@@ -6,6 +6,7 @@ mod attention;
 mod cache;
 mod config;
 mod decoder;
+mod encoder;
 mod experts;
 mod feed_forward;
 mod gemma2;
@@ -35,6 +36,7 @@ use crate::kernels::Activation;
 
 pub use cache::KvCache;
 pub use decoder::Decoder;
+pub use encoder::{ENCODING_TOKENS, Encoder, Grid, Input, Pipeline, Pooling, encoder_families};
 pub use experts::{ExpertNames, ExpertsSpec};
 pub use lora::LoraOptions;
 pub use model::{Model, TensorChange};
@@ -77,6 +79,9 @@ pub(crate) fn spec_of(config: &Config<'_>) -> Result<Spec> {
     };
     match FAMILIES.iter().find(|f| f.model_type == name) {
         Some(family) => (family.spec)(config),
+        None if encoder_families().any(|family| family == name) => Err(config.error(format!(
+            "model_type \"{name}\" is an encoder, which predicts no next tokens; use `amend embed`"
+        ))),
         None => Err(config.error(format!("model_type \"{name}\" is not supported; supported: {}", known()))),
     }
 }

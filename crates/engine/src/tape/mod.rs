@@ -7,6 +7,7 @@
 
 mod attention;
 mod checkpoint;
+mod choice;
 mod cross_entropy;
 mod divergence;
 mod elementwise;
@@ -15,6 +16,7 @@ mod experts;
 mod linear;
 mod matrix;
 mod norm;
+mod pooling;
 mod rotary;
 mod routing;
 mod saved;

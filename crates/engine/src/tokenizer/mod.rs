@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use tokenizers::PostProcessor;
 use tokenizers::processors::PostProcessorWrapper;
 
 pub use bytes::TokenBytes;
@@ -121,6 +122,20 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, add_special).map_err(|e| self.error(&e))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids of `text` with what is put around a text, at most `limit` of them, and whether it was
+    /// cut. The end of the text is cut, never what is put around it.
+    pub fn encode_within(&self, text: &str, limit: usize) -> Result<(Vec<u32>, bool)> {
+        let mut encoding = self.inner.encode_fast(text, false).map_err(|e| self.error(&e))?;
+        let around = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
+        let cut = encoding.len() + around > limit;
+        if cut {
+            let direction = tokenizers::TruncationDirection::Right;
+            encoding.truncate(limit.saturating_sub(around), 0, direction);
+        }
+        let whole = self.inner.post_process(encoding, None, true).map_err(|e| self.error(&e))?;
+        Ok((whole.get_ids().to_vec(), cut))
     }
 
     /// Token ids of `text` with the byte range each stands for. A space that belongs to a token is

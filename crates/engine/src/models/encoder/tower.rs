@@ -1,0 +1,133 @@
+//! A tower: one stack of blocks over tokens or patches, and the vector it sums a sequence up in.
+
+use super::block::Stack;
+use super::entry::Entry;
+use super::input::{Content, Input};
+use crate::Result;
+use crate::kernels::Activation;
+use crate::models::parts::Norm;
+use crate::tape::{Graph, Linear, Var};
+use crate::taps::{Site, Taps};
+
+/// One encoder over one kind of input.
+#[derive(Debug, Clone)]
+pub(super) struct Tower {
+    /// Residual width d.
+    pub(super) hidden: usize,
+    pub(super) entry: Entry,
+    /// The norm between embeddings and first block (BERT, CLIP's images).
+    pub(super) entry_norm: Option<Norm>,
+    pub(super) stack: Stack,
+    /// The norm over all rows after the last block (ViT, CLIP's texts).
+    pub(super) final_norm: Option<Norm>,
+    pub(super) summary: Summary,
+    /// Into the space that texts and images share.
+    pub(super) projection: Option<Linear>,
+}
+
+/// How a model sums a sequence up by itself: one row, and what is done to it.
+#[derive(Debug, Clone)]
+pub(super) struct Summary {
+    pub(super) row: SummaryRow,
+    /// A norm of just that row (CLIP's images).
+    pub(super) norm: Option<Norm>,
+    /// The pooler.
+    pub(super) dense: Option<Dense>,
+}
+
+/// The row that stands for a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SummaryRow {
+    /// The class token.
+    First,
+    /// The token with the largest id: the end of a text in CLIP's vocabulary.
+    LargestId,
+    /// The first token with this id; the first of all where there is none, as in the reference.
+    FirstOf(u32),
+}
+
+/// A linear layer and what follows it.
+#[derive(Debug, Clone)]
+pub(super) struct Dense {
+    pub(super) linear: Linear,
+    /// `None`: nothing follows.
+    pub(super) activation: Option<Activation>,
+}
+
+impl Dense {
+    pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, x: &Var) -> Result<Var> {
+        let x = g.linear(x, &self.linear)?;
+        match self.activation {
+            Some(activation) => g.activate(activation, &x),
+            None => Ok(x),
+        }
+    }
+}
+
+impl Tower {
+    /// Hidden states of all rows after the last block and, where there is one, the final norm: [T, d].
+    pub(super) fn forward<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        input: &'m Input,
+        taps: &'m Taps,
+        recompute: bool,
+    ) -> Result<Var> {
+        let layout = &input.layout;
+        let mut x = self.entry.forward(g, input, taps)?;
+        if let Some(norm) = &self.entry_norm {
+            x = norm.forward(g, &x)?;
+        }
+        let x = taps.at(g, Site::Embed, x, layout)?;
+        let x = self.stack.forward(g, x, layout, taps, recompute)?;
+        match &self.final_norm {
+            Some(norm) => norm.tapped(g, &x, [Site::FinalScale, Site::FinalNormalized], layout, taps),
+            None => Ok(x),
+        }
+    }
+
+    /// The model's own summary of every sequence: hidden [T, d] → [sequences, width], not yet projected.
+    pub(super) fn summarise<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, input: &Input) -> Result<Var> {
+        let rows = self.summary.row.of(input);
+        let mut x = g.gather_rows(hidden, &rows)?;
+        if let Some(norm) = &self.summary.norm {
+            x = norm.forward(g, &x)?;
+        }
+        match &self.summary.dense {
+            Some(dense) => dense.forward(g, &x),
+            None => Ok(x),
+        }
+    }
+
+    /// The summary in the space that texts and images share, where the model has one.
+    pub(super) fn features<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, input: &Input) -> Result<Var> {
+        let x = self.summarise(g, hidden, input)?;
+        match &self.projection {
+            Some(projection) => g.linear(&x, projection),
+            None => Ok(x),
+        }
+    }
+}
+
+impl SummaryRow {
+    /// The row of every sequence.
+    fn of(self, input: &Input) -> Vec<usize> {
+        let ids: &[u32] = match &input.content {
+            Content::Tokens { ids, .. } => ids,
+            Content::Pixels(_) => &[],
+        };
+        let row = |rows: &std::ops::Range<usize>| {
+            let own = ids.get(rows.clone()).unwrap_or_default();
+            let offset = match self {
+                SummaryRow::First => None,
+                // The first of equal ids, which `max_by_key` would not give.
+                SummaryRow::LargestId => {
+                    own.iter().max().and_then(|largest| own.iter().position(|id| id == largest))
+                }
+                SummaryRow::FirstOf(end) => own.iter().position(|&id| id == end),
+            };
+            rows.start + offset.unwrap_or(0)
+        };
+        input.layout.sequences.iter().map(row).collect()
+    }
+}
