@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 use amend_engine::generate::{GenerateOptions, Sampling};
+use amend_engine::models::{InnerNames, Positions};
 use amend_engine::taps::BlockSite;
 use amend_engine::{Action, Batch, Example, Graph, Model, Selector, Site, Taps};
 use proptest::prelude::*;
@@ -18,12 +19,29 @@ fn config(family: &str, extra: Value) -> Map<String, Value> {
     config.clone()
 }
 
+/// One model of every family; options that change the path through the code are on in one of them.
 fn models() -> Vec<Model> {
     [
         config("llama", json!({"tie_word_embeddings": true})),
         config("mistral", json!({"sliding_window": 5})),
         config("qwen2", json!({})),
         config("qwen3", json!({"attention_bias": true})),
+        config(
+            "gemma2",
+            json!({"sliding_window": 6, "query_pre_attn_scalar": 11, "final_logit_softcapping": 4.0}),
+        ),
+        config("gemma3_text", json!({"sliding_window": 4, "sliding_window_pattern": 2})),
+        config("phi3", json!({"partial_rotary_factor": 0.5, "sliding_window": 7})),
+        config("olmo2", json!({"attention_bias": true})),
+        config("gpt_neox", json!({"rotary_pct": 0.5})),
+        config("gpt_neox", json!({"use_parallel_residual": false, "tie_word_embeddings": true})),
+        config(
+            "gpt2",
+            json!({
+                "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 44, "n_positions": 96,
+                "scale_attn_by_inverse_layer_idx": true,
+            }),
+        ),
     ]
     .into_iter()
     .map(|c| Model::random(c, 3).unwrap())
@@ -146,6 +164,20 @@ const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::Ln2Normalized,
 ];
 
+/// The sites that a model's forward pass comes by.
+fn block_sites(model: &Model) -> impl Iterator<Item = BlockSite> {
+    let gated = !matches!(model.spec().names.inner, InnerNames::Plain(_));
+    BLOCK_SITES.into_iter().filter(move |&site| gated || site != BlockSite::MlpPreLinear)
+}
+
+/// Where what enters the first block comes from.
+fn embeddings(model: &Model) -> Vec<Site> {
+    match model.spec().positions {
+        Positions::Rotary(_) => vec![Site::Embed],
+        Positions::Learned(_) => vec![Site::Embed, Site::PosEmbed],
+    }
+}
+
 fn logits(model: &Model, batch: &Batch, taps: &Taps) -> Vec<f32> {
     let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, batch, taps).unwrap();
@@ -158,12 +190,9 @@ fn looking_changes_no_bit() {
     for model in models() {
         let batch = Batch::new(&[Example::text(sequence(1, 23)), Example::text(sequence(4, 9))]).unwrap();
         let plain = logits(&model, &batch, &Taps::none());
-        for site in BLOCK_SITES.map(|s| Site::Block(1, s)).into_iter().chain([
-            Site::Embed,
-            Site::FinalScale,
-            Site::FinalNormalized,
-            Site::Logits,
-        ]) {
+        let outer =
+            [Site::FinalScale, Site::FinalNormalized, Site::Logits].into_iter().chain(embeddings(&model));
+        for site in block_sites(&model).map(|s| Site::Block(1, s)).chain(outer) {
             let mut read = Taps::none();
             read.read(site);
             assert_eq!(logits(&model, &batch, &read), plain, "reading {site}");
@@ -177,15 +206,16 @@ fn looking_changes_no_bit() {
 
 #[test]
 fn looking_while_decoding_changes_no_bit() {
-    let model = &models()[0];
     let options = GenerateOptions { max_new_tokens: 8, ..Default::default() };
-    let plain = model.generate(&[sequence(1, 9)], &options, None, &Taps::none()).unwrap();
-    for site in BLOCK_SITES {
-        let mut taps = Taps::none();
-        taps.read(Site::Block(1, site));
-        let tapped = model.generate(&[sequence(1, 9)], &options, None, &taps).unwrap();
-        assert_eq!(plain[0].ids, tapped[0].ids);
-        assert_eq!(plain[0].logprobs, tapped[0].logprobs, "{site:?}");
+    for model in models() {
+        let plain = model.generate(&[sequence(1, 9)], &options, None, &Taps::none()).unwrap();
+        for site in block_sites(&model) {
+            let mut taps = Taps::none();
+            taps.read(Site::Block(1, site));
+            let tapped = model.generate(&[sequence(1, 9)], &options, None, &taps).unwrap();
+            assert_eq!(plain[0].ids, tapped[0].ids);
+            assert_eq!(plain[0].logprobs, tapped[0].logprobs, "{site:?}");
+        }
     }
 }
 
@@ -195,25 +225,29 @@ fn silenced_blocks_leave_the_embedding() {
         let batch = Batch::new(&[Example::text(sequence(1, 12))]).unwrap();
         let last = model.spec().layers - 1;
         let mut taps = Taps::none();
-        taps.read(Site::Embed).read(Site::Block(last, BlockSite::ResidPost));
+        taps.read(Site::Block(0, BlockSite::ResidPre)).read(Site::Block(last, BlockSite::ResidPost));
         for l in 0..=last {
             for site in [BlockSite::AttnOut, BlockSite::MlpOut] {
                 taps.add(Site::Block(l, site), Selector::default(), Action::Zero);
             }
         }
         logits(&model, &batch, &taps);
-        let (embed, post) = (taps.take(Site::Embed), taps.take(Site::Block(last, BlockSite::ResidPost)));
-        assert_eq!(embed[0].f32(), post[0].f32());
+        let pre = taps.take(Site::Block(0, BlockSite::ResidPre));
+        let post = taps.take(Site::Block(last, BlockSite::ResidPost));
+        assert_eq!(pre[0].f32(), post[0].f32());
     }
 }
 
 #[test]
 fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
-    for model in models().into_iter().take(2) {
+    for model in models() {
         let batch = Batch::new(&[Example::text(sequence(1, 12))]).unwrap();
         let last = model.spec().layers - 1;
         let mut taps = Taps::none();
-        taps.read(Site::Embed).read(Site::Block(last, BlockSite::ResidPost));
+        taps.read(Site::Block(last, BlockSite::ResidPost));
+        for site in embeddings(&model) {
+            taps.read(site);
+        }
         for l in 0..=last {
             for site in [BlockSite::AttnOut, BlockSite::MlpOut, BlockSite::HeadResult] {
                 taps.read(Site::Block(l, site));
@@ -225,20 +259,23 @@ fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
             let scale = b.iter().map(|x| x.abs()).fold(1e-3, f32::max);
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale));
         };
-        let mut sum = take(Site::Embed);
+        let d = model.spec().hidden;
+        let mut sum = vec![0.0; 12 * d];
+        let mut add = |part: &[f32]| sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        embeddings(&model).into_iter().for_each(|site| add(&take(site)));
         for l in 0..=last {
             let attention = take(Site::Block(l, BlockSite::AttnOut));
-            let d = model.spec().hidden;
             let heads = take(Site::Block(l, BlockSite::HeadResult));
             let of_heads: Vec<f32> = heads
                 .chunks(d * model.spec().heads)
                 .flat_map(|row| (0..d).map(move |i| row.iter().skip(i).step_by(d).sum::<f32>()))
                 .collect();
-            close(&of_heads, &attention);
-            let mlp = take(Site::Block(l, BlockSite::MlpOut));
-            for ((s, a), m) in sum.iter_mut().zip(&attention).zip(&mlp) {
-                *s += a + m;
+            // A norm after attention is no sum over heads. Biases are zero in a fresh model.
+            if model.spec().names.after_attention.is_none() {
+                close(&of_heads, &attention);
             }
+            add(&attention);
+            add(&take(Site::Block(l, BlockSite::MlpOut)));
         }
         close(&sum, &take(Site::Block(last, BlockSite::ResidPost)));
     }

@@ -11,13 +11,20 @@ use amend_engine::{Batch, Example, Graph, Model, Taps};
 use serde_json::Value;
 use test_data::test_data;
 
-const MODELS: [&str; 6] = [
+const MODELS: [&str; 13] = [
     "stories260k/hf",
     "arithmetic-llama-random",
     "arch-fixtures/llama3-rope-sharded",
     "arch-fixtures/qwen2",
     "arch-fixtures/qwen3",
     "arch-fixtures/mistral-sliding-window",
+    "arch-fixtures/gemma2",
+    "arch-fixtures/gemma3-text",
+    "arch-fixtures/phi3",
+    "arch-fixtures/olmo2",
+    "arch-fixtures/gpt2",
+    "arch-fixtures/gpt-neox-pythia",
+    "tiny-random-gpt2",
 ];
 
 fn reference(dir: &Path) -> Value {

@@ -148,6 +148,12 @@ impl Model {
         options: &GenerateOptions,
         taps: &Taps,
     ) -> Result<()> {
+        for (running, cache) in running.iter_mut().zip(caches.iter_mut()) {
+            if !self.cache_serves(cache.len(), running.history.len()) {
+                cache.truncate(0);
+                running.pending.clone_from(&running.history);
+            }
+        }
         let ids: Vec<u32> = running.iter().flat_map(|r| r.pending.iter().copied()).collect();
         let layout =
             Layout::continued(running.iter().zip(caches.iter()).map(|(r, c)| (c.len(), r.pending.len())));

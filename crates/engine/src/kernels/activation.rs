@@ -19,6 +19,8 @@ pub enum Activation {
     Relu,
     /// x · σ(1.702 x); `quick_gelu`.
     QuickGelu,
+    /// The hyperbolic tangent; `tanh`.
+    Tanh,
 }
 
 /// One activation on vectors: its value, or its value and derivative.
@@ -115,6 +117,22 @@ impl<S: Simd> Function<S> for Relu {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Tanh;
+
+impl<S: Simd> Function<S> for Tanh {
+    #[inline(always)]
+    fn value(self, s: S, x: S::V) -> S::V {
+        math::tanh(s, x)
+    }
+
+    #[inline(always)]
+    fn with_derivative(self, s: S, x: S::V) -> (S::V, S::V) {
+        let t = math::tanh(s, x);
+        (t, s.fma(s.neg(t), t, s.splat(1.0)))
+    }
+}
+
 /// Runs `$body` with `$f` bound to the function that `$act` names: one loop per function, so that
 /// the choice is made once and not per element.
 macro_rules! with_function {
@@ -138,6 +156,10 @@ macro_rules! with_function {
             }
             Activation::Relu => {
                 let $f = Relu;
+                $body
+            }
+            Activation::Tanh => {
+                let $f = Tanh;
                 $body
             }
         }
@@ -202,6 +224,38 @@ pub(super) fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
         #[inline(always)]
         |[], [x]| [s.mul(cap, math::tanh(s, s.div(x, cap)))],
     );
+}
+
+multiversion! {
+    fn softcap_backward_chunk(capped: &[f32], cap: f32, dx: &mut [f32]) = softcap_backward_body;
+}
+
+#[inline(always)]
+fn softcap_backward_body<S: Simd>(s: S, capped: &[f32], cap: f32, dx: &mut [f32]) {
+    let (cap, one) = (s.splat(cap), s.splat(1.0));
+    map(
+        s,
+        [capped],
+        [dx],
+        #[inline(always)]
+        |[y], [dx]| {
+            let t = s.div(y, cap);
+            [s.mul(dx, s.fma(s.neg(t), t, one))]
+        },
+    );
+}
+
+/// dx ← dx · (1 − (y/cap)²), the gradient of [`softcap`] from its output y.
+///
+/// # Panics
+/// When lengths differ.
+pub fn softcap_backward(capped: &[f32], cap: f32, dx: &mut [f32]) {
+    assert_eq!(capped.len(), dx.len(), "softcap_backward: capped and dx differ in length");
+    if dx.len() <= CHUNK {
+        return softcap_backward_chunk(capped, cap, dx);
+    }
+    let chunks = capped.par_chunks(CHUNK).zip(dx.par_chunks_mut(CHUNK));
+    chunks.for_each(|(capped, dx)| softcap_backward_chunk(capped, cap, dx));
 }
 
 /// x ← cap · tanh(x / cap): Gemma's bound on attention scores and logits.

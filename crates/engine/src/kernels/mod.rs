@@ -32,11 +32,13 @@ mod tests;
 mod tile;
 mod vector;
 
-pub use activation::{Activation, activate, activate_backward, gated, gated_backward, softcap};
+pub use activation::{
+    Activation, activate, activate_backward, gated, gated_backward, softcap, softcap_backward,
+};
 pub use attention::{AttentionShape, Segment, attention, attention_backward};
 pub use gemm::{Compute, gemm, gemm_bf16, gemm_packed, gemm_serial};
 pub use matrix::{Mat, MatMut};
-pub use norm::{rms_norm, rms_norm_backward};
+pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use optimizer::{AdamWStep, adamw};
 pub use packed::{Packed, Storage};
 pub use rope::rope;

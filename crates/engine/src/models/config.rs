@@ -11,6 +11,14 @@ pub(crate) struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
+    /// Errors where a flag is set that asks for something unsupported.
+    pub(crate) fn refuse(&self, key: &str, what: &str) -> Result<()> {
+        match self.flag(key, false)? {
+            true => Err(self.error(format!("\"{key}\" is set, but {what} is not supported"))),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn new(values: &'a Map<String, Value>, place: impl Into<String>) -> Self {
         Config { values, place: place.into() }
     }
@@ -71,6 +79,11 @@ impl<'a> Config<'a> {
     pub(crate) fn object(&self, key: &str) -> Result<Option<Config<'a>>> {
         let object = self.typed(key, "an object", Value::as_object)?;
         Ok(object.map(|o| Config::new(o, format!("{}: {key}", self.place))))
+    }
+
+    /// A list of numbers.
+    pub(crate) fn floats(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// A list of strings.

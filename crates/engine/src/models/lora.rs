@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Model;
 use crate::checkpoint::{self, Adapter};
+use crate::params::Params;
 use crate::tape::{Linear, LowRank};
 use crate::{Error, Result, Rng, Tensor, kernels};
 
@@ -15,43 +16,23 @@ pub struct LoraOptions {
     pub r: usize,
     /// The update is scaled by alpha / r.
     pub alpha: f32,
-    /// Names of the projections to adapt, e.g. `q_proj`; empty means every linear of every block.
+    /// Names of the projections to adapt, or ends of them at a dot (`q_proj`, `attn.c_proj`); empty means
+    /// every linear layer of every block.
     pub targets: Vec<String>,
 }
 
 impl Model {
+    /// Every linear layer of every block, under the path of its module.
     fn linears(&self) -> impl Iterator<Item = (String, &Linear)> {
-        self.decoder.blocks.iter().enumerate().flat_map(|(l, block)| {
-            let (a, m) = (&block.self_attn, &block.mlp);
-            [
-                ("self_attn.q_proj", &a.q_proj),
-                ("self_attn.k_proj", &a.k_proj),
-                ("self_attn.v_proj", &a.v_proj),
-                ("self_attn.o_proj", &a.o_proj),
-                ("mlp.gate_proj", &m.gate_proj),
-                ("mlp.up_proj", &m.up_proj),
-                ("mlp.down_proj", &m.down_proj),
-            ]
-            .map(|(part, linear)| (format!("model.layers.{l}.{part}"), linear))
-        })
+        self.decoder.linears().map(|linear| (module_of(&self.params, linear).to_owned(), linear))
     }
 
     fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
-        let unknown = || Error::invalid(format!("the model has no linear layer called {module}"));
-        let (layer, part) =
-            module.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
-        let index: usize = layer.parse().map_err(|_| unknown())?;
-        let block = self.decoder.blocks.get_mut(index).ok_or_else(unknown)?;
-        Ok(match part {
-            "self_attn.q_proj" => &mut block.self_attn.q_proj,
-            "self_attn.k_proj" => &mut block.self_attn.k_proj,
-            "self_attn.v_proj" => &mut block.self_attn.v_proj,
-            "self_attn.o_proj" => &mut block.self_attn.o_proj,
-            "mlp.gate_proj" => &mut block.mlp.gate_proj,
-            "mlp.up_proj" => &mut block.mlp.up_proj,
-            "mlp.down_proj" => &mut block.mlp.down_proj,
-            _ => return Err(unknown()),
-        })
+        let params = &self.params;
+        self.decoder
+            .linears_mut()
+            .find(|linear| module_of(params, linear) == module)
+            .ok_or_else(|| Error::invalid(format!("the model has no linear layer called {module}")))
     }
 
     /// Module path and parameters of every adapted layer.
@@ -65,15 +46,20 @@ impl Model {
         if options.r == 0 {
             return Err(Error::invalid("an adapter needs a rank of at least 1"));
         }
-        let wanted = |module: &str| {
-            options.targets.is_empty() || options.targets.iter().any(|t| module.rsplit('.').next() == Some(t))
+        let named = |module: &str, target: &String| {
+            module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
+        let wanted =
+            |module: &str| options.targets.is_empty() || options.targets.iter().any(|t| named(module, t));
         let modules: Vec<_> = self.linears().map(|(name, _)| name).filter(|m| wanted(m)).collect();
         if modules.is_empty() {
+            let first = format!("{}.0.", self.spec().names.blocks);
+            let there: Vec<_> =
+                self.linears().filter_map(|(name, _)| Some(name.strip_prefix(&first)?.to_owned())).collect();
             return Err(Error::invalid(format!(
-                "no layer matches the adapter's targets {:?}; there are q_proj, k_proj, v_proj, o_proj, \
-                 gate_proj, up_proj, down_proj",
-                options.targets
+                "no layer matches the adapter's targets {:?}; a block has {}",
+                options.targets,
+                there.join(", ")
             )));
         }
         let mut tensors = BTreeMap::new();
@@ -147,6 +133,7 @@ impl Model {
             target_modules: options.targets.clone(),
             base_model_name_or_path: Some(base_model.to_owned()),
             task_type: Some("CAUSAL_LM".to_owned()),
+            fan_in_fan_out: self.spec().names.transposed,
             tensors: self
                 .adapter_layers()
                 .map(|(module, low)| (module, checkpoint::LowRank { a: tensor(low.a), b: tensor(low.b) }))
@@ -179,4 +166,10 @@ impl Model {
         merged.params.set_trainable(|_| true);
         Ok(merged)
     }
+}
+
+/// Path of a linear layer's module: its weight's name without the ending.
+fn module_of<'p>(params: &'p Params, linear: &Linear) -> &'p str {
+    let name = &params.get(linear.weight).name;
+    name.strip_suffix(".weight").unwrap_or(name)
 }

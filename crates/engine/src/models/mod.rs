@@ -2,17 +2,27 @@
 //!
 //! A new dense family is one file with a `spec` function and one line in [`FAMILIES`].
 
+mod attention;
 mod cache;
 mod config;
 mod decoder;
+mod feed_forward;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
 mod llama;
 mod lora;
 mod mistral;
 mod model;
+mod olmo2;
 mod opened;
+mod parts;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod rope;
+mod spec;
 
 pub(crate) use config::Config;
 
@@ -20,10 +30,11 @@ use crate::Result;
 use crate::kernels::Activation;
 
 pub use cache::KvCache;
-pub use decoder::{Decoder, Spec};
+pub use decoder::Decoder;
 pub use lora::LoraOptions;
 pub use model::{Model, TensorChange};
 pub use rope::{Rope, RopeScaling};
+pub use spec::{InnerNames, LLAMA_NAMES, Names, NormKind, Positions, QkNorm, QkvNames, Spec};
 
 /// A model family: the `model_type` of its configs, and how they are read.
 pub(crate) struct Family {
@@ -32,7 +43,18 @@ pub(crate) struct Family {
 }
 
 /// Every family the engine runs.
-pub(crate) const FAMILIES: &[Family] = &[llama::FAMILY, mistral::FAMILY, qwen2::FAMILY, qwen3::FAMILY];
+pub(crate) const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    phi3::FAMILY,
+    olmo2::FAMILY,
+    gpt2::FAMILY,
+    gpt_neox::FAMILY,
+];
 
 /// Names of the supported families, as `model_type` spells them.
 pub fn supported_families() -> impl Iterator<Item = &'static str> {
@@ -51,24 +73,26 @@ pub(crate) fn spec_of(config: &Config<'_>) -> Result<Spec> {
     }
 }
 
-/// What all dense families write the same way; each family then changes what is its own.
+/// What most dense families write the same way; each family then changes what is its own.
 fn dense_spec(config: &Config<'_>, default_theta: f64) -> Result<Spec> {
+    dense_spec_with(config, default_theta, None)
+}
+
+/// The same for families whose heads have a width that does not follow from the hidden size.
+fn dense_spec_with(config: &Config<'_>, default_theta: f64, default_head: Option<usize>) -> Result<Spec> {
     let hidden = config.size("hidden_size")?;
     let layers = config.size("num_hidden_layers")?;
     let heads = config.size("num_attention_heads")?;
     let kv_heads = config.count("num_key_value_heads")?.unwrap_or(heads);
-    let head_dim = config.count("head_dim")?.unwrap_or(hidden / heads);
+    let head_dim = config.count("head_dim")?.or(default_head).unwrap_or(hidden / heads);
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
         return Err(config
             .error(format!("{heads} attention heads cannot be shared among {kv_heads} key/value heads")));
     }
-    let activation = match config.text("hidden_act")?.unwrap_or("silu") {
-        "silu" | "swish" => Activation::Silu,
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-        "relu" => Activation::Relu,
-        other => return Err(config.error(format!("activation \"{other}\" is not supported"))),
-    };
+    if head_dim == 0 {
+        return Err(config.error(format!("{heads} heads of a hidden size of {hidden} have no width")));
+    }
+    let rope = Rope::read(config, head_dim, default_theta)?;
     Ok(Spec {
         hidden,
         layers,
@@ -77,17 +101,53 @@ fn dense_spec(config: &Config<'_>, default_theta: f64) -> Result<Spec> {
         head_dim,
         intermediate: config.size("intermediate_size")?,
         vocabulary: config.size("vocab_size")?,
-        context: config.size("max_position_embeddings")?,
+        context: rope.context(config.size("max_position_embeddings")?),
+        names: &LLAMA_NAMES,
+        norm: NormKind::Rms,
         eps: config.float("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        activation,
+        activation: activation(config, "hidden_act", "silu")?,
         tied: config.flag("tie_word_embeddings", false)?,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
-        qk_norm: false,
+        qk_norm: None,
+        parallel: false,
         windows: vec![None; layers],
-        rope: rope::Rope::read(config, head_dim, default_theta)?,
+        scales: vec![1.0 / (head_dim as f32).sqrt(); layers],
+        score_softcap: None,
+        logit_softcap: None,
+        embedding_scale: None,
+        positions: Positions::Rotary(vec![rope; layers]),
     })
+}
+
+/// The activation function that a key names.
+fn activation(config: &Config<'_>, key: &str, default: &str) -> Result<Activation> {
+    Ok(match config.text(key)?.unwrap_or(default) {
+        "silu" | "swish" => Activation::Silu,
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate" | "gelu_python_tanh" => {
+            Activation::GeluTanh
+        }
+        "quick_gelu" => Activation::QuickGelu,
+        "relu" => Activation::Relu,
+        "tanh" => Activation::Tanh,
+        other => {
+            return Err(config.error(format!(
+                "\"{key}\" names the activation \"{other}\", which is not supported; supported: silu, gelu, \
+                 gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu, tanh"
+            )));
+        }
+    })
+}
+
+/// A soft bound: a positive number, or nothing.
+fn softcap(config: &Config<'_>, key: &str, default: Option<f64>) -> Result<Option<f32>> {
+    let cap = if config.has(key) { config.float(key)? } else { default };
+    match cap {
+        Some(cap) if cap <= 0.0 => Err(config.error(format!("\"{key}\" must be above 0, found {cap}"))),
+        cap => Ok(cap.map(|cap| cap as f32)),
+    }
 }
 
 /// Windows by layer: from `layer_types` where the config lists them, otherwise by `rule(layer)`.

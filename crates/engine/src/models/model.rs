@@ -5,12 +5,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::decoder::{Decoder, Spec, TensorSource};
-use super::{KvCache, spec_of};
+use super::decoder::Decoder;
+use super::parts::{Start, TensorSource, Wanted};
+use super::{KvCache, Spec, spec_of};
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, ModelFiles, StoredType, write_model};
 use crate::params::Params;
-use crate::tape::{Graph, Layout, Linear, Var};
+use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Site, Taps};
 use crate::{DType, Error, Gradients, Result, Rng, Tensor};
 
@@ -48,13 +49,23 @@ impl Model {
         let checkpoint = Checkpoint::open(dir.as_ref())?;
         let config = checkpoint.config().clone();
         let mut spec = spec_of(&Config::new(&config, checkpoint.config_place()))?;
+        let names = spec.names;
+        let find = |name: &str| stored_name(&checkpoint, names.base, name);
         // A checkpoint without a head is tied whatever its config forgot to say.
-        spec.tied = spec.tied || !checkpoint.contains("lm_head.weight");
-        let dtype = match checkpoint.dtype("model.embed_tokens.weight") {
+        spec.tied = spec.tied || find(&format!("{}.weight", names.head)).is_none();
+        let dtype = match find(&format!("{}.weight", names.embedding)).and_then(|n| checkpoint.dtype(&n)) {
             Some(StoredType::Native(dtype)) => dtype,
             _ => DType::F32,
         };
-        let mut source = |name: &str, shape: &[usize]| checkpoint.tensor_f32(name, shape);
+        let mut source = |wanted: &Wanted<'_>| {
+            let name = find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
+            match *wanted.shape {
+                [rows, columns] if wanted.transposed => {
+                    Ok(checkpoint.tensor_f32(&name, &[columns, rows])?.transposed())
+                }
+                _ => checkpoint.tensor_f32(&name, wanted.shape),
+            }
+        };
         let mut params = Params::default();
         let decoder = Decoder::build(spec, &mut params, &mut source)?;
         let generation_config = checkpoint.generation_config().cloned();
@@ -62,12 +73,12 @@ impl Model {
     }
 
     /// A model with random weights: matrices normal with the config's `initializer_range`
-    /// (default 0.02), norms one, biases zero. The same seed gives the same weights.
+    /// (default 0.02), norms neutral, biases zero. The same seed gives the same weights.
     pub fn random(config: Map<String, Value>, seed: u64) -> Result<Self> {
         let reader = Config::new(&config, "config");
         let spec = spec_of(&reader)?;
         let deviation = reader.float("initializer_range")?.unwrap_or(0.02);
-        let mut source = |name: &str, shape: &[usize]| Ok(random_tensor(name, shape, deviation, seed));
+        let mut source = |wanted: &Wanted<'_>| Ok(random_tensor(wanted, deviation, seed));
         let source: &mut TensorSource<'_> = &mut source;
         let mut params = Params::default();
         let decoder = Decoder::build(spec, &mut params, source)?;
@@ -110,7 +121,14 @@ impl Model {
         if self.adapter_layers().next().is_some() {
             return Err(Error::invalid("merge the adapter before writing the whole model"));
         }
-        let tensors = self.params.iter().map(|(_, p)| (p.name.clone(), p.tensor.clone())).collect();
+        let mut tensors: Vec<_> =
+            self.params.iter().map(|(_, p)| (p.name.clone(), p.tensor.clone())).collect();
+        if self.spec().names.transposed {
+            for linear in self.decoder.linears() {
+                let (_, tensor) = &mut tensors[linear.weight.0];
+                *tensor = tensor.transposed();
+            }
+        }
         write_model(
             dir,
             &ModelFiles {
@@ -158,8 +176,12 @@ impl Model {
     /// Logits of the given rows: [rows.len(), V].
     pub fn logits<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, rows: &[usize], taps: &Taps) -> Result<Var> {
         let hidden = g.gather_rows(hidden, rows)?;
-        let head = Linear { weight: self.decoder.head(), bias: None, low_rank: None };
-        let logits = g.linear(&hidden, &head)?;
+        let Head { weight, softcap } = self.decoder.head();
+        let logits = g.linear(&hidden, &Linear { weight, bias: None, low_rank: None })?;
+        let logits = match softcap {
+            Some(cap) => g.softcap(&logits, cap)?,
+            None => logits,
+        };
         taps.at(g, Site::Logits, logits, &Layout::packed(vec![1; rows.len()]))
     }
 
@@ -188,9 +210,11 @@ impl Model {
         KvCache::new(self.spec().layers, self.spec().kv_heads * self.spec().head_dim)
     }
 
-    /// The head's weight [V, d], for distances between distributions.
-    pub fn head_weight(&self) -> &Tensor {
-        &self.params.get(self.decoder.head()).tensor
+    /// Whether the cache of a sequence of `held` tokens serves when the sequence grows to `total`: some
+    /// rotations (LongRoPE) change for every position once a sequence is long, and then all of its tokens
+    /// have to be fed again to an empty cache.
+    pub fn cache_serves(&self, held: usize, total: usize) -> bool {
+        self.decoder.continues(held, total)
     }
 
     /// KL(reference ‖ model) of every scored row: [n], in nats.
@@ -204,7 +228,9 @@ impl Model {
         let none = Taps::none();
         let theirs = reference.scored_hidden(&mut Graph::inference(&reference.params), batch, &none)?;
         let ours = self.scored_hidden(g, batch, taps)?;
-        g.divergence_from(&ours, self.decoder.head(), theirs.value(), reference.head_weight())
+        let head = reference.decoder.head();
+        let weight = &reference.params.get(head.weight).tensor;
+        g.divergence_from(&ours, self.decoder.head(), theirs.value(), (weight, head.softcap))
     }
 
     /// What changed between `before` and this model, per tensor, largest relative change first.
@@ -235,14 +261,19 @@ impl Model {
     }
 }
 
-fn random_tensor(name: &str, shape: &[usize], deviation: f64, seed: u64) -> Tensor {
-    Tensor::build(shape, |out| {
-        if name.ends_with("norm.weight") {
-            out.fill(1.0);
-        } else if name.ends_with(".bias") {
-            out.fill(0.0);
-        } else {
-            let mut rng = Rng::named(seed, name);
+/// The name under which a checkpoint holds a tensor: some leave the base model's prefix out, and newer
+/// files call every family's head `lm_head`.
+fn stored_name(checkpoint: &Checkpoint, base: &str, name: &str) -> Option<String> {
+    let short = name.strip_prefix(base);
+    let head = short.is_none().then_some("lm_head.weight");
+    [Some(name), short, head].into_iter().flatten().find(|n| checkpoint.contains(n)).map(str::to_owned)
+}
+
+fn random_tensor(wanted: &Wanted<'_>, deviation: f64, seed: u64) -> Tensor {
+    Tensor::build(wanted.shape, |out| match wanted.start {
+        Start::Constant(value) => out.fill(value),
+        Start::Random => {
+            let mut rng = Rng::named(seed, wanted.name);
             out.iter_mut().for_each(|w| *w = (rng.normal() * deviation) as f32);
         }
     })

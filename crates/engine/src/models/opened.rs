@@ -3,7 +3,8 @@
 //! Built from general operations whose kernels keep the same order of arithmetic, so that looking
 //! without touching changes no bit.
 
-use crate::params::ParamId;
+use super::parts::{Norm, Within};
+use super::spec::NormKind;
 use crate::tape::{AttentionKind, Graph, Keys, Layout, Linear, Var};
 use crate::taps::{BlockSite, Site, Taps};
 use crate::{Result, Tensor};
@@ -11,32 +12,29 @@ use crate::{Result, Tensor};
 /// Self-attention with scores and patterns held whole: q [T, H·w], k and v [T, H_kv·w] → [T, H·w].
 pub(super) fn attention<'m>(
     g: &mut Graph<'m>,
-    l: usize,
     [q, k, v]: [&Var; 3],
-    layout: &Layout,
     kind: &AttentionKind,
-    taps: &Taps,
+    within: Within<'_>,
 ) -> Result<Var> {
     let width = k.value().columns();
     let mut pieces = Vec::new();
-    for rows in &layout.sequences {
+    for rows in &within.layout.sequences {
         let keys = g.slice(k, rows.clone(), 0..width)?;
         let values = g.slice(v, rows.clone(), 0..width)?;
         pieces.push((keys, values, 0));
     }
-    attend(g, l, q, &pieces, layout, kind, taps)
+    attend(g, q, &pieces, kind, within)
 }
 
 /// The same against cached keys and values.
 pub(super) fn cached_attention<'m>(
     g: &mut Graph<'m>,
-    l: usize,
     q: &Var,
     keys: &[Keys<'_>],
-    layout: &Layout,
     kind: &AttentionKind,
-    taps: &Taps,
+    within: Within<'_>,
 ) -> Result<Var> {
+    let layout = within.layout;
     let width = kind.kv_heads * kind.head_dim;
     let mut pieces = Vec::new();
     for (rows, keys) in layout.sequences.iter().zip(keys) {
@@ -44,18 +42,17 @@ pub(super) fn cached_attention<'m>(
         let as_constant = |x: &[f32]| Ok::<_, crate::Error>(Var::constant(Tensor::from_f32(x, &shape)?));
         pieces.push((as_constant(keys.k)?, as_constant(keys.v)?, layout.positions[rows.start] as usize));
     }
-    attend(g, l, q, &pieces, layout, kind, taps)
+    attend(g, q, &pieces, kind, within)
 }
 
 fn attend<'m>(
     g: &mut Graph<'m>,
-    l: usize,
     q: &Var,
     pieces: &[(Var, Var, usize)],
-    layout: &Layout,
     kind: &AttentionKind,
-    taps: &Taps,
+    within: Within<'_>,
 ) -> Result<Var> {
+    let (layout, taps) = (within.layout, within.taps);
     let (heads, w) = (kind.heads, kind.head_dim);
     let group = heads / kind.kv_heads;
     let mut blocks = Vec::new();
@@ -72,19 +69,15 @@ fn attend<'m>(
             let s = g.matmul(&q, &k)?;
             let s = g.scale(&s, kind.scale)?;
             let s = match kind.softcap {
-                Some(cap) => {
-                    let s = g.scale(&s, 1.0 / cap)?;
-                    let s = g.tanh(&s)?;
-                    g.scale(&s, cap)?
-                }
+                Some(cap) => g.softcap(&s, cap)?,
                 None => s,
             };
             scores.push(g.add(&s, &Var::constant(mask(rows.len(), keys, *first, kind)))?);
         }
         let scores = interleave(g, &scores, rows.len(), keys)?;
-        let scores = taps.at(g, Site::Block(l, BlockSite::Scores), scores, &alone)?;
+        let scores = taps.at(g, within.site(BlockSite::Scores), scores, &alone)?;
         let pattern = g.softmax(&scores)?;
-        let pattern = taps.at(g, Site::Block(l, BlockSite::Pattern), pattern, &alone)?;
+        let pattern = taps.at(g, within.site(BlockSite::Pattern), pattern, &alone)?;
         for h in 0..heads {
             let kv = h / group * w..(h / group + 1) * w;
             let rows_of_head: Vec<_> = (0..rows.len()).map(|t| t * heads + h).collect();
@@ -120,18 +113,15 @@ fn mask(rows: usize, keys: usize, first: usize, kind: &AttentionKind) -> Tensor 
 /// Lets taps see every head's share of the attention output, z_h·W_o,hᵀ: [T, heads·d].
 ///
 /// What they change is added to the fused output as a difference, so an untouched value adds exact zeros.
-#[expect(clippy::too_many_arguments, reason = "the site's context")]
 pub(super) fn per_head_result<'m>(
     g: &mut Graph<'m>,
-    l: usize,
     z: &Var,
     out: Var,
     o_proj: &'m Linear,
-    layout: &Layout,
     kind: &AttentionKind,
-    taps: &Taps,
+    within: Within<'_>,
 ) -> Result<Var> {
-    let (rows, w, d) = (layout.rows(), kind.head_dim, out.value().columns());
+    let (rows, w, d) = (within.layout.rows(), kind.head_dim, out.value().columns());
     let weight = g.parameter(o_proj.weight);
     let mut shares = Vec::new();
     for h in 0..kind.heads {
@@ -141,7 +131,7 @@ pub(super) fn per_head_result<'m>(
         shares.push((g.matmul(&z, &weight)?, 0, h * d));
     }
     let before = g.assemble([rows, kind.heads * d], &shares)?;
-    let after = taps.at(g, Site::Block(l, BlockSite::HeadResult), before.clone(), layout)?;
+    let after = within.tap(g, BlockSite::HeadResult, before.clone())?;
     let change = g.sub(&after, &before)?;
     let mut out = out;
     for h in 0..kind.heads {
@@ -151,17 +141,18 @@ pub(super) fn per_head_result<'m>(
     Ok(out)
 }
 
-/// RMSNorm in three steps with taps on scale and quotient.
+/// A norm in steps with taps on scale and quotient.
 pub(super) fn norm<'m>(
     g: &mut Graph<'m>,
     x: &Var,
-    weight: ParamId,
-    eps: f32,
+    norm: &Norm,
     [scale_site, normalized_site]: [Site; 2],
     layout: &Layout,
     taps: &Taps,
 ) -> Result<Var> {
-    let inverse = g.inverse_rms(x, eps)?;
+    // The standard deviation is the root mean square of what is left without the mean.
+    let x = if norm.kind == NormKind::Layer { g.centre(x)? } else { x.clone() };
+    let inverse = g.inverse_rms(&x, norm.eps)?;
     let inverse = if taps.touches(scale_site) {
         let scale = g.reciprocal(&inverse)?;
         let tapped = taps.at(g, scale_site, scale.clone(), layout)?;
@@ -170,8 +161,16 @@ pub(super) fn norm<'m>(
     } else {
         inverse
     };
-    let normalized = g.mul_rows(x, &inverse)?;
+    let normalized = g.mul_rows(&x, &inverse)?;
     let normalized = taps.at(g, normalized_site, normalized, layout)?;
-    let gain = g.parameter(weight);
-    g.mul_columns(&normalized, &gain)
+    let gain = g.parameter(norm.weight);
+    let gain = if norm.kind == NormKind::RmsFromOne { g.shift(&gain, 1.0)? } else { gain };
+    let out = g.mul_columns(&normalized, &gain)?;
+    match norm.bias {
+        Some(bias) => {
+            let bias = g.parameter(bias);
+            g.add_columns(&out, &bias)
+        }
+        None => Ok(out),
+    }
 }

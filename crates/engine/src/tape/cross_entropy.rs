@@ -17,8 +17,18 @@ pub(super) fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_LOGITS / vocabulary.max(1)).clamp(64, 1024)
 }
 
+/// How hidden states become logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// W: [V, d].
+    pub weight: ParamId,
+    /// Bound c on logits, where there is one: `c · tanh(logit / c)`.
+    pub softcap: Option<f32>,
+}
+
 /// A head's weight, packed once for all chunks of one call.
 pub(super) struct PackedHead<'a> {
+    pub(super) softcap: Option<f32>,
     weight: &'a [f32],
     pub(super) vocabulary: usize,
     width: usize,
@@ -27,15 +37,20 @@ pub(super) struct PackedHead<'a> {
 }
 
 impl<'a> PackedHead<'a> {
-    pub(super) fn new(weight: &'a Tensor) -> Self {
-        Self::packed(weight, Compute::F32, None)
+    pub(super) fn new(weight: &'a Tensor, softcap: Option<f32>) -> Self {
+        Self::packed(weight, softcap, Compute::F32, None)
     }
 
-    fn packed(weight: &'a Tensor, compute: Compute, forward: Option<Arc<Packed>>) -> Self {
+    fn packed(
+        weight: &'a Tensor,
+        softcap: Option<f32>,
+        compute: Compute,
+        forward: Option<Arc<Packed>>,
+    ) -> Self {
         let (vocabulary, width) = (weight.rows(), weight.columns());
         let pack = || Arc::new(compute.pack(Mat::new(weight.f32(), vocabulary, width).t()));
         let forward = forward.unwrap_or_else(pack);
-        PackedHead { weight: weight.f32(), vocabulary, width, forward, compute }
+        PackedHead { softcap, weight: weight.f32(), vocabulary, width, forward, compute }
     }
 
     /// hidden [n, d] → logits [n, V] into `out`.
@@ -47,6 +62,9 @@ impl<'a> PackedHead<'a> {
             MatMut::new(out, rows, self.vocabulary),
             false,
         );
+        if let Some(cap) = self.softcap {
+            kernels::softcap(out, cap);
+        }
     }
 
     /// dLogits [n, V] → dHidden [n, d].
@@ -73,11 +91,12 @@ impl<'a> PackedHead<'a> {
 }
 
 /// A parameter as the head, in the model's own precision; inference keeps the packed form.
-fn packed_head(params: &Params, head: ParamId, recording: bool) -> PackedHead<'_> {
+fn packed_head(params: &Params, head: Head, recording: bool) -> PackedHead<'_> {
     PackedHead::packed(
-        &params.get(head).tensor,
+        &params.get(head.weight).tensor,
+        head.softcap,
         params.precision().compute,
-        params.packed(head, 1, recording).cloned(),
+        params.packed(head.weight, 1, recording).cloned(),
     )
 }
 
@@ -102,7 +121,7 @@ impl<'m> Graph<'m> {
     ///
     /// The backward pass computes the logits a second time, because the weight of each row is known
     /// only then; where it is known beforehand [`Graph::cross_entropy`] is cheaper.
-    pub fn token_logprobs(&mut self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<Var> {
+    pub fn token_logprobs(&mut self, hidden: &Var, head: Head, targets: &[u32]) -> Result<Var> {
         self.check_targets(hidden, head, targets)?;
         let (params, recording) = (self.params, self.recording);
         let mut value = Tensor::stale(&[targets.len()]);
@@ -125,7 +144,7 @@ impl<'m> Graph<'m> {
                 Ok(())
             })?;
         }
-        let learns = self.learns(head);
+        let learns = self.learns(head.weight);
         let (hidden, targets) = (hidden.clone(), targets.to_vec());
         Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
             let packed = packed_head(params, head, recording);
@@ -140,12 +159,13 @@ impl<'m> Graph<'m> {
                         lse.f32()[row_index],
                         targets[row_index],
                         -gradient.f32()[row_index],
+                        packed.softcap,
                     );
                 });
                 let width = packed.width;
                 packed.hidden_gradient(logits, &mut dhidden.f32_mut()[first * width..(first + rows) * width]);
                 if learns {
-                    packed.weight_gradient(logits, rows_in, back.param(head));
+                    packed.weight_gradient(logits, rows_in, back.param(head.weight));
                 }
                 Ok(())
             })?;
@@ -159,7 +179,7 @@ impl<'m> Graph<'m> {
     pub fn cross_entropy(
         &mut self,
         hidden: &Var,
-        head: ParamId,
+        head: Head,
         targets: &[u32],
         weights: &[f32],
     ) -> Result<Var> {
@@ -168,7 +188,7 @@ impl<'m> Graph<'m> {
         if weights.len() != targets.len() {
             return Err(Error::shape("loss weights", &[targets.len()], &[weights.len()]));
         }
-        let learns = self.learns(head);
+        let learns = self.learns(head.weight);
         let needs = learns || (self.recording && hidden.needs_gradient());
         let packed = packed_head(params, head, recording);
         let vocabulary = packed.vocabulary;
@@ -186,7 +206,7 @@ impl<'m> Graph<'m> {
                     let lse = kernels::log_sum_exp(logits);
                     *loss = w * (lse - logits[target as usize]);
                     if needs {
-                        softmax_gradient(logits, lse, target, w);
+                        softmax_gradient(logits, lse, target, w, packed.softcap);
                     }
                 });
             if let Some(dhidden) = &mut dhidden {
@@ -204,7 +224,7 @@ impl<'m> Graph<'m> {
         Ok(self.push(value, needs, move |back, gradient| {
             let factor = gradient.f32()[0];
             if let Some(dweight) = dweight {
-                kernels::axpy(factor, dweight.f32(), back.param(head));
+                kernels::axpy(factor, dweight.f32(), back.param(head.weight));
             }
             let Some(mut dhidden) = dhidden else { return Ok(()) };
             kernels::scale(factor, dhidden.f32_mut());
@@ -212,8 +232,8 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    fn check_targets(&self, hidden: &Var, head: ParamId, targets: &[u32]) -> Result<&'m Tensor> {
-        let weight = &self.param(head).tensor;
+    fn check_targets(&self, hidden: &Var, head: Head, targets: &[u32]) -> Result<&'m Tensor> {
+        let weight = &self.param(head.weight).tensor;
         if hidden.shape() != [targets.len(), weight.columns()] {
             return Err(Error::shape("hidden states", &[targets.len(), weight.columns()], hidden.shape()));
         }
@@ -226,15 +246,20 @@ impl<'m> Graph<'m> {
     }
 }
 
-/// Replaces logits by `w · (softmax − onehot(target))`, the gradient of `w · (−log p_target)`.
-fn softmax_gradient(logits: &mut [f32], lse: f32, target: u32, w: f32) {
+/// Replaces logits by `w · (softmax − onehot(target))`, the gradient of `w · (−log p_target)`; with a
+/// bound, by the gradient before it.
+fn softmax_gradient(logits: &mut [f32], lse: f32, target: u32, w: f32, softcap: Option<f32>) {
     if w == 0.0 {
         logits.fill(0.0);
         return;
     }
+    let capped = softcap.map(|cap| (cap, logits.to_vec()));
     exp_minus(logits, lse);
     kernels::scale(w, logits);
     logits[target as usize] -= w;
+    if let Some((cap, capped)) = capped {
+        kernels::softcap_backward(&capped, cap, logits);
+    }
 }
 
 /// Replaces logits by `exp(logit − lse)`: probabilities.

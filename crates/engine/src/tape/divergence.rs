@@ -3,21 +3,20 @@
 use rayon::prelude::*;
 
 use super::cross_entropy::{PackedHead, exp_minus, for_each_chunk};
-use super::{Graph, Var};
-use crate::params::ParamId;
+use super::{Graph, Head, Var};
 use crate::{Error, Result, Tensor, kernels};
 
 impl<'m> Graph<'m> {
     /// `KL(p_ref ‖ p_θ)` of every row: hidden [n, d] under `head`, reference hidden [n, d'] under the
-    /// reference head [V, d'] → [n], in nats.
+    /// reference head [V, d'] with its bound on logits → [n], in nats.
     pub fn divergence_from(
         &mut self,
         hidden: &Var,
-        head: ParamId,
+        head: Head,
         reference_hidden: &Tensor,
-        reference_head: &Tensor,
+        (reference_head, reference_softcap): (&Tensor, Option<f32>),
     ) -> Result<Var> {
-        let weight = &self.param(head).tensor;
+        let weight = &self.param(head.weight).tensor;
         let rows = hidden.value.rows();
         if reference_hidden.rows() != rows || reference_head.rows() != weight.rows() {
             return Err(Error::shape(
@@ -29,9 +28,9 @@ impl<'m> Graph<'m> {
         let mut value = Tensor::stale(&[rows]);
         let mut lse = Tensor::stale(&[rows, 2]);
         with_both(
-            weight,
+            &PackedHead::new(weight, head.softcap),
             &hidden.value,
-            reference_head,
+            &PackedHead::new(reference_head, reference_softcap),
             reference_hidden,
             |first, vocabulary, _, ours, theirs| {
                 let count = ours.len() / vocabulary;
@@ -55,17 +54,17 @@ impl<'m> Graph<'m> {
                 Ok(())
             },
         )?;
-        let learns = self.learns(head);
+        let learns = self.learns(head.weight);
         let hidden = hidden.clone();
         let (reference_hidden, reference_head) = (reference_hidden.clone(), reference_head.clone());
         Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
-            let packed = PackedHead::new(weight);
+            let packed = PackedHead::new(weight, head.softcap);
             let width = weight.columns();
             let mut dhidden = Tensor::stale(hidden.shape());
             with_both(
-                weight,
+                &packed,
                 &hidden.value,
-                &reference_head,
+                &PackedHead::new(&reference_head, reference_softcap),
                 &reference_hidden,
                 |first, vocabulary, rows_in, ours, theirs| {
                     let count = ours.len() / vocabulary;
@@ -74,17 +73,21 @@ impl<'m> Graph<'m> {
                         .enumerate()
                         .for_each(|(i, (ours, theirs))| {
                             let row = first + i;
+                            let capped = packed.softcap.map(|cap| (cap, ours.to_vec()));
                             exp_minus(ours, lse.f32()[2 * row]);
                             exp_minus(theirs, lse.f32()[2 * row + 1]);
                             kernels::axpy(-1.0, theirs, ours);
                             kernels::scale(gradient.f32()[row], ours);
+                            if let Some((cap, capped)) = capped {
+                                kernels::softcap_backward(&capped, cap, ours);
+                            }
                         });
                     packed.hidden_gradient(
                         ours,
                         &mut dhidden.f32_mut()[first * width..(first + count) * width],
                     );
                     if learns {
-                        packed.weight_gradient(ours, rows_in, back.param(head));
+                        packed.weight_gradient(ours, rows_in, back.param(head.weight));
                     }
                     Ok(())
                 },
@@ -97,17 +100,16 @@ impl<'m> Graph<'m> {
 /// Visits the logits of model and reference together, chunk by chunk:
 /// `visit(first row, V, hidden rows, logits, reference logits)`.
 fn with_both(
-    weight: &Tensor,
+    head: &PackedHead<'_>,
     hidden: &Tensor,
-    reference_weight: &Tensor,
+    reference: &PackedHead<'_>,
     reference_hidden: &Tensor,
     mut visit: impl FnMut(usize, usize, &[f32], &mut [f32], &mut [f32]) -> Result<()>,
 ) -> Result<()> {
-    let (head, reference) = (PackedHead::new(weight), PackedHead::new(reference_weight));
     let vocabulary = head.vocabulary;
-    let reference_width = reference_weight.columns();
+    let reference_width = reference_hidden.columns();
     let mut buffer = Tensor::stale(&[0]);
-    for_each_chunk(&head, hidden, |first, rows_in, logits| {
+    for_each_chunk(head, hidden, |first, rows_in, logits| {
         if buffer.len() < logits.len() {
             buffer = Tensor::stale(&[logits.len()]);
         }

@@ -107,14 +107,39 @@ impl<'m> Graph<'m> {
         }))
     }
 
+    /// `cap · tanh(x / cap)`, element by element: a soft bound.
+    pub fn softcap(&mut self, x: &Var, cap: f32) -> Result<Var> {
+        let mut value = x.value.clone();
+        kernels::softcap(value.f32_mut(), cap);
+        let (x, y) = (x.clone(), value.clone());
+        Ok(self.push(value, x.needs_gradient(), move |back, mut gradient| {
+            kernels::softcap_backward(y.f32(), cap, gradient.f32_mut());
+            back.add(&x, gradient)
+        }))
+    }
+
+    /// `act(x)`, element by element: the plain feed-forward's coefficients.
+    pub fn activate(&mut self, activation: Activation, x: &Var) -> Result<Var> {
+        let again = {
+            let x = x.value.clone();
+            move || Tensor::build(x.shape(), |out| kernels::activate(activation, x.f32(), out))
+        };
+        let (value, needs, x) = (again(), x.needs_gradient(), x.clone());
+        let activated = self.push(value, needs, move |back, dy| {
+            let dx = Tensor::build(x.shape(), |dx| {
+                kernels::activate_backward(activation, x.value.f32(), dy.f32(), dx);
+            });
+            back.add(&x, dx)
+        });
+        Ok(activated.made_by(again))
+    }
+
     /// `act(gate) · up`, the gated feed-forward's coefficients.
     pub fn gated(&mut self, activation: Activation, gate: &Var, up: &Var) -> Result<Var> {
         same_shape("gated activation", gate, up)?;
         let again = {
             let (gate, up) = (gate.value.clone(), up.value.clone());
-            move || {
-                Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
-            }
+            move || Tensor::build(gate.shape(), |out| kernels::gated(activation, gate.f32(), up.f32(), out))
         };
         let (value, needs) = (again(), gate.needs_gradient() || up.needs_gradient());
         let (gate, up) = (gate.clone(), up.clone());
@@ -207,6 +232,23 @@ impl<'m> Graph<'m> {
                 }
             });
             back.add(&x, times_rows(&gradient, &factors.value))
+        }))
+    }
+
+    /// x [T, d] with a vector [d] added to every row.
+    pub fn add_columns(&mut self, x: &Var, addend: &Var) -> Result<Var> {
+        let width = x.value.columns();
+        if addend.value.len() != width {
+            return Err(Error::shape("column addends", &[width], addend.shape()));
+        }
+        let mut value = x.value.clone();
+        value.f32_mut().chunks_exact_mut(width).for_each(|row| kernels::axpy(1.0, addend.value.f32(), row));
+        let (x, addend) = (x.clone(), addend.clone());
+        Ok(self.push(value, x.needs_gradient() || addend.needs_gradient(), move |back, gradient| {
+            back.add_with(&addend, |out| {
+                gradient.f32().chunks_exact(width).for_each(|row| kernels::axpy(1.0, row, out));
+            });
+            back.add(&x, gradient)
         }))
     }
 

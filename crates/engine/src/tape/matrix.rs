@@ -1,6 +1,6 @@
 //! General matrix operations: products, softmax, gathers and slices, for probes and opened attention.
 
-use super::{Graph, Var};
+use super::{Edge, Graph, Var};
 use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::ParamId;
 use crate::{DType, Error, Result, Tensor};
@@ -36,17 +36,9 @@ impl<'m> Graph<'m> {
 
     /// The transpose of a matrix.
     pub fn transpose(&mut self, x: &Var) -> Result<Var> {
-        let turned = |x: &Tensor| {
-            let (rows, columns) = (x.rows(), x.columns());
-            Tensor::build(&[columns, rows], |out| {
-                for (i, row) in x.f32().chunks_exact(columns.max(1)).enumerate() {
-                    row.iter().enumerate().for_each(|(j, &v)| out[j * rows + i] = v);
-                }
-            })
-        };
-        let value = turned(&x.value);
+        let value = x.value.transposed();
         let x = x.clone();
-        Ok(self.push(value, x.needs_gradient(), move |back, gradient| back.add(&x, turned(&gradient))))
+        Ok(self.push(value, x.needs_gradient(), move |back, gradient| back.add(&x, gradient.transposed())))
     }
 
     /// Softmax of every row.
@@ -81,6 +73,37 @@ impl<'m> Graph<'m> {
             back.add_with(&x, |dx| {
                 for (g, &r) in gradient.f32().chunks_exact(width).zip(&rows) {
                     kernels::axpy(1.0, g, &mut dx[r * width..(r + 1) * width]);
+                }
+            });
+            Ok(())
+        }))
+    }
+
+    /// Ranges of columns, one after the other: x [T, n] → [T, Σ lengths].
+    pub fn gather_columns(&mut self, x: &Var, columns: &[std::ops::Range<usize>]) -> Result<Var> {
+        let (rows, width) = (x.value.rows(), x.value.columns());
+        if let Some(range) = columns.iter().find(|range| range.end > width) {
+            return Err(Error::shape("columns", &[rows, range.end], x.shape()));
+        }
+        let total: usize = columns.iter().map(ExactSizeIterator::len).sum();
+        let value = Tensor::build(&[rows, total], |out| {
+            for (out, x) in out.chunks_exact_mut(total).zip(x.value.f32().chunks_exact(width)) {
+                let mut at = 0;
+                for range in columns {
+                    out[at..at + range.len()].copy_from_slice(&x[range.clone()]);
+                    at += range.len();
+                }
+            }
+        });
+        let (needs, x, columns) = (x.needs_gradient(), Edge::from(x), columns.to_vec());
+        Ok(self.push(value, needs, move |back, gradient| {
+            back.add_within(x, &[rows, width], |dx| {
+                for (g, dx) in gradient.f32().chunks_exact(total).zip(dx.chunks_exact_mut(width)) {
+                    let mut at = 0;
+                    for range in &columns {
+                        kernels::axpy(1.0, &g[at..at + range.len()], &mut dx[range.clone()]);
+                        at += range.len();
+                    }
                 }
             });
             Ok(())

@@ -22,12 +22,13 @@ use std::sync::Arc;
 use saved::Again;
 
 use crate::gradients::Gradients;
+use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::{Param, ParamId, Params};
 use crate::taps::Site;
-use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::{Error, Result, Tensor};
 
 pub use attention::{AttentionKind, Keys, Layout};
+pub use cross_entropy::Head;
 pub use linear::{Linear, LowRank};
 pub use rotary::RotaryTable;
 
@@ -216,9 +217,13 @@ impl Backward<'_> {
 
     /// Lets `write` add to the gradient of `var`, handing it a buffer of zeros where there was none.
     fn add_with(&mut self, var: &Var, write: impl FnOnce(&mut [f32])) {
-        let Some(node) = var.node else { return };
-        let buffer = self.nodes[node].get_or_insert_with(|| Tensor::zeros(var.shape(), crate::DType::F32));
-        write(buffer.f32_mut());
+        self.add_within(var, var.shape(), write);
+    }
+
+    /// The same where only the way to the value is held, and its shape.
+    fn add_within(&mut self, to: impl Into<Edge>, shape: &[usize], write: impl FnOnce(&mut [f32])) {
+        let Some(node) = to.into().node else { return };
+        write(self.nodes[node].get_or_insert_with(|| Tensor::zeros(shape, crate::DType::F32)).f32_mut());
     }
 
     /// Adds `gradient = a · b` to a value's gradient straight from the matrix product, without a temporary.

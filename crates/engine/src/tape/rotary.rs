@@ -5,41 +5,35 @@ use std::sync::Arc;
 use super::{Edge, Graph, Var};
 use crate::{Error, Result, kernels};
 
-/// Cosines and sines of every position's rotation angles.
+/// Cosines and sines of the rotation angles of every row of a batch.
 #[derive(Debug, Clone)]
 pub struct RotaryTable {
-    /// [positions, rotary_dim / 2].
+    /// [T, dimensions / 2].
     pub cos: Arc<Vec<f32>>,
-    /// [positions, rotary_dim / 2].
+    /// [T, dimensions / 2].
     pub sin: Arc<Vec<f32>>,
-    /// Positions the table covers.
-    pub positions: usize,
     /// Dimensions of each head that rotate.
     pub dimensions: usize,
 }
 
 impl<'m> Graph<'m> {
-    /// Rotates every head of x: [T, heads·head_dim] by its row's position (RoPE, arXiv 2104.09864;
-    /// the half-split layout of Hugging Face checkpoints).
-    pub fn rotate(
-        &mut self,
-        x: &Var,
-        head_dim: usize,
-        positions: &Arc<Vec<u32>>,
-        table: &RotaryTable,
-    ) -> Result<Var> {
-        if let Some(&p) = positions.iter().find(|&&p| p as usize >= table.positions) {
-            return Err(Error::invalid(format!(
-                "position {p} is beyond the rotary table of {}",
-                table.positions
-            )));
+    /// Rotates every head of x: [T, heads·head_dim] by its row's angles (RoPE, arXiv 2104.09864; the
+    /// half-split layout of Hugging Face checkpoints).
+    pub fn rotate(&mut self, x: &Var, head_dim: usize, table: &RotaryTable) -> Result<Var> {
+        let (rows, pairs) = (x.value.rows(), table.dimensions / 2);
+        if table.cos.len() != rows * pairs {
+            return Err(Error::shape(
+                "rotation angles",
+                &[rows, pairs],
+                &[table.cos.len() / pairs.max(1), pairs],
+            ));
         }
         let heads = x.value.columns() / head_dim;
         let turn = {
-            let (positions, table) = (positions.clone(), table.clone());
+            let (table, own): (_, Vec<u32>) = (table.clone(), (0..rows as u32).collect());
             move |values: &mut [f32], inverse: bool| {
-                let RotaryTable { cos, sin, dimensions, .. } = &table;
-                kernels::rope(values, heads, head_dim, *dimensions, &positions, cos, sin, inverse);
+                let RotaryTable { cos, sin, dimensions } = &table;
+                kernels::rope(values, heads, head_dim, *dimensions, &own, cos, sin, inverse);
             }
         };
         let mut value = x.value.clone();

@@ -8,8 +8,10 @@ use crate::Error;
 /// A place in a decoder's forward pass. Shapes are of one packed batch of T rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
-    /// Token embeddings: [T, d].
+    /// Token embeddings, scaled where the family scales them: [T, d].
     Embed,
+    /// Learned position embeddings, where the family has them: [T, d].
+    PosEmbed,
     /// A place inside block `.0`.
     Block(usize, BlockSite),
     /// `1 / scale` is what the final norm multiplies by; this is the scale: [T, 1].
@@ -39,9 +41,9 @@ pub enum BlockSite {
     K,
     /// Values: [T, kv_heads·head_dim].
     V,
-    /// Queries after rotation: [T, heads·head_dim].
+    /// Queries after rotation, where the family rotates: [T, heads·head_dim].
     RotQ,
-    /// Keys after rotation: [T, kv_heads·head_dim].
+    /// Keys after rotation, where the family rotates: [T, kv_heads·head_dim].
     RotK,
     /// Attention scores before softmax, one row per (token, head): [T·heads, keys].
     Scores,
@@ -51,19 +53,19 @@ pub enum BlockSite {
     Z,
     /// Every head's share of the attention output: [T, heads·d].
     HeadResult,
-    /// Gate before its activation: [T, f].
+    /// Gate before its activation, or what is activated where there is no gate: [T, f].
     MlpPre,
-    /// Up projection: [T, f].
+    /// Up projection beside a gate: [T, f].
     MlpPreLinear,
     /// Coefficients entering the down projection: [T, f].
     MlpPost,
-    /// Scale of the norm before attention: [T, 1].
+    /// Scale of the norm before attention (of the one after it where there is none before): [T, 1].
     Ln1Scale,
-    /// Residual divided by that scale: [T, d].
+    /// What that norm reads (less its mean, where the norm takes it off) divided by that scale: [T, d].
     Ln1Normalized,
-    /// Scale of the norm before the feed-forward: [T, 1].
+    /// Scale of the norm before the feed-forward (of the one after it where there is none before): [T, 1].
     Ln2Scale,
-    /// Residual divided by that scale: [T, d].
+    /// What that norm reads, likewise divided: [T, d].
     Ln2Normalized,
 }
 
@@ -97,6 +99,7 @@ const BLOCK_NAMES: &[(BlockSite, &str, Option<&str>)] = &[
 /// Sites outside the blocks, likewise.
 const OUTER_NAMES: &[(Site, &str, Option<&str>)] = &[
     (Site::Embed, "hook_embed", Some("model.embed_tokens")),
+    (Site::PosEmbed, "hook_pos_embed", Some("model.embed_positions")),
     (Site::FinalScale, "ln_final.hook_scale", None),
     (Site::FinalNormalized, "ln_final.hook_normalized", None),
     (Site::Logits, "unembed.hook_out", Some("lm_head")),

@@ -173,6 +173,19 @@ impl Tensor {
         Ok(self)
     }
 
+    /// The transpose of a matrix.
+    pub(crate) fn transposed(&self) -> Tensor {
+        if self.dtype != DType::F32 {
+            return self.to_f32().transposed().to_dtype(self.dtype);
+        }
+        let (rows, columns) = (self.rows(), self.columns());
+        Tensor::build(&[columns, rows], |out| {
+            for (i, row) in self.f32().chunks_exact(columns.max(1)).enumerate() {
+                row.iter().enumerate().for_each(|(j, &v)| out[j * rows + i] = v);
+            }
+        })
+    }
+
     /// Whether the two are the same buffer in memory.
     pub fn shares_storage(&self, other: &Tensor) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)

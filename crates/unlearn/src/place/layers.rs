@@ -44,7 +44,8 @@ impl Place for Layers {
                 depth - 1
             )));
         }
-        model.params.set_trainable(|name| self.selects(name));
+        let blocks = model.spec().names.blocks;
+        model.params.set_trainable(|name| self.selects(name, blocks));
         if model.params.count().1 == 0 {
             return Err(Error::invalid(format!(
                 "where: no parameter matches the modules {:?}",
@@ -56,10 +57,9 @@ impl Place for Layers {
 }
 
 impl Layers {
-    fn selects(&self, name: &str) -> bool {
-        let Some((layer, rest)) = name.strip_prefix("model.layers.").and_then(|n| n.split_once('.')) else {
-            return false;
-        };
+    fn selects(&self, name: &str, blocks: &str) -> bool {
+        let inside = name.strip_prefix(blocks).and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
+        let Some((layer, rest)) = inside else { return false };
         let chosen = |layer: usize| self.layers.is_empty() || self.layers.contains(&layer);
         layer.parse().is_ok_and(chosen)
             && (self.modules.is_empty() || rest.split('.').any(|part| self.modules.iter().any(|m| m == part)))

@@ -103,11 +103,8 @@ impl Pass<'_> {
         scratch::with(uses, |[keys, keys_t, values_t, scores, gradient]| {
             let k = shape.kv_head(self.k, sequence.clone(), kv_head);
             let v = shape.kv_head(self.v, sequence.clone(), kv_head);
-            let packed = Operands {
-                k: panels(k, keys),
-                k_t: panels(k.t(), keys_t),
-                v_t: panels(v.t(), values_t),
-            };
+            let packed =
+                Operands { k: panels(k, keys), k_t: panels(k.t(), keys_t), v_t: panels(v.t(), values_t) };
             for head in shape.group(kv_head) {
                 for start in (0..len).step_by(QUERY_BLOCK) {
                     let rows = start..len.min(start + QUERY_BLOCK);

@@ -1,9 +1,12 @@
 //! Activations and their derivatives.
 
-use super::super::{Activation, activate, activate_backward, gated, gated_backward, softcap};
+use super::super::{
+    Activation, activate, activate_backward, gated, gated_backward, softcap, softcap_backward,
+};
 use super::{bits, close, each_level, levels, on, random};
 
-const ALL: [Activation; 5] =
+/// Those that grow like x above zero and vanish below it.
+const LINEAR_ABOVE: [Activation; 5] =
     [Activation::Silu, Activation::GeluTanh, Activation::Gelu, Activation::Relu, Activation::QuickGelu];
 
 /// erf by its Maclaurin series, or erfc by its continued fraction where the series cancels.
@@ -37,6 +40,7 @@ fn value(act: Activation, x: f64) -> f64 {
         Activation::Gelu if x < -3.6 => 0.5 * x * erfc(-x / 2f64.sqrt()),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
         Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -54,7 +58,7 @@ fn inputs(len: usize) -> Vec<f32> {
 #[test]
 fn values_and_derivatives_match_double_precision() {
     each_level(|| {
-        for act in ALL {
+        for act in LINEAR_ABOVE.into_iter().chain([Activation::Tanh]) {
             for len in [0, 1, 15, 16, 17, 1003, 40_001] {
                 let (x, up, dout) = (inputs(len), random(len, 6), random(len, 7));
                 let mut y = vec![f32::NAN; len];
@@ -96,7 +100,7 @@ fn gelu_does_not_cancel_far_out() {
 #[test]
 fn extremes_stay_finite() {
     each_level(|| {
-        for act in ALL {
+        for act in LINEAR_ABOVE {
             let x = [-1e4, -200.0, -89.0, 0.0, 89.0, 200.0, 1e4];
             let (mut y, mut dx) = ([f32::NAN; 7], [f32::NAN; 7]);
             activate(act, &x, &mut y);
@@ -117,6 +121,11 @@ fn softcap_matches_double_precision() {
             let mut y = x;
             softcap(&mut y, 30.0);
             close(&y, &exact, 0.0, 5e-7);
+            let mut dx = random(len, 9);
+            let slopes = exact.iter().zip(&dx).map(|(y, &d)| f64::from(d) * (1.0 - (y / 30.0).powi(2)));
+            let slopes: Vec<f64> = slopes.collect();
+            softcap_backward(&y, 30.0, &mut dx);
+            close(&dx, &slopes, 5e-7, 1e-6);
         }
     });
 }

@@ -8,8 +8,17 @@ fn rounded(x: &[f32]) -> Vec<f32> {
     x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect()
 }
 
-const SHAPES: [(usize, usize, usize); 9] =
-    [(0, 5, 3), (5, 0, 3), (1, 1, 1), (1, 48, 513), (3, 49, 17), (9, 96, 1025), (17, 97, 33), (64, 131, 300), (193, 50, 40)];
+const SHAPES: [(usize, usize, usize); 9] = [
+    (0, 5, 3),
+    (5, 0, 3),
+    (1, 1, 1),
+    (1, 48, 513),
+    (3, 49, 17),
+    (9, 96, 1025),
+    (17, 97, 33),
+    (64, 131, 300),
+    (193, 50, 40),
+];
 
 /// The product of the rounded operands, in double precision.
 fn product(a: &[f32], b: &[f32], (m, n, k): (usize, usize, usize)) -> Vec<f64> {
@@ -101,7 +110,8 @@ fn int8_weights_are_within_half_a_step() {
 #[test]
 fn nan_and_infinity_survive_the_rounding() {
     each_level(|| {
-        for bad in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::from_bits(0xffff_ffff), f32::INFINITY, 3.4e38] {
+        for bad in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::from_bits(0xffff_ffff), f32::INFINITY, 3.4e38]
+        {
             let mut a = vec![1.0; 40];
             a[7] = bad;
             let mut c = [0.0];

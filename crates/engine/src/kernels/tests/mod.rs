@@ -5,6 +5,7 @@ mod activation;
 mod attention;
 mod formats;
 mod gemm;
+mod layer_norm;
 mod norm;
 mod optimizer;
 mod rope;

@@ -4,8 +4,8 @@
 use super::super::simd::{LANES, Simd, multiversion};
 use super::super::{
     Activation, AdamWStep, AttentionShape, Mat, MatMut, Packed, Segment, adamw, attention,
-    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp, rms_norm,
-    rms_norm_backward, rope, softmax_rows,
+    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp,
+    rms_norm, rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
 use std::hint::black_box;

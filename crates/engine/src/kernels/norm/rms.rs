@@ -1,13 +1,7 @@
 //! Root-mean-square normalisation.
 
-use super::simd::{LANES, Simd, map, multiversion};
-use rayon::prelude::*;
-
-/// Elements below which a second thread does not pay.
-const SERIAL: usize = 1 << 16;
-/// Rows whose contributions to the weight's gradient are summed before they are added to it.
-/// Part of the numerical contract: the order of that sum is the same on any number of threads.
-const BLOCK: usize = 64;
+use super::{each_row, each_row_backward};
+use crate::kernels::simd::{LANES, Simd, map, multiversion};
 
 /// out = x / rms(x) · (weight + offset) for each row, rms(x) = √(mean(x²) + eps).
 ///
@@ -20,15 +14,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], offset: f32, eps: f32, out: &mut [f32
     let cols = weight.len();
     assert_eq!(x.len(), cols * inv_rms.len(), "rms_norm: x is not [{}, {cols}]", inv_rms.len());
     assert_eq!(x.len(), out.len(), "rms_norm: x and out differ in length");
-    if cols == 0 {
-        return;
-    }
-    let row = |((x, out), inv): ((&[f32], &mut [f32]), &mut f32)| *inv = forward(x, weight, offset, eps, out);
-    if x.len() < SERIAL {
-        x.chunks_exact(cols).zip(out.chunks_exact_mut(cols)).zip(inv_rms).for_each(row);
-    } else {
-        let rows = x.par_chunks_exact(cols).zip(out.par_chunks_exact_mut(cols)).zip(inv_rms);
-        rows.with_min_len((SERIAL / 4).div_ceil(cols)).for_each(row);
+    if cols > 0 {
+        each_row(cols, x, out, inv_rms, |x, out, inv| inv[0] = forward(x, weight, offset, eps, out));
     }
 }
 
@@ -50,39 +37,18 @@ pub fn rms_norm_backward(
     let cols = weight.len();
     assert_eq!(x.len(), cols * inv_rms.len(), "rms_norm_backward: x is not [{}, {cols}]", inv_rms.len());
     assert!(x.len() == dout.len() && x.len() == dx.len(), "rms_norm_backward: x, dout, dx differ in length");
-    if cols == 0 {
-        return;
-    }
-    let block = |x: &[f32], inv: &[f32], dout: &[f32], dx: &mut [f32], sums: &mut [f32]| {
-        let rows = x.chunks_exact(cols).zip(dout.chunks_exact(cols)).zip(dx.chunks_exact_mut(cols)).zip(inv);
-        for (((x, dout), dx), &inv) in rows {
-            backward(x, weight, offset, inv, dout, dx);
+    let total = dweight.unwrap_or_default();
+    assert!(
+        total.is_empty() || total.len() == cols,
+        "rms_norm_backward: dweight and weight differ in length"
+    );
+    if cols > 0 {
+        each_row_backward(cols, [x, inv_rms, dout], dx, total, |x, inv, dout, dx, sums| {
+            backward(x, weight, offset, inv[0], dout, dx);
             if !sums.is_empty() {
-                weight_gradient(x, inv, dout, sums);
+                weight_gradient(x, inv[0], dout, sums);
             }
-        }
-    };
-    let blocks = inv_rms.len().div_ceil(BLOCK);
-    let size = BLOCK * cols;
-    let mut sums = vec![0.0; if dweight.is_some() { cols * blocks } else { 0 }];
-    let parts: Vec<&mut [f32]> = match dweight {
-        Some(_) => sums.chunks_exact_mut(cols).collect(),
-        None => (0..blocks).map(|_| &mut [][..]).collect(),
-    };
-    if x.len() < SERIAL {
-        let blocks =
-            x.chunks(size).zip(dout.chunks(size)).zip(dx.chunks_mut(size)).zip(inv_rms.chunks(BLOCK));
-        blocks.zip(parts).for_each(|((((x, dout), dx), inv), sums)| block(x, inv, dout, dx, sums));
-    } else {
-        let blocks = x.par_chunks(size).zip(dout.par_chunks(size)).zip(dx.par_chunks_mut(size));
-        let blocks = blocks.zip(inv_rms.par_chunks(BLOCK)).zip(parts);
-        blocks.for_each(|((((x, dout), dx), inv), sums)| block(x, inv, dout, dx, sums));
-    }
-    if let Some(dweight) = dweight {
-        assert_eq!(dweight.len(), cols, "rms_norm_backward: dweight and weight differ in length");
-        for part in sums.chunks_exact(cols) {
-            super::vector::axpy(1.0, part, dweight);
-        }
+        });
     }
 }
 

@@ -1,0 +1,147 @@
+//! The attention part of a block.
+
+use std::ops::Range;
+
+use super::cache::KvCache;
+use super::opened;
+use super::parts::{Builder, Norm, Within};
+use super::spec::{QkNorm, QkvNames};
+use crate::Result;
+use crate::tape::{AttentionKind, Graph, Keys, Linear, Var};
+use crate::taps::BlockSite::{HeadResult, K, Pattern, Q, RotK, RotQ, Scores, V, Z};
+
+/// The parameters of one attention layer.
+#[derive(Debug, Clone)]
+pub(super) struct Attention {
+    qkv: Qkv,
+    output: Linear,
+    norms: Option<[Norm; 2]>,
+    kind: AttentionKind,
+}
+
+/// Query, key and value projections.
+#[derive(Debug, Clone)]
+enum Qkv {
+    Separate([Linear; 3]),
+    /// One product, and which of its columns are queries, keys and values.
+    Fused(Linear, [Vec<Range<usize>>; 3]),
+}
+
+impl Attention {
+    pub(super) fn build(builder: &mut Builder<'_, '_>, l: usize) -> Result<Self> {
+        let spec = builder.spec;
+        let (d, w) = (spec.hidden, spec.head_dim);
+        let (q, kv) = (spec.heads * w, spec.kv_heads * w);
+        let mut linear = |part: &str, out: usize| builder.linear(l, part, [out, d], spec.qkv_bias);
+        let qkv = match spec.names.qkv {
+            QkvNames::Separate(parts) => {
+                let [q_name, k_name, v_name] = parts;
+                Qkv::Separate([linear(q_name, q)?, linear(k_name, kv)?, linear(v_name, kv)?])
+            }
+            QkvNames::Fused(part) => {
+                let columns = [0..q, q..q + kv, q + kv..q + 2 * kv].map(|range| vec![range]);
+                Qkv::Fused(linear(part, q + 2 * kv)?, columns)
+            }
+            QkvNames::FusedPerHead(part) => {
+                let third = |i| (0..spec.heads).map(|h| (3 * h + i) * w..(3 * h + i + 1) * w).collect();
+                Qkv::Fused(linear(part, 3 * q)?, [0, 1, 2].map(third))
+            }
+        };
+        let output = builder.linear(l, spec.names.output, [d, q], spec.output_bias)?;
+        let kind = AttentionKind {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: w,
+            scale: spec.scales[l],
+            causal: true,
+            window: spec.windows[l],
+            softcap: spec.score_softcap,
+        };
+        Ok(Attention { qkv, output, norms: None, kind })
+    }
+
+    /// Adds the norms of queries and keys, where the family has them.
+    pub(super) fn build_norms(&mut self, builder: &mut Builder<'_, '_>, l: usize) -> Result<()> {
+        let spec = builder.spec;
+        let Some(over) = spec.qk_norm else { return Ok(()) };
+        let [q, k] = spec.names.qk_norm.map(|part| format!("{}.{l}.{part}", spec.names.blocks));
+        let width = |heads: usize| if over == QkNorm::Whole { heads * spec.head_dim } else { spec.head_dim };
+        self.norms = Some([builder.norm(&q, width(spec.heads))?, builder.norm(&k, width(spec.kv_heads))?]);
+        Ok(())
+    }
+
+    /// Every linear layer.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        match &self.qkv {
+            Qkv::Separate([q, k, v]) => vec![q, k, v, &self.output],
+            Qkv::Fused(qkv, _) => vec![qkv, &self.output],
+        }
+    }
+
+    /// Every linear layer, in the same order, for changing it.
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        match &mut self.qkv {
+            Qkv::Separate([q, k, v]) => vec![q, k, v, &mut self.output],
+            Qkv::Fused(qkv, _) => vec![qkv, &mut self.output],
+        }
+    }
+
+    /// h [T, d] → [T, d]. With caches, one per sequence, keys and values are appended to them first.
+    pub(super) fn forward<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        h: &Var,
+        within: Within<'_>,
+        caches: Option<&mut [KvCache]>,
+    ) -> Result<Var> {
+        let [q, k, v] = self.project(g, h)?;
+        let (q, k) = match &self.norms {
+            Some([q_norm, k_norm]) => (q_norm.forward(g, &q)?, k_norm.forward(g, &k)?),
+            None => (q, k),
+        };
+        let q = within.tap(g, Q, q)?;
+        let k = within.tap(g, K, k)?;
+        let v = within.tap(g, V, v)?;
+        let (q, k) = match within.rotary {
+            Some(table) => {
+                (g.rotate(&q, self.kind.head_dim, table)?, g.rotate(&k, self.kind.head_dim, table)?)
+            }
+            None => (q, k),
+        };
+        let q = within.tap(g, RotQ, q)?;
+        let k = within.tap(g, RotK, k)?;
+        let opened = within.touches(Scores) || within.touches(Pattern);
+        let layout = within.layout;
+        let z = match caches {
+            Some(caches) => {
+                for (cache, rows) in caches.iter_mut().zip(&layout.sequences) {
+                    cache.append(within.layer, rows.clone(), k.value(), v.value());
+                }
+                let held = caches.iter().map(|c| c.layer(within.layer));
+                let keys: Vec<_> = held.map(|(k, v)| Keys { k, v }).collect();
+                match opened {
+                    true => opened::cached_attention(g, &q, &keys, &self.kind, within)?,
+                    false => g.cached_attention(&q, &keys, layout, &self.kind),
+                }
+            }
+            None if opened => opened::attention(g, [&q, &k, &v], &self.kind, within)?,
+            None => g.attention(&q, &k, &v, layout, &self.kind)?,
+        };
+        let z = within.tap(g, Z, z)?;
+        let out = g.linear(&z, &self.output)?;
+        match within.touches(HeadResult) {
+            true => opened::per_head_result(g, &z, out, &self.output, &self.kind, within),
+            false => Ok(out),
+        }
+    }
+
+    fn project<'m>(&'m self, g: &mut Graph<'m>, h: &Var) -> Result<[Var; 3]> {
+        match &self.qkv {
+            Qkv::Separate([q, k, v]) => Ok([g.linear(h, q)?, g.linear(h, k)?, g.linear(h, v)?]),
+            Qkv::Fused(qkv, [q, k, v]) => {
+                let all = g.linear(h, qkv)?;
+                Ok([g.gather_columns(&all, q)?, g.gather_columns(&all, k)?, g.gather_columns(&all, v)?])
+            }
+        }
+    }
+}
