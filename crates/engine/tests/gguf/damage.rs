@@ -120,6 +120,7 @@ fn models_that_are_not_known_or_not_whole() {
     }
     refused(|raw| raw.int("split.count", 3), "one of 3 parts of a split model; join them");
     refused(|raw| raw.int("llama.expert_count", 8), "a mixture of 8 experts");
+    refused(|raw| raw.tensor("rope_factors_long.weight", &[0], 0, 0), "LongRoPE");
     refused(|raw| raw.int("llama.rope.dimension_count", 2), "of which 2 rotate");
     refused(|raw| raw.int("llama.attention.head_count_kv", 3), "cannot be");
     refused(|raw| raw.text("llama.rope.scaling.type", "longrope"), "\"longrope\", which is not supported");

@@ -47,6 +47,11 @@ pub(super) fn read(header: &Header, tied: bool, divisors: Option<&[f32]>) -> Res
     if !(theta.is_finite() && theta > 0.0) {
         return Err(format!("{} is {theta}, which has no meaning", key("rope.freq_base")));
     }
+    if header.index.contains_key("rope_factors_long.weight") {
+        return Err("LongRoPE (the tensor rope_factors_long.weight) in GGUF is not supported; \
+                    take the Hugging Face folder"
+            .into());
+    }
     let plain = Frequencies { theta, dimensions: head_dim };
     let scaling = rope::read(metadata, name, plain, context, divisors)?;
     let Some(embedding) = header.index.get("token_embd.weight").map(|&i| &header.tensors[i].shape) else {
