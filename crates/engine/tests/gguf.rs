@@ -34,12 +34,14 @@ fn worst(model: &Model, reference: &Value) -> f64 {
     ours[0].iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
 }
 
-/// Every tensor of `a` is in `b` with the same bits.
+/// Every tensor of `a` is in `b` with the same bits; norms that GGUF stores plus one within their rounding.
 fn same_weights(a: &Checkpoint, b: &Checkpoint, label: &str) {
     for name in a.names() {
         let shape = a.shape(name).unwrap();
         let (ours, theirs) = (a.tensor_f32(name, shape).unwrap(), b.tensor_f32(name, shape).unwrap());
-        assert!(ours.bytes() == theirs.bytes(), "{label}: {name} differs");
+        let shifted = label.contains("gemma") && name.ends_with("norm.weight");
+        let near = ours.f32().iter().zip(theirs.f32()).all(|(a, b)| (a - b).abs() <= 1.2e-7);
+        assert!(ours.bytes() == theirs.bytes() || shifted && near, "{label}: {name} differs");
     }
     assert_eq!(a.names().count(), b.names().count(), "{label}");
 }
@@ -98,12 +100,14 @@ fn a_real_file_is_the_model_of_the_folder() {
     assert!(worst <= 2e-4, "{worst}");
 }
 
-const FIXTURES: [&str; 5] = [
+const FIXTURES: [&str; 7] = [
     "stories260k/hf",
     "arch-fixtures/llama3-rope-sharded",
     "arch-fixtures/mistral-sliding-window",
     "arch-fixtures/qwen2",
     "arch-fixtures/qwen3",
+    "arch-fixtures/phi3",
+    "arch-fixtures/gemma2",
 ];
 
 #[test]
@@ -125,7 +129,12 @@ fn folders_survive_the_way_through_a_file() {
         let plain = worst(&Model::open(&dir).unwrap(), &reference);
         for path in [&file, &folder] {
             let model = Model::open(path).unwrap();
-            assert_eq!(worst(&model, &reference), plain, "{name}: the same model must give the same bits");
+            let worst = worst(&model, &reference);
+            assert!(worst <= 2e-4, "{name}: {worst}");
+            assert!(
+                worst == plain || name.contains("gemma"),
+                "{name}: the same model must give the same bits"
+            );
             assert_eq!(model.config()["model_type"], original.config()["model_type"]);
         }
     }

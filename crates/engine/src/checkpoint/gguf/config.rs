@@ -67,10 +67,10 @@ pub(super) fn read(header: &Header, tied: bool, divisors: Option<&[f32]>) -> Res
     }
     let has = |tensor: &str| header.index.contains_key(tensor);
     // GGUF has no name of its own for Mistral; the window is what makes it one.
-    let window = metadata.count(&key("attention.sliding_window"))?.filter(|&w| w > 0 && name == "llama");
+    let window = metadata.count(&key("attention.sliding_window"))?.filter(|&w| w > 0);
     let (model_type, class) = match window {
-        Some(_) => ("mistral", "MistralForCausalLM"),
-        None => (architecture.model_type, architecture.class),
+        Some(_) if name == "llama" => ("mistral", "MistralForCausalLM"),
+        _ => (architecture.model_type, architecture.class),
     };
     let mut config = json!({
         "architectures": [class],
@@ -89,10 +89,25 @@ pub(super) fn read(header: &Header, tied: bool, divisors: Option<&[f32]>) -> Res
         "tie_word_embeddings": tied,
         "vocab_size": embedding.first().copied().unwrap_or_default(),
     });
-    if model_type == "mistral" {
+    if matches!(model_type, "mistral" | "phi3" | "gemma2") {
         config["sliding_window"] = window.into();
     }
-    if model_type != "mistral" && name != "qwen2" {
+    if model_type == "phi3" {
+        // The class has no head_dim of its own; it follows from the width.
+        if head_dim * heads != hidden {
+            return Err(format!(
+                "heads of {head_dim} dimensions in a phi3 model of width {hidden} are not supported"
+            ));
+        }
+    }
+    if model_type == "gemma2" {
+        config["hidden_activation"] = "gelu_pytorch_tanh".into();
+        config["query_pre_attn_scalar"] = gemma2_scalar(layers, hidden, heads, head_dim).into();
+        for (ours, theirs, default) in SOFTCAPS {
+            config[ours] = metadata.float(&key(theirs))?.unwrap_or(default).into();
+        }
+    }
+    if matches!(model_type, "llama" | "qwen3" | "gemma2") {
         config["attention_bias"] = has("blk.0.attn_q.bias").into();
     }
     if model_type == "llama" {
@@ -102,6 +117,18 @@ pub(super) fn read(header: &Header, tied: bool, divisors: Option<&[f32]>) -> Res
     let mut config = config.as_object().cloned().unwrap_or_default();
     config.extend(generation_config.clone());
     Ok(Described { architecture, config, generation_config, heads: Heads { queries: heads, keys: kv_heads } })
+}
+
+/// Bounds on scores and logits in Gemma 2: our key, GGUF's, and what its absence means.
+const SOFTCAPS: [(&str, &str, f64); 2] = [
+    ("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
+    ("final_logit_softcapping", "final_logit_softcapping", 30.0),
+];
+
+/// What Gemma 2 divides scores by the root of. GGUF has no key for it: llama.cpp knows that the model
+/// with 46 layers takes the width per head, and all others the width of a head.
+fn gemma2_scalar(layers: usize, hidden: usize, heads: usize, head_dim: usize) -> usize {
+    if layers == 46 { hidden / heads } else { head_dim }
 }
 
 fn refuse_parts(metadata: &Metadata) -> Result<(), String> {
@@ -171,12 +198,28 @@ pub(super) fn write(
     let head_dim = match config.count("head_dim")? {
         Some(width) => width,
         None if architecture.model_type == "qwen3" => 128,
+        None if architecture.model_type == "gemma2" => 256,
         None => hidden / outline.heads.queries,
     };
-    if !matches!(config.text("hidden_act")?.unwrap_or("silu"), "silu" | "swish") {
-        return Err(
-            config.error("an activation other than silu cannot be written as GGUF for this model_type")
-        );
+    let gemma2 = architecture.model_type == "gemma2";
+    let (activation, known) = match gemma2 {
+        true => (config.text("hidden_activation")?, &["gelu_pytorch_tanh"][..]),
+        false => (config.text("hidden_act")?, &["silu", "swish"][..]),
+    };
+    if activation.is_some_and(|name| !known.contains(&name)) {
+        return Err(config.error(format!(
+            "the activation must be {} to be written as GGUF for this model_type",
+            known[0]
+        )));
+    }
+    if gemma2 {
+        let scalar = config.float("query_pre_attn_scalar")?.unwrap_or(256.0);
+        let known = gemma2_scalar(outline.layers, hidden, outline.heads.queries, head_dim);
+        if scalar != known as f64 {
+            return Err(config.error(format!(
+                "\"query_pre_attn_scalar\" is {scalar}, but llama.cpp takes {known} for a model of this shape"
+            )));
+        }
     }
     if config.float("partial_rotary_factor")?.is_some_and(|share| share != 1.0) {
         return Err(
@@ -195,8 +238,18 @@ pub(super) fn write(
     add("attention.head_count_kv", int(outline.heads.keys))?;
     add("attention.key_length", int(head_dim))?;
     add("attention.value_length", int(head_dim))?;
-    let eps = config.float("rms_norm_eps")?.unwrap_or(1e-6);
+    let eps = config.float("rms_norm_eps")?;
+    let eps = eps.unwrap_or(if architecture.model_type == "phi3" { 1e-5 } else { 1e-6 });
     add("attention.layer_norm_rms_epsilon", Value::F32(eps as f32))?;
+    if gemma2 {
+        for (ours, theirs, default) in SOFTCAPS {
+            let bound = config.float(ours)?.unwrap_or(default);
+            if bound <= 0.0 || config.has(ours) && config.value(ours).is_none() {
+                return Err(config.error(format!("without \"{ours}\" the model cannot be written as GGUF")));
+            }
+            add(theirs, Value::F32(bound as f32))?;
+        }
+    }
     if let Some(window) = window(architecture, config)? {
         add("attention.sliding_window", int(window))?;
     }
@@ -210,6 +263,15 @@ fn window(architecture: &Architecture, config: &Config<'_>) -> crate::Result<Opt
     let layers = config.texts("layer_types")?.unwrap_or_default();
     let sliding = layers.iter().filter(|kind| **kind == "sliding_attention").count();
     match architecture.model_type {
+        "gemma2" => {
+            let even = |(l, kind): (usize, &&str)| (*kind == "sliding_attention") == l.is_multiple_of(2);
+            if !layers.iter().enumerate().all(even) {
+                return Err(config
+                    .error("windows must be in every other layer, from the first, to be written as GGUF"));
+            }
+            if config.has("sliding_window") { config.count("sliding_window") } else { Ok(Some(4096)) }
+        }
+        "phi3" => config.count("sliding_window"),
         "mistral" if sliding == layers.len() => {
             // An absent key means the first release's window; an explicit null means none.
             if config.has("sliding_window") { config.count("sliding_window") } else { Ok(Some(4096)) }

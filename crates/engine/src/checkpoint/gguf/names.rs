@@ -33,9 +33,11 @@ pub(super) enum Change {
     Queries,
     /// The same for key heads.
     Keys,
+    /// GGUF has the factor of a norm, a folder the factor minus one.
+    FromOne,
 }
 
-use Change::{Keys, None as Same, Queries};
+use Change::{FromOne, Keys, None as Same, Queries};
 
 const OUTSIDE: &[Row] = &[
     ("token_embd", "model.embed_tokens", Same),
@@ -70,6 +72,36 @@ const QWEN: &[Row] = &[
     ("ffn_down", "mlp.down_proj", Same),
 ];
 
+/// Phi 3 has queries, keys and values in one matrix, and gate and up projection in another.
+const PHI3: &[Row] = &[
+    ("attn_norm", "input_layernorm", Same),
+    ("attn_qkv", "self_attn.qkv_proj", Same),
+    ("attn_output", "self_attn.o_proj", Same),
+    ("ffn_norm", "post_attention_layernorm", Same),
+    ("ffn_up", "mlp.gate_up_proj", Same),
+    ("ffn_down", "mlp.down_proj", Same),
+];
+
+const GEMMA_OUTSIDE: &[Row] = &[
+    ("token_embd", "model.embed_tokens", Same),
+    ("output_norm", "model.norm", FromOne),
+    ("output", "lm_head", Same),
+];
+
+const GEMMA2: &[Row] = &[
+    ("attn_norm", "input_layernorm", FromOne),
+    ("attn_q", "self_attn.q_proj", Same),
+    ("attn_k", "self_attn.k_proj", Same),
+    ("attn_v", "self_attn.v_proj", Same),
+    ("attn_output", "self_attn.o_proj", Same),
+    ("post_attention_norm", "post_attention_layernorm", FromOne),
+    ("ffn_norm", "pre_feedforward_layernorm", FromOne),
+    ("ffn_gate", "mlp.gate_proj", Same),
+    ("ffn_up", "mlp.up_proj", Same),
+    ("ffn_down", "mlp.down_proj", Same),
+    ("post_ffw_norm", "post_feedforward_layernorm", FromOne),
+];
+
 const fn dense(
     name: &'static str,
     model_type: &'static str,
@@ -85,6 +117,8 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     dense("llama", "mistral", "MistralForCausalLM", LLAMA),
     dense("qwen2", "qwen2", "Qwen2ForCausalLM", QWEN),
     dense("qwen3", "qwen3", "Qwen3ForCausalLM", QWEN),
+    dense("phi3", "phi3", "Phi3ForCausalLM", PHI3),
+    Architecture { outside: GEMMA_OUTSIDE, ..dense("gemma2", "gemma2", "Gemma2ForCausalLM", GEMMA2) },
 ];
 
 /// Tensors that other programs derive from the configuration and that no model here has.
@@ -149,7 +183,7 @@ impl Change {
     /// Heads whose rows move, if any do.
     fn heads(self, heads: Heads) -> Option<usize> {
         match self {
-            Change::None => None,
+            Change::None | Change::FromOne => None,
             Change::Queries => Some(heads.queries),
             Change::Keys => Some(heads.keys),
         }
@@ -161,11 +195,17 @@ impl Change {
     /// (2i, 2i + 1), in a folder they are half a head apart (i, i + w/2), and the rows of the
     /// projections are ordered accordingly.
     pub(super) fn to_folder(self, tensor: Tensor, heads: Heads) -> Result<Tensor> {
+        if self == FromOne {
+            return Ok(added(&tensor, -1.0));
+        }
         self.reorder(tensor, heads, |row, width| row % (width / 2) * 2 + row / (width / 2))
     }
 
     /// From the values of a folder to those of a GGUF file: the inverse.
     pub(super) fn to_gguf(self, tensor: Tensor, heads: Heads) -> Result<Tensor> {
+        if self == FromOne {
+            return Ok(added(&tensor, 1.0));
+        }
         self.reorder(tensor, heads, |row, width| row % 2 * (width / 2) + row / 2)
     }
 
@@ -189,4 +229,11 @@ impl Change {
         }
         Tensor::from_bytes(&moved, &shape, tensor.dtype())
     }
+}
+
+/// The tensor in f32 with `x` added to every value.
+fn added(tensor: &Tensor, x: f32) -> Tensor {
+    let mut tensor = tensor.to_f32();
+    tensor.f32_mut().iter_mut().for_each(|value| *value += x);
+    tensor
 }
