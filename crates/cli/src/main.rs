@@ -12,6 +12,7 @@ mod error;
 mod interrupt;
 mod open;
 mod output;
+mod precision;
 mod progress;
 mod running;
 mod sampling;

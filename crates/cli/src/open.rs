@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::precision::PrecisionArgs;
 use crate::token_ids;
 
 /// Which model a command works on.
@@ -21,6 +22,8 @@ pub(crate) struct ModelArgs {
     /// Folder of a PEFT adapter (LoRA) to put on the model
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) precision: PrecisionArgs,
 }
 
 /// A model that is ready to run.
@@ -47,6 +50,7 @@ impl Opened {
                 Error::from(e).within(format!("{} does not fit {}", dir.display(), args.model.display()))
             })?;
         }
+        args.precision.apply(&mut model);
         Ok(Opened { model, tokenizer, dir: args.model.clone() })
     }
 

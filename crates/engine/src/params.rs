@@ -63,7 +63,7 @@ pub struct Precision {
     /// Number type of the operands of products with weights, in training and inference.
     pub compute: Compute,
     /// Form of the weights in inference. Where products are computed in bf16 and this is not int8,
-    /// weights are kept in bf16 whatever it says.
+    /// weights are kept in bf16 whatever it says; so are weights that lose nothing by it.
     pub storage: Storage,
 }
 
@@ -139,6 +139,8 @@ impl Params {
             let weight = Mat::new(param.tensor.f32(), out, inner).t();
             Arc::new(match (compute, storage) {
                 (Compute::Bf16, Storage::F32 | Storage::Bf16) => Packed::pairs(weight),
+                // A weight that came in bf16 takes half the bytes, which is what decoding waits for.
+                (Compute::F32, Storage::F32) => Packed::lossless(weight),
                 (_, storage) => Packed::stored(weight, storage),
             })
         };

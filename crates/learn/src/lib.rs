@@ -4,12 +4,14 @@
 //! It sits between the engine and the run folder, which know nothing of each other, and below the areas,
 //! which never import each other.
 
+mod computing;
 mod encode;
 mod error;
 mod pretrain;
 mod sampler;
 mod stage;
 
+pub use computing::{Computing, Dtype};
 pub use encode::{Encoder, Template};
 pub use error::Error;
 pub use pretrain::{Pretrain, pretrain};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::Result;
+use crate::computing::Computing;
 use crate::sampler::epoch_batches;
 use crate::stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
 
@@ -115,6 +116,7 @@ pub fn pretrain(
     run: &mut Run<'_>,
     name: &str,
     options: &Pretrain,
+    computing: &Computing,
     tokenizer: &Tokenizer,
     examples: &[Example],
     seed: u64,
@@ -122,6 +124,7 @@ pub fn pretrain(
     let dir = run.folder.path().join("models").join(name);
     run.once(name, |run| {
         let mut model = Model::random(options.config(tokenizer), seed)?;
+        computing.apply(&mut model);
         model.set_special_tokens(tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
         let examples: Vec<Example> = match options.learn_prompts {
             true => examples.iter().map(|e| Example::text(e.ids.clone())).collect(),

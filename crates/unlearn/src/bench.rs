@@ -70,9 +70,9 @@ impl Models {
         match (&source.path, &source.scratch) {
             (Some(path), None) => {
                 let base_dir = path.resolve(base);
-                let gold = source.gold.as_ref().map(|g| Model::open(g.resolve(base))).transpose()?;
+                let gold = source.gold.as_ref().map(|g| recipe.engine.open(g.resolve(base))).transpose()?;
                 Ok(Models {
-                    base: Model::open(&base_dir)?,
+                    base: recipe.engine.open(&base_dir)?,
                     tokenizer: Tokenizer::open(&base_dir)?,
                     base_dir,
                     gold,
@@ -105,9 +105,11 @@ impl Models {
         let (retain, _) = encoder.encode_all(&sets.retain)?;
         let (forget, _) = encoder.encode_all(&sets.forget)?;
         let all: Vec<Example> = retain.iter().chain(&forget).cloned().collect();
-        let base_dir = pretrain(run, &format!("{tag}base"), options, &tokenizer, &all, seed)?;
-        let gold_dir = pretrain(run, &format!("{tag}gold"), options, &tokenizer, &retain, seed)?;
-        Ok(Models { base: Model::open(&base_dir)?, base_dir, tokenizer, gold: Some(Model::open(gold_dir)?) })
+        let base_dir = pretrain(run, &format!("{tag}base"), options, &recipe.engine, &tokenizer, &all, seed)?;
+        let gold_dir =
+            pretrain(run, &format!("{tag}gold"), options, &recipe.engine, &tokenizer, &retain, seed)?;
+        let gold = Some(recipe.engine.open(gold_dir)?);
+        Ok(Models { base: recipe.engine.open(&base_dir)?, base_dir, tokenizer, gold })
     }
 }
 

@@ -94,7 +94,7 @@ fn run_arm(
     let name = format!("{tag}{}", rule.name());
     let dir = model_dir(recipe, run, &name);
     let unlearned = arm::unlearn(run, &format!("{name}-unlearn"), recipe, rule, work, seed, &dir)?;
-    let model = amend_engine::Model::open(&dir)?;
+    let model = recipe.engine.open(&dir)?;
     let after = snapshot(
         run,
         &format!("{name}-eval"),

@@ -1,7 +1,7 @@
 //! What a recipe of this area says.
 
 use amend_eval::world::WorldConfig;
-use amend_learn::{Optimizer, Pretrain, Template};
+use amend_learn::{Computing, Optimizer, Pretrain, Template};
 use amend_run::RecipePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct UnlearnRecipe {
     /// The optimiser of the unlearning steps.
     #[serde(default)]
     pub optimizer: Optimizer,
+    /// How models compute.
+    #[serde(default)]
+    pub engine: Computing,
     /// When to stop.
     #[serde(default)]
     pub stop: StopRule,

@@ -15,6 +15,7 @@ use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
+use crate::precision::PrecisionArgs;
 use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
@@ -52,6 +53,8 @@ pub(crate) struct EvalArgs {
     /// Most tokens of an answer, for --model
     #[arg(long, value_name = "N", default_value_t = 200, requires = "model")]
     max_new_tokens: usize,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Log of a model trained without the forget set
     #[arg(long, value_name = "FILE")]
     retain_log: Option<PathBuf>,
@@ -96,7 +99,7 @@ fn run_on_model(args: &EvalArgs, context: &mut Context) -> Result<TofuLog, Error
     let (Some(model), Some(data)) = (&args.model, &args.data) else {
         return Err(Error::told("there is nothing to evaluate", "give --from-log, or --model with --data"));
     };
-    let opened = Opened::open(&ModelArgs { model: model.clone(), adapter: None })?;
+    let opened = Opened::open(&ModelArgs { model: model.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = Encoder::new(tokenizer, Template::default(), opened.model.spec().context);
     let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };

@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   amend generate models/my-model --prompt 'Once upon a time'
   amend generate models/my-model --prompt 'Who wrote Faust?' --chat
-  amend generate models/my-model --prompt 'Is the sky blue?' --chat --choice yes --choice no
+  amend generate models/my-model --prompt 'Is it?' --choice yes --choice no
   amend generate models/my-model --prompt 'A person:' --json-schema person.json
   amend generate models/my-model --prompt-file questions.txt --json \\
     --temperature 0.8 --samples 4 > answers.jsonl
@@ -36,9 +36,9 @@ line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
 What a prompt is continued with depends on neither the batch size nor on the
 other prompts. Sampling settings in the model's own files are not used.
 
-An answer to --json-schema, --json-object, --regex or --choice always matches: it
-is never cut short, and where --max-new-tokens is too small for any answer, that is
-an error. --logprobs are the model's own, as if nothing were forbidden.";
+An answer to --json-schema, --json-object, --regex or --choice always matches:
+it is never cut short, and where --max-new-tokens is too small for any answer,
+that is an error. --logprobs are the model's own, as if nothing were forbidden.";
 
 /// Continue prompts
 #[derive(Debug, Args)]

@@ -79,6 +79,19 @@ fn status(dir: &Path) -> Option<String> {
 }
 
 #[test]
+fn computing_twice_changes_no_bit_and_bf16_changes_some() {
+    let bench = Bench::new();
+    let weights = |name: &str, set: &str| {
+        let out = bench.out(name);
+        run_to(&bench, &out, &["--set", set]);
+        fs::read(out.join("model/model.safetensors")).unwrap()
+    };
+    let plain = weights("plain", "engine.dtype=f32");
+    assert!(plain == weights("again", "engine.activation_checkpointing=true"));
+    assert!(plain != weights("bf16", "engine.dtype=bf16"));
+}
+
+#[test]
 fn a_run_leaves_everything_behind_and_tells_where() {
     let bench = Bench::new();
     let out = bench.out("first");

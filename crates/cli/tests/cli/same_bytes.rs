@@ -26,6 +26,18 @@ fn scores() {
 }
 
 #[test]
+fn scores_in_other_precisions() {
+    let scratch = Scratch::new();
+    let file = scratch.file("texts.txt", TEXTS);
+    let plain = stdout(&["score", scratch.arg(), "--text-file", &file, "--json"]);
+    for flags in [["--dtype", "bf16"], ["--weights", "bf16"], ["--weights", "int8"]] {
+        let args = [&["score", scratch.arg(), "--text-file", &file][..], &flags].concat();
+        all_equal(&args, &["1", "64"]);
+        assert_ne!(stdout(&[&args[..], &["--json"]].concat()), plain, "{flags:?}");
+    }
+}
+
+#[test]
 fn scores_of_a_trained_model() {
     let Some(model) = data("scores_of_a_trained_model", "models/stories260k/hf") else { return };
     let scratch = Scratch::new();

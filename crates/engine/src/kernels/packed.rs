@@ -1,5 +1,7 @@
 //! Right operands that are packed once and used many times, and the forms they can be kept in.
 
+use rayon::prelude::*;
+
 use super::element::Format;
 use super::matrix::Mat;
 use super::pack;
@@ -170,6 +172,15 @@ impl Packed {
         let out: &mut [u8] = bytemuck::cast_slice_mut(buffer.all_mut());
         let nr = compress_all(b.checked(), scales.all(), out, storage == Storage::Bf16);
         Packed { buffer, scales, format, k: b.rows, n: b.cols, nr }
+    }
+
+    /// Packs `b` `[k, n]`, a whole matrix, in the smallest form that keeps every value: products have
+    /// the bits of f32.
+    pub fn lossless(b: Mat) -> Self {
+        // The lower half of an f32 is what bf16 leaves out.
+        let halves = |part: &[f32]| part.iter().all(|x| x.to_bits() << 16 == 0);
+        let fits = b.data.par_chunks(1 << 16).all(halves);
+        Packed::stored(b, if fits { Storage::Bf16 } else { Storage::F32 })
     }
 
     /// Memory the packed form takes.

@@ -8,10 +8,11 @@ use amend_engine::tokenizer::train_bpe;
 use amend_engine::{Batch, Example, Model, Rng, Taps};
 use serde::Serialize;
 
-use super::{BenchArgs, Compute};
+use super::BenchArgs;
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
+use crate::precision::Compute;
 
 /// Windows of the text per step, and tokens of each, unless asked otherwise.
 const BATCH: usize = 8;
@@ -50,10 +51,10 @@ pub(super) fn execute(path: &Path, args: &BenchArgs, context: &mut Context) -> R
     }
     config.insert("vocab_size".into(), tokenizer.vocab_size().into());
     let mut model = Model::random(config, args.seed)?;
-    args.apply_precision(&mut model);
+    args.precision.apply(&mut model);
     let losses = train(&mut model, &ids, (batch, length), args, context)?;
     let learnt = Learnt {
-        dtype: args.dtype,
+        dtype: args.precision.dtype,
         seed: args.seed,
         batch,
         length,

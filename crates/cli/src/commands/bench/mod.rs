@@ -8,13 +8,14 @@ mod timing;
 
 use std::path::PathBuf;
 
-use amend_engine::{Model, Precision, kernels};
+use amend_engine::Model;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
+use crate::precision::PrecisionArgs;
 use modes::Workload;
 use shapes::Shape;
 
@@ -51,12 +52,8 @@ pub(crate) struct BenchArgs {
     /// What is timed
     #[arg(long, required_unless_present_any = ["save", "learn"])]
     mode: Option<Mode>,
-    /// What products are computed in
-    #[arg(long, default_value = "f32")]
-    dtype: Compute,
-    /// How weights are kept where nothing is trained
-    #[arg(long, default_value = "f32")]
-    weights: Weights,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Sequences at a time; when scoring, in all [default: the shape's; 1000 when scoring]
     #[arg(long, value_name = "N", value_parser = crate::args::parse_count)]
     batch: Option<usize>,
@@ -110,44 +107,6 @@ enum Mode {
     Score,
 }
 
-/// Number type of the operands of products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Compute {
-    /// 32 bits throughout
-    F32,
-    /// Operands rounded to bf16, sums and trained weights in f32
-    Bf16,
-}
-
-/// Form of the weights where nothing is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Weights {
-    /// 32 bits
-    F32,
-    /// Rounded to bf16
-    Bf16,
-    /// Rounded to 255 steps, with a factor per output
-    Int8,
-}
-
-impl BenchArgs {
-    /// Makes the model compute as asked for.
-    fn apply_precision(&self, model: &mut Model) {
-        let compute = match self.dtype {
-            Compute::F32 => kernels::Compute::F32,
-            Compute::Bf16 => kernels::Compute::Bf16,
-        };
-        let storage = match self.weights {
-            Weights::F32 => kernels::Storage::F32,
-            Weights::Bf16 => kernels::Storage::Bf16,
-            Weights::Int8 => kernels::Storage::Int8,
-        };
-        model.params.set_precision(Precision { compute, storage });
-    }
-}
-
 pub(crate) fn execute(args: BenchArgs, context: &mut Context) -> Result<Exit, Error> {
     if let Some(dir) = &args.save {
         args.source.make(args.seed)?.save(dir, None, None)?;
@@ -160,7 +119,7 @@ pub(crate) fn execute(args: BenchArgs, context: &mut Context) -> Result<Exit, Er
         return Err(Error::told("there is nothing to time", "give a --mode"));
     };
     let mut model = args.source.make(args.seed)?;
-    args.apply_precision(&mut model);
+    args.precision.apply(&mut model);
     let (batch, length) = args.source.shape.unwrap_or(Shape::A).workload(mode);
     let workload = Workload::new(&model, mode, args.batch.unwrap_or(batch), args.length.unwrap_or(length))?;
     let timing = timing::measure(model, &workload, &args, context)?;

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::count::{Counted, count};
 use super::modes::{Outcome, Round, Workload};
-use super::{BenchArgs, Compute, Mode, Weights};
+use super::{BenchArgs, Mode};
 use crate::context::Context;
 use crate::error::Error;
+use crate::precision::{Compute, Weights};
 use crate::table::{self, Align};
 
 #[derive(Debug, Serialize)]
@@ -92,8 +93,8 @@ pub(super) fn measure(
     let (parameters, trainable) = model.params.count();
     Ok(Timing {
         mode: workload.mode,
-        dtype: args.dtype,
-        weights: args.weights,
+        dtype: args.precision.dtype,
+        weights: args.precision.weights,
         batch: workload.batch,
         length: workload.length,
         tokens,

@@ -79,6 +79,7 @@ fn a_weight_that_is_bf16_loses_nothing_by_being_kept_as_such() {
             let packed = Packed::stored(b, Storage::Bf16);
             gemm_packed(Mat::new(&a, m, k), &packed, MatMut::new(&mut stored, m, n), false);
             assert_eq!(bits(&plain), bits(&stored), "[{m}, {n}, {k}]");
+            assert_eq!(Packed::lossless(b).bytes(), packed.bytes());
         }
     });
 }
