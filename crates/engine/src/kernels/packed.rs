@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::element::Format;
 use super::matrix::Mat;
-use super::pack;
-use super::pairs;
+use super::pack::{self, Single};
+use super::pairs::Paired;
 use super::scratch::Buffer;
 use super::simd::{LANES, multiversion};
 use super::tile::Tiles;
@@ -67,18 +67,12 @@ impl<'a> Panels<'a> {
     }
 }
 
-/// Packs `b` into a thread's buffer.
-pub(super) fn panels<'a>(b: Mat, buffer: &'a mut Buffer) -> Panels<'a> {
-    buffer.stale(pack::right_len(b.rows, b.cols));
-    pack_all(b, buffer);
-    Panels {
-        data: bytemuck::cast_slice(buffer.all()),
-        format: Format::F32,
-        scales: &[],
-        k: b.rows,
-        n: b.cols,
-        skip: 0,
-    }
+/// Packs `b` into a thread's buffer, as f32 or as pairs.
+pub(super) fn panels<'a>(b: Mat, format: Format, buffer: &'a mut Buffer) -> Panels<'a> {
+    let steps = b.rows.div_ceil(format.width());
+    buffer.stale(pack::right_len(steps, b.cols));
+    pack_all(b, format.is_pairs(), buffer);
+    Panels { data: bytemuck::cast_slice(buffer.all()), format, scales: &[], k: steps, n: b.cols, skip: 0 }
 }
 
 /// The right operand of a product, packed once and used many times: a weight that stays the same
@@ -94,7 +88,7 @@ pub struct Packed {
 }
 
 multiversion! {
-    fn pack_all(b: Mat, buffer: &mut Buffer) -> usize = pack_all_body;
+    fn pack_all(b: Mat, paired: bool, buffer: &mut Buffer) -> usize = pack_all_body;
 }
 
 multiversion! {
@@ -102,8 +96,12 @@ multiversion! {
 }
 
 #[inline(always)]
-fn pack_all_body<S: Tiles>(s: S, b: Mat, buffer: &mut Buffer) -> usize {
-    pack::right(s, b, buffer.all_mut());
+fn pack_all_body<S: Tiles>(s: S, b: Mat, paired: bool, buffer: &mut Buffer) -> usize {
+    if paired {
+        pack::right::<S, Paired>(s, b, buffer.all_mut());
+    } else {
+        pack::right::<S, Single>(s, b, buffer.all_mut());
+    }
     S::NR
 }
 
@@ -116,7 +114,7 @@ fn compress_all_body<S: Tiles>(s: S, b: Mat, scales: &[f32], out: &mut [u8], bf1
         let columns = b.columns(j..b.cols.min(j + S::NR));
         let width = columns.cols.next_multiple_of(LANES);
         let panel = &mut panel[..width * b.rows];
-        pack::right_panel(s, columns, width, panel);
+        pack::right_panel::<S, Single>(s, columns, width, panel);
         let out = &mut out[j * b.rows * size..][..width * b.rows * size];
         if bf16 {
             let out: &mut [u16] = bytemuck::cast_slice_mut(out);
@@ -148,16 +146,18 @@ fn column_scales(b: &Mat) -> Buffer {
 impl Packed {
     /// Packs `b` `[k, n]`.
     pub fn new(b: Mat) -> Self {
-        let mut buffer = Buffer::zeroed(pack::right_len(b.rows, b.cols));
-        let nr = pack_all(b.checked(), &mut buffer);
-        Packed { buffer, scales: Buffer::default(), format: Format::F32, k: b.rows, n: b.cols, nr }
+        Self::in_steps(b, Format::F32)
     }
 
     /// Packs `b` `[k, n]` for products in bf16, see [`gemm_bf16`](super::gemm_bf16).
     pub fn pairs(b: Mat) -> Self {
-        let mut paired = Buffer::default();
-        let packed = Packed::new(pairs::right(b.checked(), &mut paired));
-        Packed { format: Format::pairs(), k: b.rows, ..packed }
+        Self::in_steps(b, Format::pairs())
+    }
+
+    fn in_steps(b: Mat, format: Format) -> Self {
+        let mut buffer = Buffer::zeroed(pack::right_len(b.rows.div_ceil(format.width()), b.cols));
+        let nr = pack_all(b.checked(), format.is_pairs(), &mut buffer);
+        Packed { buffer, scales: Buffer::default(), format, k: b.rows, n: b.cols, nr }
     }
 
     /// Packs `b` `[k, n]` in a form that takes less memory.
@@ -198,17 +198,13 @@ impl Packed {
         self.n
     }
 
-    pub(super) fn is_pairs(&self) -> bool {
-        self.format.is_pairs()
-    }
-
     pub(super) fn panels(&self, nr: usize) -> Panels<'_> {
         assert_eq!(self.nr, nr, "the operand was packed for another instruction set");
         Panels {
             data: bytemuck::cast_slice(self.buffer.all()),
             format: self.format,
             scales: self.scales.all(),
-            k: if self.is_pairs() { self.k.div_ceil(2) } else { self.k },
+            k: self.k.div_ceil(self.format.width()),
             n: self.n,
             skip: 0,
         }

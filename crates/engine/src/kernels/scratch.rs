@@ -44,8 +44,6 @@ impl Buffer {
 pub(super) enum Use {
     Left,
     Right,
-    LeftPairs,
-    RightPairs,
     AttentionKeys,
     AttentionKeysTransposed,
     AttentionValues,
@@ -53,7 +51,7 @@ pub(super) enum Use {
     AttentionGradient,
 }
 
-const USES: usize = 9;
+const USES: usize = 7;
 
 thread_local!(static BUFFERS: [Cell<Buffer>; USES] = const { [const { Cell::new(Buffer(Vec::new())) }; USES] });
 

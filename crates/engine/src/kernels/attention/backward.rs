@@ -1,6 +1,7 @@
 //! The backward pass: probabilities are recomputed from the scores and their log-sum-exp.
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, score_stride};
+use crate::kernels::element::Format;
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::packed::{Panels, panels};
@@ -103,8 +104,11 @@ impl Pass<'_> {
         scratch::with(uses, |[keys, keys_t, values_t, scores, gradient]| {
             let k = shape.kv_head(self.k, sequence.clone(), kv_head);
             let v = shape.kv_head(self.v, sequence.clone(), kv_head);
-            let packed =
-                Operands { k: panels(k, keys), k_t: panels(k.t(), keys_t), v_t: panels(v.t(), values_t) };
+            let packed = Operands {
+                k: panels(k, Format::F32, keys),
+                k_t: panels(k.t(), Format::F32, keys_t),
+                v_t: panels(v.t(), Format::F32, values_t),
+            };
             for head in shape.group(kv_head) {
                 for start in (0..len).step_by(QUERY_BLOCK) {
                     let rows = start..len.min(start + QUERY_BLOCK);

@@ -2,6 +2,7 @@
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap_body;
+use crate::kernels::element::Format;
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::packed::{Panels, panels};
@@ -112,8 +113,8 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         let span = shape.span(positions, segment.keys);
         let k = shape.kv_head(segment.k, span.clone(), task.kv_head);
         let v = shape.kv_head(segment.v, span.clone(), task.kv_head);
-        let k = panels(k.t(), keys);
-        let v = panels(v, values);
+        let k = panels(k.t(), Format::F32, keys);
+        let v = panels(v, Format::F32, values);
         for start in task.rows.clone().step_by(QUERY_BLOCK) {
             let rows = start..task.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;
