@@ -11,7 +11,7 @@
 use super::element::Format;
 use super::matrix::{Mat, MatMut, Out};
 use super::pack::{self, Single, Step};
-use super::packed::{Packed, Panels};
+use super::packed::{Packed, Panels, panels_of_all};
 use super::pairs::Paired;
 use super::scratch::{self, Buffer, Use};
 use super::simd::{LANES, Level, level, multiversion};
@@ -25,6 +25,8 @@ pub(super) const KC: usize = 512;
 const MC: usize = 192;
 /// Columns of B packed at a time: KC × NC fits a core's share of the third-level cache.
 const NC: usize = 1536;
+/// Elements of B up to which it is packed as a whole for all tasks.
+const WHOLE: usize = 4 << 20;
 /// Up to this many rows, B is read where it lies if its rows are contiguous.
 const DIRECT_ROWS: usize = 16;
 /// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
@@ -142,6 +144,22 @@ impl Compute {
         }
     }
 
+    /// How a right operand is packed for such products.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Compute::F32 => Format::F32,
+            Compute::Bf16 => Format::pairs(),
+        }
+    }
+
+    /// A right operand that is packed as the product goes.
+    pub(super) fn right(self, b: Mat<'_>) -> Right<'_> {
+        match self {
+            Compute::F32 => Right::Strided(b),
+            Compute::Bf16 => Right::Pairs(b),
+        }
+    }
+
     /// A right operand packed for such products.
     pub fn pack(self, b: Mat) -> Packed {
         match self {
@@ -197,6 +215,24 @@ unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
         0 => work / TASK,
         per_thread => threads * (per_thread / 4).clamp(1, 4),
     };
+    match b {
+        // Tasks below one another would each pack the same columns.
+        Right::Strided(whole) | Right::Pairs(whole) if c.rows > MC && whole.rows * whole.cols <= WHOLE => {
+            scratch::with([Use::RightWhole], |[buffer]| {
+                let b = Right::Panels(panels_of_all(whole, b.format(), buffer));
+                // SAFETY: the caller's.
+                unsafe { share_out(a, b, c, accumulate, tasks) }
+            });
+        }
+        // SAFETY: the caller's.
+        _ => unsafe { share_out(a, b, c, accumulate, tasks) },
+    }
+}
+
+/// # Safety
+/// See [`parallel`].
+unsafe fn share_out(a: Mat, b: Right, c: Out, accumulate: bool, tasks: usize) {
+    let threads = rayon::current_num_threads();
     let (rows, cols) = grid(c.rows, c.cols, tasks, threads, !matches!(b, Right::Panels(_)));
     let (down, across) = (c.rows.div_ceil(rows), c.cols.div_ceil(cols));
     (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {

@@ -8,6 +8,7 @@
 use super::matrix::Mat;
 use super::simd::{LANES, Simd};
 use super::tile::Tiles;
+use std::ops::Range;
 
 /// How elements become the steps of a chain.
 pub(super) trait Step {
@@ -57,17 +58,6 @@ impl Step for Single {
 /// Elements of the packed form of a right operand of k steps.
 pub(super) fn right_len(steps: usize, n: usize) -> usize {
     steps * n.next_multiple_of(LANES)
-}
-
-/// Packs `b` into panels of `S::NR` columns.
-#[inline(always)]
-pub(super) fn right<S: Tiles, K: Step>(s: S, b: Mat, out: &mut [f32]) {
-    let steps = K::count(b.rows);
-    for j in (0..b.cols).step_by(S::NR) {
-        let panel = b.columns(j..b.cols.min(j + S::NR));
-        let width = panel.cols.next_multiple_of(LANES);
-        right_panel::<S, K>(s, panel, width, &mut out[j * steps..][..width * steps]);
-    }
 }
 
 /// Packs one panel: `out[k * width + j]` is step k of column j, zero beyond the last column.
@@ -160,19 +150,10 @@ pub(super) fn left_len<S: Tiles>(m: usize, steps: usize) -> usize {
 pub(super) fn left<S: Tiles, K: Step>(s: S, a: Mat, out: &mut [f32]) {
     let steps = K::count(a.cols);
     if a.row_stride == 1 && a.col_stride != 1 {
-        let columns = a.t();
-        for k in 0..steps {
-            let mut at = k * S::MR;
-            let whole = a.rows / S::MR * S::MR;
-            for i in (0..whole).step_by(S::MR) {
-                K::across(s, columns, k, i, &mut out[at..at + S::MR]);
-                at += steps * S::MR;
-            }
-            let rest = a.rows - whole;
-            if rest > 0 {
-                K::across(s, columns, k, whole, &mut out[at..at + rest]);
-                out[at + rest..at + S::MR].fill(0.0);
-            }
+        // A few steps of all panels at a time: what is read stays near, and what is written to one
+        // panel is whole cache lines.
+        for k in (0..steps).step_by(LANES) {
+            rows_contiguous::<S, K>(s, a.t(), k..steps.min(k + LANES), steps, out);
         }
         return;
     }
@@ -191,5 +172,37 @@ pub(super) fn left<S: Tiles, K: Step>(s: S, a: Mat, out: &mut [f32]) {
                 }
             }
         }
+    }
+}
+
+/// Steps `k` of `steps` of a left operand whose rows are contiguous; `columns` is its transpose.
+#[inline(always)]
+fn rows_contiguous<S: Tiles, K: Step>(s: S, columns: Mat, k: Range<usize>, steps: usize, out: &mut [f32]) {
+    let rows = columns.cols;
+    let mut i = 0;
+    // Rounding costs by the vector, however few of its lanes are used: two panels share one.
+    while K::WIDTH > 1 && 2 * S::MR == LANES && i + LANES <= rows {
+        let (first, second) = out[i * steps..(i + LANES) * steps].split_at_mut(S::MR * steps);
+        for k in k.clone() {
+            let mut both = [0.0; LANES];
+            K::across(s, columns, k, i, &mut both);
+            first[k * S::MR..(k + 1) * S::MR].copy_from_slice(&both[..S::MR]);
+            second[k * S::MR..(k + 1) * S::MR].copy_from_slice(&both[S::MR..]);
+        }
+        i += LANES;
+    }
+    while i < rows {
+        let panel = &mut out[i * steps..(i + S::MR) * steps];
+        let width = S::MR.min(rows - i);
+        for k in k.clone() {
+            let out = &mut panel[k * S::MR..(k + 1) * S::MR];
+            if width == S::MR {
+                K::across(s, columns, k, i, out);
+            } else {
+                K::across(s, columns, k, i, &mut out[..width]);
+                out[width..].fill(0.0);
+            }
+        }
+        i += S::MR;
     }
 }

@@ -44,6 +44,7 @@ impl Buffer {
 pub(super) enum Use {
     Left,
     Right,
+    RightWhole,
     AttentionKeys,
     AttentionKeysTransposed,
     AttentionValues,
@@ -51,7 +52,7 @@ pub(super) enum Use {
     AttentionGradient,
 }
 
-const USES: usize = 7;
+const USES: usize = 8;
 
 thread_local!(static BUFFERS: [Cell<Buffer>; USES] = const { [const { Cell::new(Buffer(Vec::new())) }; USES] });
 
