@@ -334,6 +334,13 @@ fn inputs_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn quantised_weights_are_refused() {
+    let config = with(json!({"model_type": "bert", "quantization_config": {"quant_method": "gptq"}}));
+    let error = Encoder::random(config.as_object().unwrap().clone(), 1).unwrap_err().to_string();
+    assert!(error.contains("the weights are quantised (gptq)"), "{error}");
+}
+
+#[test]
 fn folders_of_sentence_transformers_are_followed() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("sentences");

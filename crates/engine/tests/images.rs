@@ -19,7 +19,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 #[test]
 fn every_byte_is_pillows() {
-    let reference: [([usize; 2], [u64; 6]); 3] = [
+    let reference: [([usize; 2], [u64; 6]); 5] = [
         (
             [5, 7],
             [
@@ -51,6 +51,29 @@ fn every_byte_is_pillows() {
                 0x2e41_b435_680b_bbeb,
                 0x0d3a_a0a2_af6b_c799,
                 0x25bc_0a13_f517_398e,
+            ],
+        ),
+        // On either side of where the columns come first.
+        (
+            [4, 11],
+            [
+                0xf10f_f3b9_6bf6_526d,
+                0x1a2a_a3c0_f759_d956,
+                0xeefa_181c_9216_f095,
+                0xaeaf_05df_f92d_e8b8,
+                0x6e46_112e_6386_4660,
+                0xe76a_13ea_7c8a_c3ad,
+            ],
+        ),
+        (
+            [5, 11],
+            [
+                0xe683_eaa2_a580_3aac,
+                0x8cb7_0962_7d04_882e,
+                0x10cd_b5af_7ba9_cb7a,
+                0x168b_77e8_28e5_cb7e,
+                0x6519_0ed3_ec4d_d84b,
+                0xda6b_0933_9a4b_cb23,
             ],
         ),
     ];

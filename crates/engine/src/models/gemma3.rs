@@ -37,9 +37,14 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
 fn ropes(config: &Config<'_>, head_dim: usize) -> Result<(Rope, Rope)> {
     let theta = config.float("rope_theta")?.unwrap_or(1_000_000.0);
     let local_theta = config.float("rope_local_base_freq")?.unwrap_or(10_000.0);
-    let (global, local) = match config.object("rope_parameters")? {
-        Some(by_kind) => (by_kind.object("full_attention")?, by_kind.object("sliding_attention")?),
-        None => (config.object("rope_scaling")?, None),
+    let (global, local) = match (config.object("rope_parameters")?, config.object("rope_scaling")?) {
+        (Some(_), Some(_)) => {
+            return Err(
+                config.error("\"rope_parameters\" and \"rope_scaling\" are both there; keep the first")
+            );
+        }
+        (Some(by_kind), None) => (by_kind.object("full_attention")?, by_kind.object("sliding_attention")?),
+        (None, scaling) => (scaling, None),
     };
     Ok((
         Rope::with(config, global, head_dim, theta, 1.0)?,

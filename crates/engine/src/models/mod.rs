@@ -19,6 +19,7 @@ mod mistral;
 mod mixtral;
 mod model;
 mod olmo2;
+mod open;
 mod opened;
 mod parts;
 mod phi3;
@@ -78,7 +79,10 @@ pub(crate) fn spec_of(config: &Config<'_>) -> Result<Spec> {
         return Err(config.error(format!("\"model_type\" is missing; supported: {}", known())));
     };
     match FAMILIES.iter().find(|f| f.model_type == name) {
-        Some(family) => (family.spec)(config),
+        Some(family) => {
+            config.refuse_quantized()?;
+            (family.spec)(config)
+        }
         None if encoder_families().any(|family| family == name) => Err(config.error(format!(
             "model_type \"{name}\" is an encoder, which predicts no next tokens; use `amend embed`"
         ))),
