@@ -204,6 +204,19 @@ fn rope_scaling_counts_before_rope_parameters() {
     assert_eq!(empty, positions(json!({"rope_parameters": newer})));
 }
 
+/// In the reference, Gemma 3 never sees this option of YaRN, in whose place are the kinds of layers.
+#[test]
+fn gemma3_rounds_the_ends_of_yarn_s_ramp_whatever_it_is_told() {
+    let yarn = |truncate: bool| {
+        let full = json!({
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 24, "truncate": truncate,
+        });
+        let options = json!({"rope_parameters": {"full_attention": full}, "sliding_window_pattern": 2});
+        Model::random(config("gemma3_text", options), 1).unwrap().spec().positions.clone()
+    };
+    assert_eq!(yarn(false), yarn(true));
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let refused = |family: &str, extra: Value, reason: &str| {

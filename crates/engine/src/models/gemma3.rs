@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::gemma2::gemma_spec;
-use super::{Family, Positions, QkNorm, Rope, Spec, softcap, windows};
+use super::{Family, Positions, QkNorm, Rope, RopeScaling, Spec, softcap, windows};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", spec };
@@ -46,8 +46,13 @@ fn ropes(config: &Config<'_>, head_dim: usize) -> Result<(Rope, Rope)> {
         (Some(by_kind), None) => (by_kind.object("full_attention")?, by_kind.object("sliding_attention")?),
         (None, scaling) => (scaling, None),
     };
-    Ok((
-        Rope::with(config, global, head_dim, theta, 1.0)?,
-        Rope::with(config, local, head_dim, local_theta, 1.0)?,
-    ))
+    let rope = |parameters, theta| -> Result<Rope> {
+        let mut rope = Rope::with(config, parameters, head_dim, theta, 1.0)?;
+        // The reference looks for this option beside the kinds of layers, so it is always at its default.
+        if let RopeScaling::Yarn { truncate, .. } = &mut rope.scaling {
+            *truncate = true;
+        }
+        Ok(rope)
+    };
+    Ok((rope(global, theta)?, rope(local, local_theta)?))
 }
