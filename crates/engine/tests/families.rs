@@ -204,6 +204,27 @@ fn rope_scaling_counts_before_rope_parameters() {
     assert_eq!(empty, positions(json!({"rope_parameters": newer})));
 }
 
+#[test]
+fn yarn_s_ramp_is_rounded_unless_the_config_speaks_against_it() {
+    let positions = |truncate: Option<Value>| {
+        let mut scaling = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24});
+        scaling.as_object_mut().unwrap().extend(truncate.map(|value| ("truncate".to_owned(), value)));
+        Model::random(config("llama", json!({"rope_scaling": scaling})), 1).unwrap().spec().positions.clone()
+    };
+    assert_eq!(positions(Some(json!(true))), positions(None));
+    assert_eq!(positions(Some(json!(false))), positions(Some(Value::Null)));
+    assert_ne!(positions(Some(json!(false))), positions(None));
+}
+
+#[test]
+fn yarn_reaches_as_far_as_its_factor_says() {
+    let context = |factor: f64| {
+        let scaling = json!({"type": "yarn", "factor": factor, "original_max_position_embeddings": 96});
+        Model::random(config("qwen2", json!({"rope_scaling": scaling})), 1).unwrap().spec().context
+    };
+    assert_eq!([context(4.0), context(0.5)], [384, 96]);
+}
+
 /// In the reference, Gemma 3 never sees this option of YaRN, in whose place are the kinds of layers.
 #[test]
 fn gemma3_rounds_the_ends_of_yarn_s_ramp_whatever_it_is_told() {
@@ -237,6 +258,9 @@ fn what_is_not_supported_is_refused_by_name() {
     refused("gemma3_text", both, "\"rope_parameters\" and \"rope_scaling\" are both there");
     let quantised = json!({"quantization_config": {"quant_method": "fp8"}});
     refused("llama", quantised, "the weights are quantised (fp8)");
+    for family in ["mistral", "gemma3_text", "mixtral"] {
+        refused(family, json!({"sliding_window": 0}), "\"sliding_window\" must not be 0");
+    }
     refused("gpt2", json!({"add_cross_attention": true}), "\"add_cross_attention\" is set");
     refused("gpt2", json!({"n_embd": 33}), "\"n_embd\" 33 cannot be shared among 4 heads");
     refused("gpt_neox", json!({"rotary_pct": 0.0}), "of a head's 8 dimensions has no meaning");

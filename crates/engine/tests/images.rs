@@ -129,3 +129,13 @@ fn files_say_how_pictures_are_prepared() {
     let error = read(r#"{"size": {"longest": 3}}"#).unwrap_err().to_string();
     assert!(error.contains("preprocessor_config.json") && error.contains("size"), "{error}");
 }
+
+#[test]
+fn white_shows_through_a_transparent_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture.png");
+    let bytes = vec![200, 100, 0, 128, 10, 20, 30, 0, 40, 50, 60, 255];
+    image::RgbaImage::from_raw(3, 1, bytes).unwrap().save(&path).unwrap();
+    // What Pillow's `alpha_composite` gives before white.
+    assert_eq!(Picture::open(&path, 3).unwrap().bytes, [227, 177, 127, 255, 255, 255, 40, 50, 60]);
+}

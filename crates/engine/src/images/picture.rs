@@ -19,7 +19,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Opens a PNG or JPEG file with `channels` (1 or 3) values per pixel. Transparency is ignored.
+    /// Opens a PNG or JPEG file with `channels` (1 or 3) values per pixel. Where a picture is transparent,
+    /// white shows through.
     pub fn open(path: &Path, channels: usize) -> Result<Self> {
         let file = std::fs::read(path).map_err(|e| Error::io(path, "cannot read", e))?;
         let image = image::load_from_memory(&file).map_err(|e| {
@@ -27,6 +28,9 @@ impl Picture {
         })?;
         let (height, width) = (image.height() as usize, image.width() as usize);
         let bytes = match channels {
+            3 if image.color().has_alpha() => {
+                image.to_rgba8().as_raw().as_chunks().0.iter().flat_map(on_white).collect()
+            }
             3 => image.to_rgb8().into_raw(),
             1 if !image.color().has_color() => image.to_luma8().into_raw(),
             1 => image.to_rgb8().as_raw().as_chunks().0.iter().map(grey).collect(),
@@ -84,6 +88,12 @@ impl Picture {
         }
         Picture { height, width, channels: self.channels, bytes }
     }
+}
+
+/// A pixel as it looks before white, rounded.
+fn on_white(&[r, g, b, alpha]: &[u8; 4]) -> [u8; 3] {
+    let alpha = u32::from(alpha);
+    [r, g, b].map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
 }
 
 /// Brightness by ITU-R 601-2, in 16 bits of fraction.

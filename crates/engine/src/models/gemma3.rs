@@ -3,14 +3,14 @@
 
 use super::config::Config;
 use super::gemma2::gemma_spec;
-use super::{Family, Positions, QkNorm, Rope, RopeScaling, Spec, softcap, windows};
+use super::{Family, Positions, QkNorm, Rope, RopeScaling, Spec, sliding_window, softcap, windows};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", spec };
 
 fn spec(config: &Config<'_>) -> Result<Spec> {
     let gemma = gemma_spec(config, 1_000_000.0)?;
-    let window = if config.has("sliding_window") { config.count("sliding_window")? } else { Some(4096) };
+    let window = sliding_window(config, Some(4096))?;
     let pattern = match config.count("sliding_window_pattern")? {
         Some(pattern) => pattern,
         None => config.count("_sliding_window_pattern")?.unwrap_or(6),

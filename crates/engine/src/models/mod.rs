@@ -168,6 +168,15 @@ fn softcap(config: &Config<'_>, key: &str, default: Option<f64>) -> Result<Optio
     }
 }
 
+/// The width of sliding windows: `default` where the config does not speak of it, none where it is null.
+fn sliding_window(config: &Config<'_>, default: Option<usize>) -> Result<Option<usize>> {
+    match config.count("sliding_window")? {
+        Some(0) => Err(config.error("\"sliding_window\" must not be 0; null means none")),
+        None if !config.has("sliding_window") => Ok(default),
+        window => Ok(window),
+    }
+}
+
 /// Windows by layer: from `layer_types` where the config lists them, otherwise by `rule(layer)`.
 fn windows(
     config: &Config<'_>,

@@ -118,10 +118,12 @@ impl Rope {
         Ok(Rope { theta, dimensions, scaling })
     }
 
-    /// Longest sequence of a model that promises `positions`: a base that grows is there to go beyond.
+    /// Longest sequence of a model that promises `positions`: a base that grows is there to go beyond, and
+    /// who switches YaRN on seldom changes the promise.
     pub(crate) fn context(&self, positions: usize) -> usize {
         match self.scaling {
             RopeScaling::Dynamic { factor, .. } => (positions as f64 * factor.max(1.0)) as usize,
+            RopeScaling::Yarn { factor, original, .. } => positions.max((original * factor) as usize),
             _ => positions,
         }
     }
@@ -286,7 +288,8 @@ impl RopeScaling {
             beta_slow: own("beta_slow")?.unwrap_or(1.0),
             original,
             attention_factor,
-            truncate: scaling.flag("truncate", true)?,
+            // Null is a no; only where nothing stands is it a yes.
+            truncate: scaling.flag("truncate", !scaling.has("truncate"))?,
         })
     }
 
