@@ -22,7 +22,7 @@ NO_COLOR is honoured. Exit codes: 0 done, 1 done with a negative verdict,
 
 /// Change a trained language model, and prove the change.
 ///
-/// Everything works on Hugging Face model folders and needs neither Python nor a network. The same command
+/// Everything works on Hugging Face model folders and GGUF files, without Python or a network. The same command
 /// with the same seed gives the same numbers, whatever the number of threads or the batch size.
 #[derive(Debug, Parser)]
 #[command(name = "amend", version = VERSION, after_help = EXAMPLES, max_term_width = 100)]

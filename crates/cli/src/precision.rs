@@ -10,7 +10,8 @@ pub(crate) struct PrecisionArgs {
     /// What products are computed in
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub(crate) dtype: Compute,
-    /// How weights are kept for computing, where nothing is trained
+    /// How weights are kept for computing, where nothing is trained; those read from the file stay in
+    /// memory beside them
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub(crate) weights: Weights,
 }

@@ -1,5 +1,11 @@
 //! The engine: a language model that runs, learns and can be opened.
 //!
+//! [`Model`] is a decoder, dense or a mixture of experts, from a Hugging Face folder or a GGUF file: it
+//! scores, generates ([`generate`]), gives gradients as values ([`Gradients`]) and takes adapters.
+//! [`Encoder`] turns texts and images into vectors. Both compute on the [`tape`], in the [`Precision`] that
+//! is asked for, and show and change what they compute through [`Taps`]. The same input gives the same bits
+//! alone or in a batch, on any number of threads.
+//!
 //! ```no_run
 //! use amend_engine::{Batch, Example, Model, Taps};
 //! let model = Model::open("models/qwen3-0.6b")?;

@@ -103,6 +103,8 @@ fn gradients_in_bf16_keep_their_direction() {
         let (moved, rounded) = with(&model, PRODUCTS).loss_and_gradients(&batch, &Taps::none()).unwrap();
         assert!((loss - moved).abs() < 2e-3 * loss, "{loss} became {moved}");
         let cosine = exact.cosine(&rounded);
-        assert!(cosine > 0.999 && cosine < 1.0, "{:?}: cosine {cosine}", model.config()["model_type"]);
+        // A token that stands between two experts may be sent to the other one.
+        let least = if model.spec().experts.is_some() { 0.95 } else { 0.999 };
+        assert!(cosine > least && cosine < 1.0, "{:?}: cosine {cosine}", model.config()["model_type"]);
     }
 }

@@ -1,5 +1,5 @@
-//! What every area's training shares: records as token sequences, seeded batches, and the loop with its
-//! checkpoints.
+//! What every area's training shares: records as token sequences, seeded batches, the loop with its
+//! checkpoints, and how a run computes (a recipe's section `[engine]`).
 //!
 //! It sits between the engine and the run folder, which know nothing of each other, and below the areas,
 //! which never import each other.

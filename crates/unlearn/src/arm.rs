@@ -57,6 +57,12 @@ pub(crate) fn unlearn(
     run.once(name, |run| {
         let arm = Arm::new(recipe, rule, work, seed)?;
         let aim = work.aim(&recipe.stop)?;
+        if recipe.stop.is_met_by(&work.before, work.gold_snapshot.as_ref()) {
+            run.progress.note(&format!(
+                "warning: {name}: the aim ({aim:.4}) is met before the first step; the model may never have \
+                 learnt the forget set"
+            ));
+        }
         let mut model = work.base.clone();
         recipe.unlearn.r#where.filler().prepare(&mut model, seed)?;
         let (_, trainable) = model.params.count();

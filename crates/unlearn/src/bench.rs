@@ -11,9 +11,6 @@ use crate::data::Sets;
 use crate::measure::{Choice, Snapshot, choices, snapshot};
 use crate::recipe::{StopRule, UnlearnRecipe, Watched};
 
-/// Below this a forget set counts as forgotten where there is no gold model to compare with.
-const DEFAULT_AIM: f64 = 0.1;
-
 /// Models and folders of one seed, before any record is encoded.
 pub struct Models {
     /// The model that is to forget.
@@ -182,8 +179,7 @@ impl<'a> Workbench<'a> {
                 "[stop]: watch = \"choice\" needs perturbed answers in the forget set; use \"probability\"",
             ));
         }
-        let gold = self.gold_snapshot.as_ref().and_then(|g| g.watched(stop.watch));
-        Ok(stop.below.or(gold).unwrap_or(DEFAULT_AIM))
+        Ok(stop.aim(self.gold_snapshot.as_ref()))
     }
 }
 

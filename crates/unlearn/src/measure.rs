@@ -11,7 +11,7 @@ use amend_run::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sets;
-use crate::recipe::{Evaluation, Watched};
+use crate::recipe::{DEFAULT_AIM, Evaluation, StopRule, Watched};
 
 /// Most samples kept of each set.
 const SAMPLES: usize = 8;
@@ -48,6 +48,18 @@ impl Snapshot {
             Watched::Accuracy => Some(self.forget.accuracy.value),
             Watched::Choice => self.forget.choice.as_ref().map(|c| c.value),
         }
+    }
+}
+
+impl StopRule {
+    /// Where unlearning stops: the recipe's own value, or the gold model's.
+    pub(crate) fn aim(&self, gold: Option<&Snapshot>) -> f64 {
+        self.below.or(gold.and_then(|g| g.watched(self.watch))).unwrap_or(DEFAULT_AIM)
+    }
+
+    /// Whether a model is there before the first step, so that nothing would be shown by stopping there.
+    pub(crate) fn is_met_by(&self, before: &Snapshot, gold: Option<&Snapshot>) -> bool {
+        before.watched(self.watch).is_some_and(|value| value <= self.aim(gold))
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Outcome {
     pub forget_accuracy_before: Figure,
     /// Everything, seed by seed.
     pub seeds: Vec<SeedResult>,
+    /// Whether the model knew more of the forget set than the aim, so that there was something to forget.
+    pub known_before: bool,
     /// Whether at least one arm forgot what it should and kept the rest.
     pub positive: bool,
 }
@@ -154,10 +156,12 @@ impl Outcome {
             (None, Some(_)) => format!("{what} on the forget set at most the gold model's"),
             (None, None) => format!("{what} on the forget set at most 0.1"),
         };
+        let known_before = seeds.iter().all(|s| !recipe.stop.is_met_by(&s.before, s.gold.as_ref()));
         Outcome {
             aim,
             judged_by,
-            positive: verdicts.iter().any(|v| v.forgotten && v.kept),
+            known_before,
+            positive: known_before && verdicts.iter().any(|v| v.forgotten && v.kept),
             retain_accuracy_before: over(&|s| s.before.retain.accuracy),
             forget_accuracy_before: over(&|s| s.before.forget.accuracy),
             verdicts,

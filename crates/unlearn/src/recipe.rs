@@ -164,6 +164,9 @@ pub enum Watched {
     Accuracy,
 }
 
+/// Below this a forget set counts as forgotten where there is no gold model to compare with.
+pub(crate) const DEFAULT_AIM: f64 = 0.1;
+
 /// When unlearning stops.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

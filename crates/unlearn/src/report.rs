@@ -81,6 +81,11 @@ fn retained<'v>(outcome: &Outcome, v: &'v Verdict) -> &'v Figure {
 }
 
 fn reading(outcome: &Outcome) -> String {
+    if !outcome.known_before {
+        return "There was nothing to forget: the aim was met before the first step. Is this the model that learnt \
+                the forget set? A lower `below` in [stop] asks for more."
+            .into();
+    }
     let forgot: Vec<_> = outcome.verdicts.iter().filter(|v| v.forgotten).collect();
     let best = forgot.iter().max_by(|a, b| retained(outcome, a).value.total_cmp(&retained(outcome, b).value));
     let Some(best) = best else {

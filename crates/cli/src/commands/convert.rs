@@ -26,7 +26,7 @@ The summary says what the new number type does to the weights: the largest and
 the root mean square difference, by type, and the latter as a share of the root
 mean square of the weights. Vectors (norms, biases) stay f32 in GGUF, and
 matrices whose rows are no multiple of 32 become f16 instead of q8_0.
-Every command that takes a model's folder also takes a .gguf file.";
+Every command for language models takes a .gguf file instead of a folder.";
 
 /// Write a model as GGUF or as a Hugging Face folder, or in another number type
 #[derive(Debug, Args)]

@@ -16,8 +16,8 @@ use crate::token_ids::{self, TokenIds};
 
 const EXAMPLES: &str = "\
 Examples:
-  amend embed models/all-minilm-l6-v2 --text 'A man is eating.' --text 'A dog barks.'
-  amend embed models/all-minilm-l6-v2 --text-file passages.txt --json > vectors.jsonl
+  amend embed models/all-minilm-l6-v2 --text 'A man is eating.'
+  amend embed models/all-minilm-l6-v2 --text-file texts.txt --json > out.jsonl
   amend embed models/clip-vit-base-patch32 --image cat.jpg --image dog.png
 
 Prints one vector per line, its numbers separated by spaces. With --json each

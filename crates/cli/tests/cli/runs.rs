@@ -79,6 +79,18 @@ fn status(dir: &Path) -> Option<String> {
 }
 
 #[test]
+fn what_was_never_known_is_not_called_forgotten() {
+    let bench = Bench::new();
+    let out = bench.out("unknown");
+    let args = ["run", &bench.recipe, "--out", out.to_str().unwrap(), "--json", "--set", "stop.below=0.99"];
+    let output = amend(&args).assert().code(1).get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("met before the first step"));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["positive"], &result["results"]["known_before"]), (&false.into(), &false.into()));
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("There was nothing to forget"));
+}
+
+#[test]
 fn computing_twice_changes_no_bit_and_bf16_changes_some() {
     let bench = Bench::new();
     let weights = |name: &str, set: &str| {

@@ -147,7 +147,10 @@ impl Folder {
 fn read_config(dir: &Path) -> Result<Map<String, Value>> {
     match fs::metadata(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::format(dir, "there is no such folder; give the folder of a model"));
+            return Err(Error::format(
+                dir,
+                "there is no such folder or file; give a model's folder, or its GGUF file",
+            ));
         }
         Err(e) => return Err(Error::io(dir, "cannot read", e)),
         Ok(metadata) if !metadata.is_dir() => {

@@ -161,7 +161,7 @@ impl Model {
                 let limit = if budget < options.max_new_tokens {
                     "are left of the model's context; shorten the prompt"
                 } else {
-                    "may be generated; raise max_new_tokens"
+                    "may be generated; allow more (max_new_tokens)"
                 };
                 return Err(Error::invalid(format!(
                     "prompt {i}: the shortest answer that the constraint allows takes {least} tokens, but only \

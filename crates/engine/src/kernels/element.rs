@@ -45,6 +45,11 @@ impl Format {
     pub(super) fn is_pairs(self) -> bool {
         matches!(self, Format::Pairs | Format::HardwarePairs)
     }
+
+    /// Elements along k in one step of a chain.
+    pub(super) fn width(self) -> usize {
+        if self.is_pairs() { 2 } else { 1 }
+    }
 }
 
 /// A [`Format`] as the micro-kernel is compiled for it.

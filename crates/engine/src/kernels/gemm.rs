@@ -1,7 +1,8 @@
 //! Matrix products: C = A·B or C += A·B.
 //!
-//! k is cut into blocks of [`KC`]; within a block each element of C is one fused-multiply-add
-//! chain over ascending k that starts at zero, and the blocks are added to C in order. Nothing
+//! k is cut into blocks of [`KC`] steps, a step being an element or a pair of bf16; within a block
+//! each element of C is one fused-multiply-add chain over ascending k that starts at zero, and the
+//! blocks are added to C in order. Nothing
 //! else decides the bits: not m or n, not where the tile edges fall, not packing, not threads,
 //! which only ever share out rows and columns of C. So a row of A gives the same row of C alone
 //! or among a thousand, and zeros appended to k change nothing (but the sign of a zero: a −0 that
@@ -9,21 +10,23 @@
 
 use super::element::Format;
 use super::matrix::{Mat, MatMut, Out};
-use super::pack;
-use super::packed::{Packed, Panels};
-use super::pairs;
+use super::pack::{self, Single, Step};
+use super::packed::{Packed, Panels, panels_of_all};
+use super::pairs::Paired;
 use super::scratch::{self, Buffer, Use};
 use super::simd::{LANES, Level, level, multiversion};
 use super::tile::{Tile, Tiles};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Length of a block of k. Part of the numerical contract: changing it changes results.
+/// Steps of a block of k. Part of the numerical contract: changing it changes results.
 pub(super) const KC: usize = 512;
 /// Rows of A packed at a time: MC × KC fits half of a 1 MB second-level cache.
 const MC: usize = 192;
 /// Columns of B packed at a time: KC × NC fits a core's share of the third-level cache.
 const NC: usize = 1536;
+/// Elements of B up to which it is packed as a whole for all tasks.
+const WHOLE: usize = 4 << 20;
 /// Up to this many rows, B is read where it lies if its rows are contiguous.
 const DIRECT_ROWS: usize = 16;
 /// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
@@ -35,7 +38,7 @@ const BANDWIDTH_ROWS: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
     Strided(Mat<'a>),
-    /// A matrix of pairs; the left operand is one too.
+    /// To be rounded to pairs of bf16; so is the left operand.
     Pairs(Mat<'a>),
     Panels(Panels<'a>),
 }
@@ -50,11 +53,12 @@ impl<'a> Right<'a> {
         }
     }
 
+    /// Rows `range`, which starts at a whole step.
     fn rows(self, range: Range<usize>) -> Right<'a> {
         match self {
             Right::Strided(b) => Right::Strided(b.rows(range)),
             Right::Pairs(b) => Right::Pairs(b.rows(range)),
-            Right::Panels(p) => Right::Panels(Panels { skip: p.skip + range.start, ..p }),
+            Right::Panels(p) => Right::Panels(Panels { skip: p.skip + range.start / p.format.width(), ..p }),
         }
     }
 
@@ -101,11 +105,8 @@ pub fn gemm_serial(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
 pub fn gemm_bf16(a: Mat, b: Mat, c: MatMut, accumulate: bool) {
     check(&a, b.rows, b.cols, &c);
     let c = c.into_out();
-    scratch::with([Use::LeftPairs, Use::RightPairs], |[left, right]| {
-        let (a, b) = (pairs::left(a.checked(), left), pairs::right(b.checked(), right));
-        // SAFETY: `c` came from a unique borrow that lives until the call returns.
-        unsafe { parallel(a, Right::Pairs(b), c, accumulate) }
-    });
+    // SAFETY: `c` came from a unique borrow that lives until the call returns.
+    unsafe { parallel(a.checked(), Right::Pairs(b.checked()), c, accumulate) }
 }
 
 /// [`gemm`], or [`gemm_bf16`] where that is how B was packed, with a B that was packed before; the
@@ -117,14 +118,8 @@ pub fn gemm_packed(a: Mat, b: &Packed, c: MatMut, accumulate: bool) {
     check(&a, b.k(), b.n(), &c);
     let c = c.into_out();
     let panels = Right::Panels(b.panels(columns_per_panel()));
-    if !b.is_pairs() {
-        // SAFETY: `c` came from a unique borrow that lives until the call returns.
-        return unsafe { parallel(a.checked(), panels, c, accumulate) };
-    }
-    scratch::with([Use::LeftPairs], |[left]| {
-        // SAFETY: as above.
-        unsafe { parallel(pairs::left(a.checked(), left), panels, c, accumulate) }
-    });
+    // SAFETY: `c` came from a unique borrow that lives until the call returns.
+    unsafe { parallel(a.checked(), panels, c, accumulate) }
 }
 
 /// Number type of a product's operands; sums are always f32.
@@ -146,6 +141,22 @@ impl Compute {
         match self {
             Compute::F32 => gemm(a, b, c, accumulate),
             Compute::Bf16 => gemm_bf16(a, b, c, accumulate),
+        }
+    }
+
+    /// How a right operand is packed for such products.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Compute::F32 => Format::F32,
+            Compute::Bf16 => Format::pairs(),
+        }
+    }
+
+    /// A right operand that is packed as the product goes.
+    pub(super) fn right(self, b: Mat<'_>) -> Right<'_> {
+        match self {
+            Compute::F32 => Right::Strided(b),
+            Compute::Bf16 => Right::Pairs(b),
         }
     }
 
@@ -204,6 +215,24 @@ unsafe fn parallel(a: Mat, b: Right, c: Out, accumulate: bool) {
         0 => work / TASK,
         per_thread => threads * (per_thread / 4).clamp(1, 4),
     };
+    match b {
+        // Tasks below one another would each pack the same columns.
+        Right::Strided(whole) | Right::Pairs(whole) if c.rows > MC && whole.rows * whole.cols <= WHOLE => {
+            scratch::with([Use::RightWhole], |[buffer]| {
+                let b = Right::Panels(panels_of_all(whole, b.format(), buffer));
+                // SAFETY: the caller's.
+                unsafe { share_out(a, b, c, accumulate, tasks) }
+            });
+        }
+        // SAFETY: the caller's.
+        _ => unsafe { share_out(a, b, c, accumulate, tasks) },
+    }
+}
+
+/// # Safety
+/// See [`parallel`].
+unsafe fn share_out(a: Mat, b: Right, c: Out, accumulate: bool, tasks: usize) {
+    let threads = rayon::current_num_threads();
     let (rows, cols) = grid(c.rows, c.cols, tasks, threads, !matches!(b, Right::Panels(_)));
     let (down, across) = (c.rows.div_ceil(rows), c.cols.div_ceil(cols));
     (0..down * across).into_par_iter().with_max_len(1).for_each(|task| {
@@ -249,18 +278,36 @@ pub(super) unsafe fn serial(a: Mat, b: Right, c: Out, accumulate: bool) {
     }
     // The buffers are taken here and not in the loops: a closure in there would be compiled
     // without the level's instructions.
-    scratch::with([Use::Left, Use::Right], |buffers| blocked(a, b, c, accumulate, buffers));
+    scratch::with([Use::Left, Use::Right], |buffers| {
+        if b.format().is_pairs() {
+            blocked_pairs(a, b, c, accumulate, buffers);
+        } else {
+            blocked(a, b, c, accumulate, buffers);
+        }
+    });
 }
 
 multiversion! {
-    fn blocked(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) = blocked_body;
+    fn blocked(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) = blocked_body::<_, Single>;
+}
+
+multiversion! {
+    fn blocked_pairs(a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2])
+        = blocked_body::<_, Paired>;
 }
 
 /// Loops around the micro-kernel: columns by NC, k by KC, rows by MC, then panels and tiles.
 ///
 /// Only [`serial`] calls this, whose caller vouches for `c`.
 #[inline(always)]
-fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buffers: &mut [Buffer; 2]) {
+fn blocked_body<S: Tiles, K: Step>(
+    s: S,
+    a: Mat,
+    b: Right,
+    c: Out,
+    accumulate: bool,
+    buffers: &mut [Buffer; 2],
+) {
     let [left, right] = buffers;
     // A panel of B is packed when the first block of rows needs it. If that is the only one, the
     // next panel takes its place, and columns need no blocks.
@@ -268,15 +315,15 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
     let step = if once { c.cols } else { NC };
     for j in (0..c.cols).step_by(step) {
         let cols = j..c.cols.min(j + step);
-        for k in (0..a.cols).step_by(KC) {
-            let deep = k..a.cols.min(k + KC);
+        for k in (0..a.cols).step_by(KC * K::WIDTH) {
+            let deep = k..a.cols.min(k + KC * K::WIDTH);
             let a = a.columns(deep.clone());
             let b = b.rows(deep);
             for i in (0..c.rows).step_by(MC) {
                 let rows = i..c.rows.min(i + MC);
                 let c = c.part(rows.clone(), 0..c.cols);
-                let data = left.stale(pack::left_len::<S>(rows.len(), a.cols));
-                let a = Lhs::new(s, a.rows(rows), cols.len(), data);
+                let data = left.stale(pack::left_len::<S>(rows.len(), K::count(a.cols)));
+                let a = Lhs::new::<S, K>(s, a.rows(rows), cols.len(), data);
                 for j in cols.clone().step_by(S::NR) {
                     let width = S::NR.min(cols.end - j);
                     let padded = width.next_multiple_of(LANES);
@@ -287,7 +334,7 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
                             p.panel(j, S::NR)
                         }
                         // Rows of B serve as they are, but not a last one that ends within a vector.
-                        Right::Strided(b) | Right::Pairs(b)
+                        Right::Strided(b)
                             if b.col_stride == 1 && c.rows <= DIRECT_ROWS && width == padded =>
                         {
                             (bytemuck::cast_slice(&b.data[j..]), 4 * b.row_stride)
@@ -296,7 +343,7 @@ fn blocked_body<S: Tiles>(s: S, a: Mat, b: Right, c: Out, accumulate: bool, buff
                             let start = if once { 0 } else { (j - cols.start) * a.kc };
                             let panel = &mut right.stale(start + padded * a.kc)[start..];
                             if i == 0 {
-                                pack::right_panel(s, b.columns(j..j + width), padded, panel);
+                                pack::right_panel::<S, K>(s, b.columns(j..j + width), padded, panel);
                             }
                             (bytemuck::cast_slice(&*panel), 4 * padded)
                         }
@@ -322,14 +369,15 @@ struct Lhs<'a> {
 
 impl<'a> Lhs<'a> {
     /// Packs the block where that pays: few columns of C do not repay it if rows of A are
-    /// contiguous already.
+    /// contiguous already, and steps single elements.
     #[inline(always)]
-    fn new<S: Tiles>(s: S, a: Mat<'a>, n: usize, scratch: &'a mut [f32]) -> Self {
-        if a.col_stride == 1 && (n <= 2 * S::NR || a.rows <= S::MR) {
+    fn new<S: Tiles, K: Step>(s: S, a: Mat<'a>, n: usize, scratch: &'a mut [f32]) -> Self {
+        if K::WIDTH == 1 && a.col_stride == 1 && (n <= 2 * S::NR || a.rows <= S::MR) {
             return Lhs { data: a.data, kc: a.cols, panel: S::MR * a.row_stride, row: a.row_stride, step: 1 };
         }
-        pack::left(s, a, scratch);
-        Lhs { data: scratch, kc: a.cols, panel: S::MR * a.cols, row: 1, step: S::MR }
+        pack::left::<S, K>(s, a, scratch);
+        let kc = K::count(a.cols);
+        Lhs { data: scratch, kc, panel: S::MR * kc, row: 1, step: S::MR }
     }
 }
 

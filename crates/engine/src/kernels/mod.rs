@@ -1,7 +1,8 @@
 //! The arithmetic: the only module with `unsafe` code besides the memory map.
 //!
-//! Everything works on plain f32 slices. What the engine promises rests on three rules that the
-//! kernels keep on any number of threads:
+//! Everything takes and gives plain f32 slices. Within a product, operands may be rounded to bf16, and a
+//! packed weight may be kept in bf16 or int8 ([`Compute`], [`Storage`]); sums are f32. What the engine
+//! promises rests on three rules that the kernels keep on any number of threads:
 //!
 //! - An element of a matrix product is a chain of fused multiply-adds over ascending k, in blocks
 //!   of a fixed length; see [`gemm`](gemm()).
@@ -10,7 +11,8 @@
 //! - Reductions of whole vectors add partial sums of fixed length in a fixed order.
 //!
 //! So scoring and decoding a sequence give the same bits alone, in a batch, in one pass or token
-//! by token. Between processors the bits agree where both have fused multiply-add.
+//! by token. Between processors the bits agree where both have fused multiply-add; those of bf16 products
+//! where both, or neither, have the processor's instruction for them.
 #![expect(unsafe_code, reason = "vector instructions and output rectangles shared out among threads")]
 
 mod activation;

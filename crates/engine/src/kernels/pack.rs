@@ -2,54 +2,105 @@
 //!
 //! The right operand becomes panels of NR columns, each `[k][NR]`, the last one only as many
 //! whole vectors wide as it needs and padded with zeros. The left operand becomes panels of MR
-//! rows, each `[k][MR]`.
+//! rows, each `[k][MR]`. A step of k is one f32, or a pair of bf16 that two of them are rounded to
+//! on the way: see [`Step`].
 
 use super::matrix::Mat;
 use super::simd::{LANES, Simd};
 use super::tile::Tiles;
+use std::ops::Range;
 
-/// Elements of the packed form of a right operand.
-pub(super) fn right_len(k: usize, n: usize) -> usize {
-    k * n.next_multiple_of(LANES)
-}
+/// How elements become the steps of a chain.
+pub(super) trait Step {
+    /// Elements along k that one step takes.
+    const WIDTH: usize;
 
-/// Packs `b` into panels of `S::NR` columns.
-#[inline(always)]
-pub(super) fn right<S: Tiles>(s: S, b: Mat, out: &mut [f32]) {
-    for j in (0..b.cols).step_by(S::NR) {
-        let panel = b.columns(j..b.cols.min(j + S::NR));
-        let width = panel.cols.next_multiple_of(LANES);
-        right_panel(s, panel, width, &mut out[j * b.rows..][..width * b.rows]);
+    /// Step `k` of the neighbours `at..at + out.len()` along the other dimension: `m` is
+    /// `[k, neighbours]`, with contiguous rows.
+    fn across<S: Simd>(s: S, m: Mat, k: usize, at: usize, out: &mut [f32]);
+
+    /// Sixteen steps of `16 · WIDTH` elements that follow one another along k.
+    fn along<S: Simd>(s: S, x: &[f32]) -> S::V;
+
+    /// [`Step::along`] with fewer elements; what is missing counts as zero.
+    fn along_part<S: Simd>(s: S, x: &[f32]) -> S::V;
+
+    /// Number of steps of k elements.
+    fn count(k: usize) -> usize {
+        k.div_ceil(Self::WIDTH)
     }
 }
 
-/// Packs one panel: `out[k * width + j]` is element (k, j), zero beyond the last column.
+/// A step is one element.
+pub(super) struct Single;
+
+impl Step for Single {
+    const WIDTH: usize = 1;
+
+    #[inline(always)]
+    fn across<S: Simd>(_: S, m: Mat, k: usize, at: usize, out: &mut [f32]) {
+        out.copy_from_slice(&m.data[k * m.row_stride + at..][..out.len()]);
+    }
+
+    #[inline(always)]
+    fn along<S: Simd>(s: S, x: &[f32]) -> S::V {
+        let x = &x[..LANES];
+        // SAFETY: the slice has sixteen elements.
+        unsafe { s.load_ptr(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn along_part<S: Simd>(s: S, x: &[f32]) -> S::V {
+        s.load_part(x, 0.0)
+    }
+}
+
+/// Elements of the packed form of a right operand of k steps.
+pub(super) fn right_len(steps: usize, n: usize) -> usize {
+    steps * n.next_multiple_of(LANES)
+}
+
+/// Packs one panel: `out[k * width + j]` is step k of column j, zero beyond the last column.
 #[inline(always)]
-pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) {
+pub(super) fn right_panel<S: Simd, K: Step>(s: S, b: Mat, width: usize, out: &mut [f32]) {
     if b.col_stride == 1 {
         for (k, row) in out.chunks_exact_mut(width).enumerate() {
-            let b = &b.data[k * b.row_stride..][..b.cols];
-            let (full, rest) = b.as_chunks::<LANES>();
-            let (out_full, _) = row.as_chunks_mut::<LANES>();
-            for (x, out) in full.iter().zip(out_full.iter_mut()) {
-                s.store(s.load(x), out);
-            }
-            if !rest.is_empty() {
-                s.store(s.load_part(rest, 0.0), &mut out_full[full.len()]);
+            // Vectors of known length stay in registers.
+            let (full, _) = row.as_chunks_mut::<LANES>();
+            for (v, out) in full.iter_mut().enumerate() {
+                let cols = b.cols - v * LANES;
+                if cols >= LANES {
+                    K::across(s, b, k, v * LANES, out);
+                } else {
+                    out[cols..].fill(0.0);
+                    K::across(s, b, k, v * LANES, &mut out[..cols]);
+                }
             }
         }
     } else if b.row_stride == 1 {
         for j in (0..b.cols).step_by(LANES) {
-            transposed(s, LANES, b.columns(j..b.cols.min(j + LANES)), width, &mut out[j..]);
+            transposed::<S, K>(s, LANES, b.columns(j..b.cols.min(j + LANES)), width, &mut out[j..]);
         }
     } else {
         for (k, row) in out.chunks_exact_mut(width).enumerate() {
             row.fill(0.0);
             for (j, x) in row[..b.cols].iter_mut().enumerate() {
-                *x = b.data[k * b.row_stride + j * b.col_stride];
+                *x = scattered::<S, K>(s, b, k, j);
             }
         }
     }
+}
+
+/// Step `k` of column `j` of a matrix that is contiguous nowhere.
+#[inline(always)]
+fn scattered<S: Simd, K: Step>(s: S, b: Mat, k: usize, j: usize) -> f32 {
+    let mut x = [0.0; LANES];
+    for (i, x) in x.iter_mut().take(K::WIDTH.min(b.rows - k * K::WIDTH)).enumerate() {
+        *x = b.data[(k * K::WIDTH + i) * b.row_stride + j * b.col_stride];
+    }
+    let mut steps = [0.0; LANES];
+    s.store(K::along_part(s, &x[..K::WIDTH]), &mut steps);
+    steps[0]
 }
 
 /// Up to sixteen columns whose elements are contiguous along k, written sixteen to a row, zero
@@ -58,14 +109,13 @@ pub(super) fn right_panel<S: Simd>(s: S, b: Mat, width: usize, out: &mut [f32]) 
 /// `usual` is the number of columns of all but the last call: known when the function is compiled,
 /// it keeps a block of that many in registers.
 #[inline(always)]
-fn transposed<S: Simd>(s: S, usual: usize, b: Mat, width: usize, out: &mut [f32]) {
-    let whole = if b.cols == usual { b.rows / LANES * LANES } else { 0 };
+fn transposed<S: Simd, K: Step>(s: S, usual: usize, b: Mat, width: usize, out: &mut [f32]) {
+    let block_k = LANES * K::WIDTH;
+    let whole = if b.cols == usual { b.rows / block_k * LANES } else { 0 };
     for k in (0..whole).step_by(LANES) {
         let mut block = [s.splat(0.0); LANES];
         for (j, v) in block[..usual].iter_mut().enumerate() {
-            let x = &b.data[j * b.col_stride + k..][..LANES];
-            // SAFETY: the slice has sixteen elements.
-            *v = unsafe { s.load_ptr(x.as_ptr()) };
+            *v = K::along(s, &b.data[j * b.col_stride + k * K::WIDTH..][..block_k]);
         }
         s.transpose(&mut block);
         let out = &mut out[k * width..][..(LANES - 1) * width + LANES];
@@ -74,14 +124,15 @@ fn transposed<S: Simd>(s: S, usual: usize, b: Mat, width: usize, out: &mut [f32]
             unsafe { s.store_ptr(v, out.as_mut_ptr().add(i * width)) };
         }
     }
-    for k in (whole..b.rows).step_by(LANES) {
-        let deep = LANES.min(b.rows - k);
+    let steps = K::count(b.rows);
+    for k in (whole..steps).step_by(LANES) {
+        let deep = block_k.min(b.rows - k * K::WIDTH);
         let mut block = [s.splat(0.0); LANES];
         for (j, v) in block[..b.cols].iter_mut().enumerate() {
-            *v = s.load_part(&b.data[j * b.col_stride + k..][..deep], 0.0);
+            *v = K::along_part(s, &b.data[j * b.col_stride + k * K::WIDTH..][..deep]);
         }
         s.transpose(&mut block);
-        for (i, &v) in block[..deep].iter().enumerate() {
+        for (i, &v) in block[..K::count(deep)].iter().enumerate() {
             if let Some(row) = out[(k + i) * width..].first_chunk_mut() {
                 s.store(v, row);
             }
@@ -89,46 +140,69 @@ fn transposed<S: Simd>(s: S, usual: usize, b: Mat, width: usize, out: &mut [f32]
     }
 }
 
-/// Elements of the packed form of a left operand, with the slack that [`left`] writes into.
-pub(super) fn left_len<S: Tiles>(m: usize, k: usize) -> usize {
-    m.next_multiple_of(S::MR) * k + LANES
+/// Elements of the packed form of a left operand of k steps, with the slack that [`left`] writes into.
+pub(super) fn left_len<S: Tiles>(m: usize, steps: usize) -> usize {
+    m.next_multiple_of(S::MR) * steps + LANES
 }
 
 /// Packs `a` into panels of `S::MR` rows, zero beyond the last row.
 #[inline(always)]
-pub(super) fn left<S: Tiles>(s: S, a: Mat, out: &mut [f32]) {
-    let k_len = a.cols;
+pub(super) fn left<S: Tiles, K: Step>(s: S, a: Mat, out: &mut [f32]) {
+    let steps = K::count(a.cols);
     if a.row_stride == 1 && a.col_stride != 1 {
-        for k in 0..k_len {
-            let column = &a.data[k * a.col_stride..][..a.rows];
-            let mut panels = column.chunks_exact(S::MR);
-            let mut at = k * S::MR;
-            for x in &mut panels {
-                out[at..at + S::MR].copy_from_slice(x);
-                at += k_len * S::MR;
-            }
-            let rest = panels.remainder();
-            if !rest.is_empty() {
-                out[at..at + rest.len()].copy_from_slice(rest);
-                out[at + rest.len()..at + S::MR].fill(0.0);
-            }
+        // A few steps of all panels at a time: what is read stays near, and what is written to one
+        // panel is whole cache lines.
+        for k in (0..steps).step_by(LANES) {
+            rows_contiguous::<S, K>(s, a.t(), k..steps.min(k + LANES), steps, out);
         }
         return;
     }
     for i in (0..a.rows).step_by(S::MR) {
         let panel = a.rows(i..a.rows.min(i + S::MR));
-        let out = &mut out[i * k_len..];
+        let out = &mut out[i * steps..];
         if a.col_stride == 1 {
             // Rows are stored whole, sixteen lanes at a stride of MR: what a store writes past
             // its MR is overwritten by the next one, or by the next panel.
-            transposed(s, S::MR, panel.t(), S::MR, out);
+            transposed::<S, K>(s, S::MR, panel.t(), S::MR, out);
         } else {
-            for k in 0..k_len {
+            for k in 0..steps {
                 for r in 0..S::MR {
                     out[k * S::MR + r] =
-                        if r < panel.rows { panel.data[r * a.row_stride + k * a.col_stride] } else { 0.0 };
+                        if r < panel.rows { scattered::<S, K>(s, panel.t(), k, r) } else { 0.0 };
                 }
             }
         }
+    }
+}
+
+/// Steps `k` of `steps` of a left operand whose rows are contiguous; `columns` is its transpose.
+#[inline(always)]
+fn rows_contiguous<S: Tiles, K: Step>(s: S, columns: Mat, k: Range<usize>, steps: usize, out: &mut [f32]) {
+    let rows = columns.cols;
+    let mut i = 0;
+    // Rounding costs by the vector, however few of its lanes are used: two panels share one.
+    while K::WIDTH > 1 && 2 * S::MR == LANES && i + LANES <= rows {
+        let (first, second) = out[i * steps..(i + LANES) * steps].split_at_mut(S::MR * steps);
+        for k in k.clone() {
+            let mut both = [0.0; LANES];
+            K::across(s, columns, k, i, &mut both);
+            first[k * S::MR..(k + 1) * S::MR].copy_from_slice(&both[..S::MR]);
+            second[k * S::MR..(k + 1) * S::MR].copy_from_slice(&both[S::MR..]);
+        }
+        i += LANES;
+    }
+    while i < rows {
+        let panel = &mut out[i * steps..(i + S::MR) * steps];
+        let width = S::MR.min(rows - i);
+        for k in k.clone() {
+            let out = &mut panel[k * S::MR..(k + 1) * S::MR];
+            if width == S::MR {
+                K::across(s, columns, k, i, out);
+            } else {
+                K::across(s, columns, k, i, &mut out[..width]);
+                out[width..].fill(0.0);
+            }
+        }
+        i += S::MR;
     }
 }

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::element::Format;
+use super::gemm::columns_per_panel;
 use super::matrix::Mat;
-use super::pack;
-use super::pairs;
+use super::pack::{self, Single};
+use super::pairs::Paired;
 use super::scratch::Buffer;
-use super::simd::{LANES, multiversion};
-use super::tile::Tiles;
+use super::simd::{LANES, Simd, multiversion};
 
 /// How a weight that only computes is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,18 +67,42 @@ impl<'a> Panels<'a> {
     }
 }
 
-/// Packs `b` into a thread's buffer.
-pub(super) fn panels<'a>(b: Mat, buffer: &'a mut Buffer) -> Panels<'a> {
-    buffer.stale(pack::right_len(b.rows, b.cols));
-    pack_all(b, buffer);
-    Panels {
-        data: bytemuck::cast_slice(buffer.all()),
-        format: Format::F32,
-        scales: &[],
-        k: b.rows,
-        n: b.cols,
-        skip: 0,
-    }
+/// Packs `b` into a thread's buffer, as f32 or as pairs.
+pub(super) fn panels<'a>(b: Mat, format: Format, buffer: &'a mut Buffer) -> Panels<'a> {
+    let out = buffer.stale(pack::right_len(b.rows.div_ceil(format.width()), b.cols));
+    each_panel(b, format, out).for_each(pack_one);
+    borrowed(b, format, buffer)
+}
+
+/// [`panels`], on all threads.
+pub(super) fn panels_of_all<'a>(b: Mat, format: Format, buffer: &'a mut Buffer) -> Panels<'a> {
+    let out = buffer.stale(pack::right_len(b.rows.div_ceil(format.width()), b.cols));
+    each_panel(b, format, out).par_bridge().for_each(pack_one);
+    borrowed(b, format, buffer)
+}
+
+fn borrowed<'a>(b: Mat, format: Format, buffer: &'a Buffer) -> Panels<'a> {
+    let data = bytemuck::cast_slice(buffer.all());
+    Panels { data, format, scales: &[], k: b.rows.div_ceil(format.width()), n: b.cols, skip: 0 }
+}
+
+/// The columns of every panel, whether they become pairs, and the place of the packed form.
+fn each_panel<'a>(
+    b: Mat<'a>,
+    format: Format,
+    out: &'a mut [f32],
+) -> impl Iterator<Item = (Mat<'a>, bool, &'a mut [f32])> {
+    let (nr, steps) = (columns_per_panel(), b.rows.div_ceil(format.width()));
+    let starts = (0..b.cols).step_by(nr);
+    starts.zip(out.chunks_mut((nr * steps).max(1))).map(move |(j, out)| {
+        let columns = b.columns(j..b.cols.min(j + nr));
+        let length = columns.cols.next_multiple_of(LANES) * steps;
+        (columns, format.is_pairs(), &mut out[..length])
+    })
+}
+
+fn pack_one((columns, paired, out): (Mat, bool, &mut [f32])) {
+    pack_panel(columns, paired, out);
 }
 
 /// The right operand of a product, packed once and used many times: a weight that stays the same
@@ -94,45 +118,43 @@ pub struct Packed {
 }
 
 multiversion! {
-    fn pack_all(b: Mat, buffer: &mut Buffer) -> usize = pack_all_body;
+    /// Packs the columns of one panel.
+    fn pack_panel(b: Mat, paired: bool, out: &mut [f32]) = pack_panel_body;
 }
 
 multiversion! {
-    fn compress_all(b: Mat, scales: &[f32], out: &mut [u8], bf16: bool) -> usize = compress_all_body;
+    /// Packs one panel and rounds it to bf16, or to steps of its columns' scales.
+    fn compress_panel(b: Mat, scales: &[f32], out: &mut [u8]) = compress_panel_body;
 }
 
 #[inline(always)]
-fn pack_all_body<S: Tiles>(s: S, b: Mat, buffer: &mut Buffer) -> usize {
-    pack::right(s, b, buffer.all_mut());
-    S::NR
+fn pack_panel_body<S: Simd>(s: S, b: Mat, paired: bool, out: &mut [f32]) {
+    let width = b.cols.next_multiple_of(LANES);
+    if paired {
+        pack::right_panel::<S, Paired>(s, b, width, out);
+    } else {
+        pack::right_panel::<S, Single>(s, b, width, out);
+    }
 }
 
-/// Packs panel by panel and rounds each to bf16, or to steps of its columns' scales.
 #[inline(always)]
-fn compress_all_body<S: Tiles>(s: S, b: Mat, scales: &[f32], out: &mut [u8], bf16: bool) -> usize {
-    let size = if bf16 { 2 } else { 1 };
-    let mut panel = vec![0.0; S::NR * b.rows];
-    for j in (0..b.cols).step_by(S::NR) {
-        let columns = b.columns(j..b.cols.min(j + S::NR));
-        let width = columns.cols.next_multiple_of(LANES);
-        let panel = &mut panel[..width * b.rows];
-        pack::right_panel(s, columns, width, panel);
-        let out = &mut out[j * b.rows * size..][..width * b.rows * size];
-        if bf16 {
-            let out: &mut [u16] = bytemuck::cast_slice_mut(out);
-            for (x, out) in panel.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
-                s.store_bf16(s.load(x), out);
-            }
-        } else {
-            for (row, out) in panel.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                for ((&x, out), &scale) in row.iter().zip(out).zip(&scales[j..]) {
-                    let steps = if scale > 0.0 { (x / scale).round_ties_even() } else { 0.0 };
-                    *out = steps.clamp(-127.0, 127.0) as i8 as u8;
-                }
+fn compress_panel_body<S: Simd>(s: S, b: Mat, scales: &[f32], out: &mut [u8]) {
+    let width = b.cols.next_multiple_of(LANES);
+    let mut panel = vec![0.0; width * b.rows];
+    pack::right_panel::<S, Single>(s, b, width, &mut panel);
+    if scales.is_empty() {
+        let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+        for (x, out) in panel.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
+            s.store_bf16(s.load(x), out);
+        }
+    } else {
+        for (row, out) in panel.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            for ((&x, out), &scale) in row.iter().zip(out).zip(scales) {
+                let steps = if scale > 0.0 { (x / scale).round_ties_even() } else { 0.0 };
+                *out = steps.clamp(-127.0, 127.0) as i8 as u8;
             }
         }
     }
-    S::NR
 }
 
 /// The factor of every column: its largest magnitude is 127 steps.
@@ -148,16 +170,19 @@ fn column_scales(b: &Mat) -> Buffer {
 impl Packed {
     /// Packs `b` `[k, n]`.
     pub fn new(b: Mat) -> Self {
-        let mut buffer = Buffer::zeroed(pack::right_len(b.rows, b.cols));
-        let nr = pack_all(b.checked(), &mut buffer);
-        Packed { buffer, scales: Buffer::default(), format: Format::F32, k: b.rows, n: b.cols, nr }
+        Self::in_steps(b, Format::F32)
     }
 
     /// Packs `b` `[k, n]` for products in bf16, see [`gemm_bf16`](super::gemm_bf16).
     pub fn pairs(b: Mat) -> Self {
-        let mut paired = Buffer::default();
-        let packed = Packed::new(pairs::right(b.checked(), &mut paired));
-        Packed { format: Format::pairs(), k: b.rows, ..packed }
+        Self::in_steps(b, Format::pairs())
+    }
+
+    fn in_steps(b: Mat, format: Format) -> Self {
+        let mut buffer = Buffer::default();
+        panels_of_all(b.checked(), format, &mut buffer);
+        let nr = columns_per_panel();
+        Packed { buffer, scales: Buffer::default(), format, k: b.rows, n: b.cols, nr }
     }
 
     /// Packs `b` `[k, n]` in a form that takes less memory.
@@ -167,10 +192,17 @@ impl Packed {
             Storage::Bf16 => (Format::Bf16, Buffer::default()),
             Storage::Int8 => (Format::Int8, column_scales(&b.checked())),
         };
-        let bytes = pack::right_len(b.rows, b.cols) * format.bytes();
-        let mut buffer = Buffer::zeroed(bytes.div_ceil(4));
+        let (b, nr) = (b.checked(), columns_per_panel());
+        let row = b.rows * format.bytes();
+        let mut buffer = Buffer::zeroed((b.cols.next_multiple_of(LANES) * row).div_ceil(4));
         let out: &mut [u8] = bytemuck::cast_slice_mut(buffer.all_mut());
-        let nr = compress_all(b.checked(), scales.all(), out, storage == Storage::Bf16);
+        let panels = out.par_chunks_mut((nr * row).max(1)).enumerate();
+        panels.take(b.cols.div_ceil(nr)).for_each(|(p, out)| {
+            let cols = p * nr..b.cols.min((p + 1) * nr);
+            let length = cols.len().next_multiple_of(LANES) * row;
+            let scales = scales.all().get(cols.clone()).unwrap_or_default();
+            compress_panel(b.columns(cols), scales, &mut out[..length]);
+        });
         Packed { buffer, scales, format, k: b.rows, n: b.cols, nr }
     }
 
@@ -198,17 +230,13 @@ impl Packed {
         self.n
     }
 
-    pub(super) fn is_pairs(&self) -> bool {
-        self.format.is_pairs()
-    }
-
     pub(super) fn panels(&self, nr: usize) -> Panels<'_> {
         assert_eq!(self.nr, nr, "the operand was packed for another instruction set");
         Panels {
             data: bytemuck::cast_slice(self.buffer.all()),
             format: self.format,
             scales: self.scales.all(),
-            k: if self.is_pairs() { self.k.div_ceil(2) } else { self.k },
+            k: self.k.div_ceil(self.format.width()),
             n: self.n,
             skip: 0,
         }

@@ -44,8 +44,7 @@ impl Buffer {
 pub(super) enum Use {
     Left,
     Right,
-    LeftPairs,
-    RightPairs,
+    RightWhole,
     AttentionKeys,
     AttentionKeysTransposed,
     AttentionValues,
@@ -53,7 +52,7 @@ pub(super) enum Use {
     AttentionGradient,
 }
 
-const USES: usize = 9;
+const USES: usize = 8;
 
 thread_local!(static BUFFERS: [Cell<Buffer>; USES] = const { [const { Cell::new(Buffer(Vec::new())) }; USES] });
 

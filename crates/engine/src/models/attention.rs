@@ -7,6 +7,7 @@ use super::opened;
 use super::parts::{Builder, Norm, Within};
 use super::spec::{QkNorm, QkvNames};
 use crate::Result;
+use crate::kernels::Compute;
 use crate::tape::{AttentionKind, Graph, Keys, Linear, Var};
 use crate::taps::BlockSite::{HeadResult, K, Pattern, Q, RotK, RotQ, Scores, V, Z};
 
@@ -56,6 +57,7 @@ impl Attention {
             causal: true,
             window: spec.windows[l],
             softcap: spec.score_softcap,
+            compute: Compute::F32,
         };
         Ok(Attention { qkv, output, norms: None, kind })
     }

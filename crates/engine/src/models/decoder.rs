@@ -1,4 +1,4 @@
-//! The dense decoder: what all families share. They differ in their [`Spec`].
+//! The decoder: what all families share. They differ in their [`Spec`].
 
 use super::attention::Attention;
 use super::cache::KvCache;
@@ -22,7 +22,7 @@ struct Block {
     after_mlp: Option<Norm>,
 }
 
-/// A dense decoder: handles into the model's parameters, and the forward pass.
+/// A decoder: handles into the model's parameters, and the forward pass.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(super) spec: Spec,

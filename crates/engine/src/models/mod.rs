@@ -1,6 +1,7 @@
 //! Models: a family reads its `config.json` into a [`Spec`]; the decoder does the rest.
 //!
-//! A new dense family is one file with a `spec` function and one line in [`FAMILIES`].
+//! A new family is one file with a `spec` function and one line in `FAMILIES`. Encoders, which predict no
+//! tokens, have a frame and families of their own, in `encoder`.
 
 mod attention;
 mod cache;

@@ -1,4 +1,4 @@
-//! Everything that tells one dense decoder from another, as data.
+//! Everything that tells one decoder from another, as data.
 
 use super::experts::ExpertsSpec;
 use super::rope::Rope;

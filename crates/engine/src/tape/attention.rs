@@ -52,6 +52,9 @@ pub struct Keys<'a> {
 impl<'m> Graph<'m> {
     /// Self-attention of every sequence with itself: q [T, heads·head_dim], k and v
     /// [T, kv_heads·head_dim] → [T, heads·head_dim]. Scores are never held whole.
+    ///
+    /// While recording, products are computed as those with weights are; in inference in f32, as
+    /// with a cache.
     pub fn attention(
         &mut self,
         q: &Var,
@@ -75,11 +78,13 @@ impl<'m> Graph<'m> {
                 first_query: 0,
             })
             .collect();
+        let compute = if self.recording { self.params.precision().compute } else { kind.compute };
+        let kind = AttentionKind { compute, ..*kind };
         let mut lse = needs.then(|| Tensor::stale(&[rows, kind.heads]));
         let value = Tensor::build(q.shape(), |out| {
-            kernels::attention(q.value.f32(), &segments, kind, out, lse.as_mut().map(Tensor::f32_mut));
+            kernels::attention(q.value.f32(), &segments, &kind, out, lse.as_mut().map(Tensor::f32_mut));
         });
-        let (q, k, v, kind) = (q.clone(), k.clone(), v.clone(), *kind);
+        let (q, k, v) = (q.clone(), k.clone(), v.clone());
         let (sequences, out) = (layout.sequences.clone(), value.clone());
         Ok(self.push(value, needs, move |back, dout| {
             let _timed = profile::span("attention backward");

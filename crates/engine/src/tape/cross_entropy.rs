@@ -1,5 +1,6 @@
 //! The language-model head with log-softmax, in chunks: full logits are never held.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use crate::params::{ParamId, Params};
 use crate::{DType, Error, Result, Tensor, profile};
 
 /// Logits held at a time, in numbers: large enough for full-speed products, small next to a model.
-const CHUNK_LOGITS: usize = 8 << 20;
+const CHUNK_LOGITS: usize = 16 << 20;
 
 /// Rows per chunk for a vocabulary. Has no influence on results: rows are computed independently.
 pub(super) fn chunk_rows(vocabulary: usize) -> usize {
@@ -33,6 +34,8 @@ pub(super) struct PackedHead<'a> {
     pub(super) vocabulary: usize,
     width: usize,
     forward: Arc<Packed>,
+    /// Packed when the first of several chunks needs it.
+    backward: OnceCell<Packed>,
     compute: Compute,
 }
 
@@ -51,7 +54,15 @@ impl<'a> PackedHead<'a> {
         let (vocabulary, width) = (weight.rows(), weight.columns());
         let pack = || Arc::new(compute.pack(Mat::new(weight.f32(), vocabulary, width).t()));
         let forward = forward.unwrap_or_else(pack);
-        PackedHead { softcap, weight: weight.f32(), vocabulary, width, forward, compute }
+        PackedHead {
+            softcap,
+            weight: weight.f32(),
+            vocabulary,
+            width,
+            forward,
+            backward: OnceCell::new(),
+            compute,
+        }
     }
 
     /// hidden [n, d] → logits [n, V] into `out`.
@@ -72,13 +83,14 @@ impl<'a> PackedHead<'a> {
     /// dLogits [n, V] → dHidden [n, d].
     pub(super) fn hidden_gradient(&self, dlogits: &[f32], out: &mut [f32]) {
         let rows = dlogits.len() / self.vocabulary;
+        let weight = Mat::new(self.weight, self.vocabulary, self.width);
+        let packed = self.backward.get_or_init(|| {
+            let _timed = profile::span("head packing");
+            self.compute.pack(weight)
+        });
         let _timed = profile::product("input gradient", "head", [rows, self.vocabulary, self.width]);
-        self.compute.product(
-            Mat::new(dlogits, rows, self.vocabulary),
-            Mat::new(self.weight, self.vocabulary, self.width),
-            MatMut::new(out, rows, self.width),
-            false,
-        );
+        let dlogits = Mat::new(dlogits, rows, self.vocabulary);
+        kernels::gemm_packed(dlogits, packed, MatMut::new(out, rows, self.width), false);
     }
 
     /// dW [V, d] += dLogitsᵀ · hidden.

@@ -245,7 +245,7 @@ fn missing(dir: &Path) -> String {
         return "the file holds no tokenizer; give the folder of the model it was made from".into();
     }
     if !dir.is_dir() {
-        return "there is no such folder".into();
+        return "there is no such folder or file".into();
     }
     for name in ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"] {
         if dir.join(name).exists() {

@@ -110,6 +110,7 @@ enum Mode {
 pub(crate) fn execute(args: BenchArgs, context: &mut Context) -> Result<Exit, Error> {
     if let Some(dir) = &args.save {
         args.source.make(args.seed)?.save(dir, None, None)?;
+        context.console.note(&format!("written to {}", dir.display()));
         return Ok(Exit::Done);
     }
     if let Some(text) = &args.learn {

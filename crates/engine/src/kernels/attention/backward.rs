@@ -103,8 +103,11 @@ impl Pass<'_> {
         scratch::with(uses, |[keys, keys_t, values_t, scores, gradient]| {
             let k = shape.kv_head(self.k, sequence.clone(), kv_head);
             let v = shape.kv_head(self.v, sequence.clone(), kv_head);
-            let packed =
-                Operands { k: panels(k, keys), k_t: panels(k.t(), keys_t), v_t: panels(v.t(), values_t) };
+            let packed = Operands {
+                k: panels(k, shape.compute.format(), keys),
+                k_t: panels(k.t(), shape.compute.format(), keys_t),
+                v_t: panels(v.t(), shape.compute.format(), values_t),
+            };
             for head in shape.group(kv_head) {
                 for start in (0..len).step_by(QUERY_BLOCK) {
                     let rows = start..len.min(start + QUERY_BLOCK);
@@ -164,10 +167,10 @@ impl Pass<'_> {
         let keys = sequence.start + seen.start..sequence.start + seen.end;
         // SAFETY: this task alone writes the sequence's rows of dq, dk and dv in these heads.
         unsafe {
-            let k = Right::Panels(Panels { skip: seen.start, ..packed.k });
+            let k = Right::Panels(Panels { skip: seen.start / packed.k.format.width(), ..packed.k });
             serial(ds, k, self.dq.part(here, head * hd..(head + 1) * hd), false);
-            serial(ds.t(), Right::Strided(q), self.dk.part(keys.clone(), columns.clone()), true);
-            serial(p.t(), Right::Strided(dout), self.dv.part(keys, columns), true);
+            serial(ds.t(), shape.compute.right(q), self.dk.part(keys.clone(), columns.clone()), true);
+            serial(p.t(), shape.compute.right(dout), self.dv.part(keys, columns), true);
         }
     }
 }

@@ -112,8 +112,8 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         let span = shape.span(positions, segment.keys);
         let k = shape.kv_head(segment.k, span.clone(), task.kv_head);
         let v = shape.kv_head(segment.v, span.clone(), task.kv_head);
-        let k = panels(k.t(), keys);
-        let v = panels(v, values);
+        let k = panels(k.t(), shape.compute.format(), keys);
+        let v = panels(v, shape.compute.format(), values);
         for start in task.rows.clone().step_by(QUERY_BLOCK) {
             let rows = start..task.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;
@@ -125,7 +125,7 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
                 let block = Block {
                     q: shape.head(q, rows.clone(), head),
                     k: Right::Panels(k).columns(offset..k.n),
-                    v: Right::Panels(Panels { skip: offset, ..v }),
+                    v: Right::Panels(Panels { skip: offset / v.format.width(), ..v }),
                     seen: seen.clone(),
                     keys: segment.keys,
                 };
@@ -158,8 +158,8 @@ fn decode(
     let start = row * shape.width() + group.start * hd;
     let block = Block {
         q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd),
-        k: Right::Strided(shape.kv_head(segment.k, seen.clone(), task.kv_head).t()),
-        v: Right::Strided(shape.kv_head(segment.v, seen.clone(), task.kv_head)),
+        k: shape.compute.right(shape.kv_head(segment.k, seen.clone(), task.kv_head).t()),
+        v: shape.compute.right(shape.kv_head(segment.v, seen.clone(), task.kv_head)),
         seen,
         keys: segment.keys,
     };

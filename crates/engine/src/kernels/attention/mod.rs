@@ -13,14 +13,14 @@ mod forward;
 pub use backward::attention_backward;
 pub use forward::attention;
 
-use super::gemm::KC;
+use super::gemm::{Compute, KC};
 use super::matrix::Mat;
 use std::ops::Range;
 
 /// Query rows whose scores exist at one time.
 const QUERY_BLOCK: usize = 64;
 /// Leading invisible keys are skipped in multiples of this: whole blocks of k, so that no chain
-/// changes, and whole panels at every level.
+/// changes (of pairs, some do), and whole panels at every level.
 const SKIP: usize = 3 * KC;
 /// Multiply-adds below which a second thread does not pay.
 const SERIAL: usize = 1 << 20;
@@ -42,6 +42,8 @@ pub struct AttentionShape {
     pub window: Option<usize>,
     /// Bound c of the scores: s becomes c · tanh(s / c).
     pub softcap: Option<f32>,
+    /// Number type of the products' operands; scores and probabilities are f32 in between.
+    pub compute: Compute,
 }
 
 /// One sequence: some rows of the queries and the keys and values they look at.

@@ -166,6 +166,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn join_bf16(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: `self` is the proof that the processor has these instructions.
+        unsafe {
+            let upper = |x| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_castps_si512(x)));
+            let (first, second) = (upper(self.round_bf16(first)), upper(self.round_bf16(second)));
+            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second))
+        }
+    }
+
+    #[inline(always)]
     fn store_bf16(self, x: __m512, out: &mut [u16; LANES]) {
         // SAFETY: the array is sixteen writable u16; `self` vouches for the instructions.
         unsafe {

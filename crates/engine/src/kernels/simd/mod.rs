@@ -129,6 +129,19 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         self.load(&a)
     }
 
+    /// Thirty-two values rounded to bf16 as sixteen pairs of neighbours: the first is the lower half.
+    #[inline(always)]
+    fn join_bf16(self, first: Self::V, second: Self::V) -> Self::V {
+        let mut halves = [[0; LANES]; 2];
+        self.store_bf16(first, &mut halves[0]);
+        self.store_bf16(second, &mut halves[1]);
+        let mut pairs = [0.0; LANES];
+        for (pair, x) in pairs.iter_mut().zip(halves.as_flattened().as_chunks::<2>().0) {
+            *pair = f32::from_bits(u32::from(x[0]) | u32::from(x[1]) << 16);
+        }
+        self.load(&pairs)
+    }
+
     /// Sixteen values rounded to bf16, one after the other.
     #[inline(always)]
     fn store_bf16(self, x: Self::V, out: &mut [u16; LANES]) {

@@ -3,7 +3,8 @@
 #![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
-    AttentionShape, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap, softmax_row,
+    AttentionShape, Compute, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap,
+    softmax_row,
 };
 use super::{bits, close, each_level, levels, on, random};
 use proptest::prelude::*;
@@ -17,6 +18,7 @@ const PLAIN: AttentionShape = AttentionShape {
     causal: true,
     window: None,
     softcap: None,
+    compute: Compute::F32,
 };
 
 fn shapes() -> Vec<AttentionShape> {
@@ -159,6 +161,39 @@ fn backward_matches_differences() {
                             "{ours} instead of {exact} along {which}.{seed}, {shape:?}, {len} rows"
                         );
                     }
+                }
+            }
+        }
+    });
+}
+
+/// With operands in bf16: output and gradients are those of f32 up to the rounding of every operand.
+#[test]
+fn pairs_are_near_f32() {
+    each_level(|| {
+        for shape in shapes() {
+            let pairs = AttentionShape { compute: Compute::Bf16, ..shape };
+            for len in [1, 2, 7, 65, 131] {
+                let case = Case::new(len, &shape, 1);
+                let near = |ours: &[f32], exact: &[f32]| {
+                    let largest = exact.iter().fold(1.0, |a: f32, x| a.max(x.abs()));
+                    let gaps = ours.iter().zip(exact).map(|(a, b)| (a - b).abs());
+                    let worst = gaps.fold(0.0, f32::max);
+                    assert!(worst <= 0.03 * largest, "off by {worst} of {largest}, {shape:?}, {len} rows");
+                };
+                near(&case.forward(&[0..len], &pairs).0, &case.forward(&[0..len], &shape).0);
+                let (ours, exact) = (case.backward(&[0..len], &pairs), case.backward(&[0..len], &shape));
+                ours.iter().zip(&exact).for_each(|(ours, exact)| near(ours, exact));
+                // A sequence's bits do not depend on what is packed beside it.
+                let twice = Case {
+                    q: case.q.repeat(2),
+                    k: case.k.repeat(2),
+                    v: case.v.repeat(2),
+                    dout: case.dout.repeat(2),
+                };
+                let both = twice.backward(&[0..len, len..2 * len], &pairs);
+                for (both, alone) in both.iter().zip(&ours) {
+                    assert_eq!(bits(both), bits(&alone.repeat(2)));
                 }
             }
         }

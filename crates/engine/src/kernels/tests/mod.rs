@@ -78,6 +78,7 @@ fn levels_with_fused_multiply_add_agree_in_every_bit() {
             causal: true,
             window: None,
             softcap: Some(5.0),
+            compute: super::Compute::F32,
         };
         let (q, kv) = (random(70 * 40, 5), random(70 * 20, 6));
         let segment = Segment { q_rows: 0..70, k: &kv, v: &kv, keys: 70, first_query: 0 };

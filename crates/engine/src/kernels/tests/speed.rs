@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
-    Activation, AdamWStep, AttentionShape, Mat, MatMut, Packed, Segment, adamw, attention,
+    Activation, AdamWStep, AttentionShape, Compute, Mat, MatMut, Packed, Segment, adamw, attention,
     attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp,
     measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
@@ -104,8 +104,16 @@ fn speed_of_attention() {
         [(8, 256, 6, 6, 48), (1, 2048, 8, 2, 64), (64, 32, 4, 4, 16)]
     {
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape =
-            AttentionShape { heads, kv_heads, head_dim, scale, causal: true, window: None, softcap: None };
+        let shape = AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            scale,
+            causal: true,
+            window: None,
+            softcap: None,
+            compute: Compute::F32,
+        };
         let rows = sequences * len;
         let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
         let (q, k, v) = (random(rows * width, 1), random(rows * kv_width, 2), random(rows * kv_width, 3));
@@ -134,8 +142,16 @@ fn speed_of_attention() {
         });
     }
     let (keys, heads, kv_heads, head_dim) = (4096, 16, 4, 64);
-    let shape =
-        AttentionShape { heads, kv_heads, head_dim, scale: 0.125, causal: true, window: None, softcap: None };
+    let shape = AttentionShape {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: 0.125,
+        causal: true,
+        window: None,
+        softcap: None,
+        compute: Compute::F32,
+    };
     let (k, v) = (random(keys * kv_heads * head_dim, 1), random(keys * kv_heads * head_dim, 2));
     let q = random(heads * head_dim, 3);
     let mut out = vec![0.0; heads * head_dim];

@@ -33,6 +33,9 @@ impl Encoder {
     /// type is kept for writing.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
+        if dir.is_file() {
+            return Err(Error::format(dir, "is a file; encoders are read from folders, not from GGUF files"));
+        }
         let modules = Modules::read(dir)?;
         let folder = modules.as_ref().map_or(Ok(dir), Modules::transformer)?;
         let checkpoint = Checkpoint::open(folder)?;

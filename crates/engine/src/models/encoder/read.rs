@@ -3,6 +3,7 @@
 use super::build::Builder;
 use super::entry::Grid;
 use crate::Result;
+use crate::kernels::Compute;
 use crate::models::config::Config;
 use crate::tape::{AttentionKind, Linear};
 
@@ -39,6 +40,7 @@ pub(super) fn attention(
         causal,
         window: None,
         softcap: None,
+        compute: Compute::F32,
     })
 }
 

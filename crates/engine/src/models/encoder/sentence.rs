@@ -73,7 +73,8 @@ impl Pipeline {
         let prompt = match prompt.or(self.default_prompt.as_deref()) {
             Some(name) => self.prompts.get(name).map(String::as_str).ok_or_else(|| {
                 let known = self.prompts.keys().cloned().collect::<Vec<_>>().join(", ");
-                Error::invalid(format!("the folder has no prompt called {name:?}; it has: {known}"))
+                let known = if known.is_empty() { "none at all".to_owned() } else { known };
+                Error::invalid(format!("the folder has no prompt called {name:?}; it has {known}"))
             })?,
             None => "",
         };
