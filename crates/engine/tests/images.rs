@@ -139,3 +139,16 @@ fn white_shows_through_a_transparent_picture() {
     // What Pillow's `alpha_composite` gives before white.
     assert_eq!(Picture::open(&path, 3).unwrap().bytes, [227, 177, 127, 255, 255, 255, 40, 50, 60]);
 }
+
+/// Pillow's choice where a place falls on the border between two pixels.
+#[test]
+fn the_nearest_of_two_equally_near_pixels_is_pillows() {
+    let line = Picture { height: 1, width: 40, channels: 1, bytes: (0..40).collect() };
+    assert_eq!(
+        line.resized([1, 30], Filter::Nearest).bytes,
+        [
+            0, 2, 3, 4, 5, 7, 8, 10, 11, 12, 14, 15, 16, 18, 19, 20, 21, 23, 24, 25, 27, 28, 29, 31, 32, 33,
+            35, 36, 38, 39
+        ]
+    );
+}
