@@ -55,13 +55,17 @@ fn vit() -> Encoder {
     })))
 }
 
-fn readers_of_texts() -> Vec<Encoder> {
+fn roberta() -> Encoder {
     let mut roberta = with(json!({
         "model_type": "roberta", "architectures": ["RobertaForMaskedLM"], "vocab_size": 61,
         "max_position_embeddings": 82, "pad_token_id": 1, "type_vocab_size": 1, "hidden_act": "relu",
     }));
     roberta["layer_norm_eps"] = 1e-5.into();
-    vec![bert("BertModel"), random(roberta), clip()]
+    random(roberta)
+}
+
+fn readers_of_texts() -> Vec<Encoder> {
+    vec![bert("BertModel"), roberta(), clip()]
 }
 
 fn sequence(seed: u32, length: usize) -> Vec<u32> {
@@ -331,6 +335,34 @@ fn inputs_that_do_not_fit_are_named() {
         let message = Encoder::random(config.as_object().unwrap().clone(), 1).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
     }
+}
+
+/// RoBERTa's padding token takes no place among the others.
+#[test]
+fn padding_within_a_text_moves_no_position() {
+    let positions = |ids: &[u32]| {
+        let encoder = roberta();
+        let input = Input::tokens(&[[9, 8].as_slice(), ids]).unwrap();
+        let mut taps = Taps::none();
+        taps.read(Site::PosEmbed);
+        encoder.hidden(&mut Graph::inference(&encoder.params), &input, &taps).unwrap();
+        let rows = taps.take(Site::PosEmbed).remove(0);
+        let row_of = |row: &[f32]| {
+            let table = encoder.params.find("roberta.embeddings.position_embeddings.weight").unwrap();
+            let table = &encoder.params.get(table).tensor;
+            table.f32().chunks(table.columns()).position(|r| r == row).unwrap()
+        };
+        rows.f32().chunks(rows.columns()).skip(2).map(row_of).collect::<Vec<_>>()
+    };
+    assert_eq!(positions(&[5, 6, 7]), [2, 3, 4]);
+    assert_eq!(positions(&[5, 1, 6, 1, 1, 7]), [2, 1, 3, 1, 1, 4]);
+}
+
+#[test]
+fn quantised_weights_are_refused() {
+    let config = with(json!({"model_type": "bert", "quantization_config": {"quant_method": "gptq"}}));
+    let error = Encoder::random(config.as_object().unwrap().clone(), 1).unwrap_err().to_string();
+    assert!(error.contains("the weights are quantised (gptq)"), "{error}");
 }
 
 #[test]

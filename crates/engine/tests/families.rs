@@ -6,10 +6,18 @@ mod small_models;
 
 use amend_engine::checkpoint::Adapter;
 use amend_engine::generate::GenerateOptions;
-use amend_engine::models::LoraOptions;
+use amend_engine::models::{LoraOptions, Positions, RopeScaling};
 use amend_engine::{Batch, Example, Gradients, Graph, Model, Taps};
 use serde_json::{Value, json};
 use small_models::{config, models};
+
+/// LongRoPE over heads of 8 dimensions, pre-trained on this many tokens.
+fn longrope(original: usize) -> Value {
+    let scaling = json!({
+        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 5.0, 8.0],
+    });
+    json!({"rope_scaling": scaling, "original_max_position_embeddings": original})
+}
 
 fn sequence(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 7 + seed * 13 + i * i * 3) % 61).collect()
@@ -134,11 +142,7 @@ fn the_divergence_s_gradient_knows_the_bound() {
 /// side has the probability that scoring its prefix gives it.
 #[test]
 fn decoding_across_the_length_of_pretraining_starts_the_cache_again() {
-    let scaling = json!({
-        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 5.0, 8.0],
-    });
-    let options = json!({"rope_scaling": scaling, "original_max_position_embeddings": 24});
-    let model = Model::random(config("phi3", options), 3).unwrap();
+    let model = Model::random(config("phi3", longrope(24)), 3).unwrap();
     let prompts = [sequence(1, 20), sequence(2, 9)];
     let options = GenerateOptions { max_new_tokens: 10, ..Default::default() };
     for out in model.generate(&prompts, &options, None, &Taps::none()).unwrap() {
@@ -153,6 +157,85 @@ fn decoding_across_the_length_of_pretraining_starts_the_cache_again() {
             }
         }
     }
+}
+
+/// Other families keep the keys that were rotated for a short sequence: the continuation is the one that
+/// transformers 5.23 gives for this model.
+#[test]
+fn outside_of_phi3_the_cache_is_kept_across_the_length_of_pretraining() {
+    let model = Model::random(config("llama", longrope(24)), 3).unwrap();
+    let options = GenerateOptions { max_new_tokens: 16, ..Default::default() };
+    let out = model.generate(&[sequence(1, 20)], &options, None, &Taps::none()).unwrap();
+    assert_eq!(out[0].ids, [4, 32, 32, 14, 51, 2, 34, 12, 4, 19, 45, 16, 16, 16, 16, 46]);
+    let model = Model::random(config("phi3", longrope(24)), 3).unwrap();
+    assert!(!model.cache_serves(20, 25) && model.cache_serves(20, 24) && model.cache_serves(25, 30));
+}
+
+#[test]
+fn the_length_of_pretraining_stands_where_the_family_looks_for_it() {
+    let original = |family: &str, extra: Value| {
+        let mut options = longrope(24);
+        options.as_object_mut().unwrap().remove("original_max_position_embeddings");
+        options["rope_scaling"]["original_max_position_embeddings"] = json!(16);
+        options.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let model = Model::random(config(family, options), 1).unwrap();
+        let Positions::Rotary(ropes) = &model.spec().positions else { panic!("{family} rotates") };
+        let RopeScaling::LongRope { original, .. } = ropes[0].scaling else { panic!("not LongRoPE") };
+        original
+    };
+    let beside = json!({"original_max_position_embeddings": 32});
+    assert_eq!(original("llama", json!({})), 16.0);
+    assert_eq!(original("llama", beside.clone()), 32.0);
+    // Phi 3 never looks inside: its default counts before what stands there.
+    assert_eq!(original("phi3", json!({})), 4096.0);
+    assert_eq!(original("phi3", beside), 32.0);
+}
+
+/// Scaling added by hand to a config in the newer spelling counts, in place of all that stood there.
+#[test]
+fn rope_scaling_counts_before_rope_parameters() {
+    let newer = json!({"rope_type": "default", "rope_theta": 500.0});
+    let scaling = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24});
+    let positions = |extra: Value| Model::random(config("qwen2", extra), 1).unwrap().spec().positions.clone();
+    let both = positions(json!({"rope_parameters": newer, "rope_scaling": scaling}));
+    assert_eq!(both, positions(json!({"rope_scaling": scaling})));
+    assert_ne!(both, positions(json!({"rope_parameters": newer})));
+    let empty = positions(json!({"rope_parameters": newer, "rope_scaling": {}}));
+    assert_eq!(empty, positions(json!({"rope_parameters": newer})));
+}
+
+#[test]
+fn yarn_s_ramp_is_rounded_unless_the_config_speaks_against_it() {
+    let positions = |truncate: Option<Value>| {
+        let mut scaling = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24});
+        scaling.as_object_mut().unwrap().extend(truncate.map(|value| ("truncate".to_owned(), value)));
+        Model::random(config("llama", json!({"rope_scaling": scaling})), 1).unwrap().spec().positions.clone()
+    };
+    assert_eq!(positions(Some(json!(true))), positions(None));
+    assert_eq!(positions(Some(json!(false))), positions(Some(Value::Null)));
+    assert_ne!(positions(Some(json!(false))), positions(None));
+}
+
+#[test]
+fn yarn_reaches_as_far_as_its_factor_says() {
+    let context = |factor: f64| {
+        let scaling = json!({"type": "yarn", "factor": factor, "original_max_position_embeddings": 96});
+        Model::random(config("qwen2", json!({"rope_scaling": scaling})), 1).unwrap().spec().context
+    };
+    assert_eq!([context(4.0), context(0.5)], [384, 96]);
+}
+
+/// In the reference, Gemma 3 never sees this option of YaRN, in whose place are the kinds of layers.
+#[test]
+fn gemma3_rounds_the_ends_of_yarn_s_ramp_whatever_it_is_told() {
+    let yarn = |truncate: bool| {
+        let full = json!({
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 24, "truncate": truncate,
+        });
+        let options = json!({"rope_parameters": {"full_attention": full}, "sliding_window_pattern": 2});
+        Model::random(config("gemma3_text", options), 1).unwrap().spec().positions.clone()
+    };
+    assert_eq!(yarn(false), yarn(true));
 }
 
 #[test]
@@ -170,6 +253,14 @@ fn what_is_not_supported_is_refused_by_name() {
     refused("gemma2", json!({"final_logit_softcapping": 0.0}), "\"final_logit_softcapping\" must be above 0");
     refused("gemma3_text", json!({"layer_types": ["full_attention"]}), "\"layer_types\" lists 1 of 3 layers");
     refused("gemma3_text", json!({"sliding_window_pattern": 0}), "\"sliding_window_pattern\" must not be 0");
+    let both =
+        json!({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"full_attention": {}}});
+    refused("gemma3_text", both, "\"rope_parameters\" and \"rope_scaling\" are both there");
+    let quantised = json!({"quantization_config": {"quant_method": "fp8"}});
+    refused("llama", quantised, "the weights are quantised (fp8)");
+    for family in ["mistral", "gemma3_text", "mixtral"] {
+        refused(family, json!({"sliding_window": 0}), "\"sliding_window\" must not be 0");
+    }
     refused("gpt2", json!({"add_cross_attention": true}), "\"add_cross_attention\" is set");
     refused("gpt2", json!({"n_embd": 33}), "\"n_embd\" 33 cannot be shared among 4 heads");
     refused("gpt_neox", json!({"rotary_pct": 0.0}), "of a head's 8 dimensions has no meaning");

@@ -19,7 +19,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 #[test]
 fn every_byte_is_pillows() {
-    let reference: [([usize; 2], [u64; 6]); 3] = [
+    let reference: [([usize; 2], [u64; 6]); 5] = [
         (
             [5, 7],
             [
@@ -51,6 +51,29 @@ fn every_byte_is_pillows() {
                 0x2e41_b435_680b_bbeb,
                 0x0d3a_a0a2_af6b_c799,
                 0x25bc_0a13_f517_398e,
+            ],
+        ),
+        // On either side of where the columns come first.
+        (
+            [4, 11],
+            [
+                0xf10f_f3b9_6bf6_526d,
+                0x1a2a_a3c0_f759_d956,
+                0xeefa_181c_9216_f095,
+                0xaeaf_05df_f92d_e8b8,
+                0x6e46_112e_6386_4660,
+                0xe76a_13ea_7c8a_c3ad,
+            ],
+        ),
+        (
+            [5, 11],
+            [
+                0xe683_eaa2_a580_3aac,
+                0x8cb7_0962_7d04_882e,
+                0x10cd_b5af_7ba9_cb7a,
+                0x168b_77e8_28e5_cb7e,
+                0x6519_0ed3_ec4d_d84b,
+                0xda6b_0933_9a4b_cb23,
             ],
         ),
     ];
@@ -105,4 +128,27 @@ fn files_say_how_pictures_are_prepared() {
     assert_eq!((new.normalize, new.rescale, new.crop), (None, None, None));
     let error = read(r#"{"size": {"longest": 3}}"#).unwrap_err().to_string();
     assert!(error.contains("preprocessor_config.json") && error.contains("size"), "{error}");
+}
+
+#[test]
+fn white_shows_through_a_transparent_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture.png");
+    let bytes = vec![200, 100, 0, 128, 10, 20, 30, 0, 40, 50, 60, 255];
+    image::RgbaImage::from_raw(3, 1, bytes).unwrap().save(&path).unwrap();
+    // What Pillow's `alpha_composite` gives before white.
+    assert_eq!(Picture::open(&path, 3).unwrap().bytes, [227, 177, 127, 255, 255, 255, 40, 50, 60]);
+}
+
+/// Pillow's choice where a place falls on the border between two pixels.
+#[test]
+fn the_nearest_of_two_equally_near_pixels_is_pillows() {
+    let line = Picture { height: 1, width: 40, channels: 1, bytes: (0..40).collect() };
+    assert_eq!(
+        line.resized([1, 30], Filter::Nearest).bytes,
+        [
+            0, 2, 3, 4, 5, 7, 8, 10, 11, 12, 14, 15, 16, 18, 19, 20, 21, 23, 24, 25, 27, 28, 29, 31, 32, 33,
+            35, 36, 38, 39
+        ]
+    );
 }

@@ -150,6 +150,14 @@ impl Checkpoint {
         }
     }
 
+    /// Whether the two named tensors are one: of the same type, shape and values.
+    pub(crate) fn same(&self, a: &str, b: &str) -> Result<bool> {
+        if self.dtype(a) != self.dtype(b) || self.shape(a) != self.shape(b) {
+            return Ok(false);
+        }
+        Ok(self.tensor(a)?.bytes() == self.tensor(b)?.bytes())
+    }
+
     /// Names of the tensors that are not in `used`: weights a loader would silently drop.
     pub fn unused(&self, used: &HashSet<String>) -> Vec<String> {
         self.name_list().iter().filter(|name| !used.contains(*name)).cloned().collect()

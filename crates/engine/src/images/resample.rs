@@ -91,7 +91,9 @@ fn mix(i: usize, old: usize, new: usize, filter: Filter) -> (usize, Vec<i64>) {
     let scale = old as f64 / new as f64;
     let center = (i as f64 + 0.5) * scale;
     if filter == Filter::Nearest {
-        return ((center as usize).min(old - 1), vec![1 << PRECISION]);
+        // Pillow steps from pixel to pixel; on the border between two, how its sum is rounded decides.
+        let place = (0..i).fold(0.5 * scale, |place, _| place + scale);
+        return ((place as usize).min(old - 1), vec![1 << PRECISION]);
     }
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;

@@ -31,6 +31,22 @@ impl<'a> Config<'a> {
         self.values.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether it says nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Errors where the weights are stored in a form that only the library that made it can read: some of
+    /// them have the shapes and types of plain weights, and would be taken for such.
+    pub(crate) fn refuse_quantized(&self) -> Result<()> {
+        let Some(how) = self.object("quantization_config")? else { return Ok(()) };
+        let method = how.text("quant_method")?.unwrap_or("an unnamed method");
+        Err(self.error(format!(
+            "\"quantization_config\" says that the weights are quantised ({method}), which is not supported; \
+             dequantise the model in Python, or use its unquantised or GGUF version"
+        )))
+    }
+
     /// Whether the key is there at all, null included.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)

@@ -2,7 +2,9 @@
 //! in every other layer.
 
 use super::config::Config;
-use super::{Family, LLAMA_NAMES, Names, NormKind, Spec, activation, dense_spec_with, softcap, windows};
+use super::{
+    Family, LLAMA_NAMES, Names, NormKind, Spec, activation, dense_spec_with, sliding_window, softcap, windows,
+};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma2", spec };
@@ -16,7 +18,7 @@ pub(super) const NAMES: Names = Names {
 
 fn spec(config: &Config<'_>) -> Result<Spec> {
     let gemma = gemma_spec(config, 10_000.0)?;
-    let window = if config.has("sliding_window") { config.count("sliding_window")? } else { Some(4096) };
+    let window = sliding_window(config, Some(4096))?;
     Ok(Spec {
         windows: windows(config, gemma.layers, window, |layer| layer.is_multiple_of(2))?,
         score_softcap: softcap(config, "attn_logit_softcapping", Some(50.0))?,

@@ -3,14 +3,14 @@
 
 use super::config::Config;
 use super::gemma2::gemma_spec;
-use super::{Family, Positions, QkNorm, Rope, Spec, softcap, windows};
+use super::{Family, Positions, QkNorm, Rope, RopeScaling, Spec, sliding_window, softcap, windows};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", spec };
 
 fn spec(config: &Config<'_>) -> Result<Spec> {
     let gemma = gemma_spec(config, 1_000_000.0)?;
-    let window = if config.has("sliding_window") { config.count("sliding_window")? } else { Some(4096) };
+    let window = sliding_window(config, Some(4096))?;
     let pattern = match config.count("sliding_window_pattern")? {
         Some(pattern) => pattern,
         None => config.count("_sliding_window_pattern")?.unwrap_or(6),
@@ -37,12 +37,22 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
 fn ropes(config: &Config<'_>, head_dim: usize) -> Result<(Rope, Rope)> {
     let theta = config.float("rope_theta")?.unwrap_or(1_000_000.0);
     let local_theta = config.float("rope_local_base_freq")?.unwrap_or(10_000.0);
-    let (global, local) = match config.object("rope_parameters")? {
-        Some(by_kind) => (by_kind.object("full_attention")?, by_kind.object("sliding_attention")?),
-        None => (config.object("rope_scaling")?, None),
+    let (global, local) = match (config.object("rope_parameters")?, config.object("rope_scaling")?) {
+        (Some(_), Some(_)) => {
+            return Err(
+                config.error("\"rope_parameters\" and \"rope_scaling\" are both there; keep the first")
+            );
+        }
+        (Some(by_kind), None) => (by_kind.object("full_attention")?, by_kind.object("sliding_attention")?),
+        (None, scaling) => (scaling, None),
     };
-    Ok((
-        Rope::with(config, global, head_dim, theta, 1.0)?,
-        Rope::with(config, local, head_dim, local_theta, 1.0)?,
-    ))
+    let rope = |parameters, theta| -> Result<Rope> {
+        let mut rope = Rope::with(config, parameters, head_dim, theta, 1.0)?;
+        // The reference looks for this option beside the kinds of layers, so it is always at its default.
+        if let RopeScaling::Yarn { truncate, .. } = &mut rope.scaling {
+            *truncate = true;
+        }
+        Ok(rope)
+    };
+    Ok((rope(global, theta)?, rope(local, local_theta)?))
 }

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::experts::{ExpertNames, ExpertsSpec};
-use super::{Family, Spec, dense_spec};
+use super::{Family, Spec, dense_spec, sliding_window};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "mixtral", spec };
@@ -18,7 +18,7 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
     }
     let experts = ExpertsSpec::read(config, NAMES, dense.layers, [count, per_token], dense.intermediate)?;
     // Unlike Mistral's, an absent window means none.
-    let window = config.count("sliding_window")?;
+    let window = sliding_window(config, None)?;
     Ok(Spec {
         eps: config.float("rms_norm_eps")?.unwrap_or(1e-5) as f32,
         windows: vec![window; dense.layers],

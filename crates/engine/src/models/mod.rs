@@ -20,6 +20,7 @@ mod mistral;
 mod mixtral;
 mod model;
 mod olmo2;
+mod open;
 mod opened;
 mod parts;
 mod phi3;
@@ -79,7 +80,10 @@ pub(crate) fn spec_of(config: &Config<'_>) -> Result<Spec> {
         return Err(config.error(format!("\"model_type\" is missing; supported: {}", known())));
     };
     match FAMILIES.iter().find(|f| f.model_type == name) {
-        Some(family) => (family.spec)(config),
+        Some(family) => {
+            config.refuse_quantized()?;
+            (family.spec)(config)
+        }
         None if encoder_families().any(|family| family == name) => Err(config.error(format!(
             "model_type \"{name}\" is an encoder, which predicts no next tokens; use `amend embed`"
         ))),
@@ -162,6 +166,15 @@ fn softcap(config: &Config<'_>, key: &str, default: Option<f64>) -> Result<Optio
     match cap {
         Some(cap) if cap <= 0.0 => Err(config.error(format!("\"{key}\" must be above 0, found {cap}"))),
         cap => Ok(cap.map(|cap| cap as f32)),
+    }
+}
+
+/// The width of sliding windows: `default` where the config does not speak of it, none where it is null.
+fn sliding_window(config: &Config<'_>, default: Option<usize>) -> Result<Option<usize>> {
+    match config.count("sliding_window")? {
+        Some(0) => Err(config.error("\"sliding_window\" must not be 0; null means none")),
+        None if !config.has("sliding_window") => Ok(default),
+        window => Ok(window),
     }
 }
 

@@ -6,11 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::decoder::Decoder;
-use super::experts::FusedPart;
 use super::parts::{Start, TensorSource, Wanted};
 use super::{KvCache, Spec, spec_of};
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoint, ModelFiles, StoredType, write_model};
+use crate::checkpoint::{ModelFiles, write_model};
 use crate::params::Params;
 use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Site, Taps};
@@ -23,9 +22,9 @@ pub struct Model {
     /// Named parameters.
     pub params: Params,
     pub(super) decoder: Decoder,
-    config: Map<String, Value>,
-    generation_config: Option<Map<String, Value>>,
-    dtype: DType,
+    pub(super) config: Map<String, Value>,
+    pub(super) generation_config: Option<Map<String, Value>>,
+    pub(super) dtype: DType,
     /// Keep only every block's input during training and recompute the rest: slower by a forward
     /// pass, but memory grows with one block instead of all.
     pub recompute: bool,
@@ -45,41 +44,6 @@ pub struct TensorChange {
 }
 
 impl Model {
-    /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the stored type is kept for writing.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir.as_ref())?;
-        let config = checkpoint.config().clone();
-        let mut spec = spec_of(&Config::new(&config, checkpoint.config_place()))?;
-        let names = spec.names;
-        let find = |name: &str| stored_name(&checkpoint, names.base, name);
-        // A checkpoint without a head is tied whatever its config forgot to say.
-        spec.tied = spec.tied || find(&format!("{}.weight", names.head)).is_none();
-        let dtype = match find(&format!("{}.weight", names.embedding)).and_then(|n| checkpoint.dtype(&n)) {
-            Some(StoredType::Native(dtype)) => dtype,
-            _ => DType::F32,
-        };
-        let experts = spec.experts.clone();
-        let mut source = |wanted: &Wanted<'_>| {
-            if let Some(experts) = &experts
-                && let Some(part) = experts.fused_part(wanted.name, wanted.shape, &find)
-            {
-                let FusedPart { name, shape, rows } = part;
-                return checkpoint.rows_f32(&name, &shape, rows);
-            }
-            let name = find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
-            match *wanted.shape {
-                [rows, columns] if wanted.transposed => {
-                    Ok(checkpoint.tensor_f32(&name, &[columns, rows])?.transposed())
-                }
-                _ => checkpoint.tensor_f32(&name, wanted.shape),
-            }
-        };
-        let mut params = Params::default();
-        let decoder = Decoder::build(spec, &mut params, &mut source)?;
-        let generation_config = checkpoint.generation_config().cloned();
-        Ok(Model { params, decoder, config, generation_config, dtype, recompute: false })
-    }
-
     /// A model with random weights: matrices normal with the config's `initializer_range`
     /// (default 0.02), norms neutral, biases zero. The same seed gives the same weights.
     pub fn random(config: Map<String, Value>, seed: u64) -> Result<Self> {
@@ -275,14 +239,6 @@ impl Model {
         changes.sort_by(|a, b| b.relative.total_cmp(&a.relative));
         Ok(changes)
     }
-}
-
-/// The name under which a checkpoint holds a tensor: some leave the base model's prefix out, and newer
-/// files call every family's head `lm_head`.
-fn stored_name(checkpoint: &Checkpoint, base: &str, name: &str) -> Option<String> {
-    let short = name.strip_prefix(base);
-    let head = short.is_none().then_some("lm_head.weight");
-    [Some(name), short, head].into_iter().flatten().find(|n| checkpoint.contains(n)).map(str::to_owned)
 }
 
 fn random_tensor(wanted: &Wanted<'_>, deviation: f64, seed: u64) -> Tensor {

@@ -1,7 +1,7 @@
 //! Phi 3, 3.5 and 4: Llama with fused projections, LongRoPE, and heads that may rotate in part.
 
 use super::config::Config;
-use super::{Family, InnerNames, LLAMA_NAMES, Names, QkvNames, Spec, dense_spec, windows};
+use super::{Family, InnerNames, LLAMA_NAMES, Names, QkvNames, Spec, dense_spec, sliding_window, windows};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "phi3", spec };
@@ -14,7 +14,7 @@ const NAMES: Names = Names {
 
 fn spec(config: &Config<'_>) -> Result<Spec> {
     let dense = dense_spec(config, 10_000.0)?;
-    let window = config.count("sliding_window")?;
+    let window = sliding_window(config, None)?;
     Ok(Spec {
         names: &NAMES,
         eps: config.float("rms_norm_eps")?.unwrap_or(1e-5) as f32,

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::experts::{ExpertNames, ExpertsSpec};
-use super::{Family, QkNorm, Spec, dense_spec};
+use super::{Family, QkNorm, Spec, dense_spec, sliding_window};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen3_moe", spec };
@@ -13,8 +13,7 @@ fn spec(config: &Config<'_>) -> Result<Spec> {
     let dense = dense_spec(config, 10_000.0)?;
     let bias = config.flag("attention_bias", false)?;
     let window = match config.flag("use_sliding_window", false)? {
-        true if config.has("sliding_window") => config.count("sliding_window")?,
-        true => Some(4096),
+        true => sliding_window(config, Some(4096))?,
         false => None,
     };
     Ok(Spec {

@@ -71,6 +71,9 @@ pub enum RopeScaling {
         original: f64,
         /// Factor on cosines and sines.
         attention_factor: f64,
+        /// Whether a sequence that outgrows the context of pre-training is read anew (Phi 3), or keeps the
+        /// keys that were rotated while it was short.
+        restarts: bool,
     },
 }
 
@@ -82,11 +85,12 @@ impl Rope {
         Self::with(config, Self::parameters(config)?, head_dim, theta, partial)
     }
 
-    /// The object that says how frequencies are stretched, in its newer or older place.
+    /// The object that says how frequencies are stretched, in its older or newer place. Who adds scaling to a
+    /// config by hand writes the older, so that one counts where there are both, as in the reference.
     pub(crate) fn parameters<'a>(config: &Config<'a>) -> Result<Option<Config<'a>>> {
-        match config.object("rope_parameters")? {
-            Some(parameters) => Ok(Some(parameters)),
-            None => config.object("rope_scaling"),
+        match config.object("rope_scaling")?.filter(|scaling| !scaling.is_empty()) {
+            Some(scaling) => Ok(Some(scaling)),
+            None => config.object("rope_parameters"),
         }
     }
 
@@ -114,10 +118,12 @@ impl Rope {
         Ok(Rope { theta, dimensions, scaling })
     }
 
-    /// Longest sequence of a model that promises `positions`: a base that grows is there to go beyond.
+    /// Longest sequence of a model that promises `positions`: a base that grows is there to go beyond, and
+    /// who switches YaRN on seldom changes the promise.
     pub(crate) fn context(&self, positions: usize) -> usize {
         match self.scaling {
             RopeScaling::Dynamic { factor, .. } => (positions as f64 * factor.max(1.0)) as usize,
+            RopeScaling::Yarn { factor, original, .. } => positions.max((original * factor) as usize),
             _ => positions,
         }
     }
@@ -163,9 +169,9 @@ impl Rope {
 
     /// Whether keys rotated in a sequence of `held` tokens still serve when it has `total`.
     ///
-    /// With a dynamic base they do: the reference too leaves them as they were rotated.
+    /// In most models they do: the reference too leaves them as they were rotated.
     pub(crate) fn continues(&self, held: usize, total: usize) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. }) || self.alike(held, total)
+        !matches!(self.scaling, RopeScaling::LongRope { restarts: true, .. }) || self.alike(held, total)
     }
 
     /// Whether a sequence of `total` tokens has the frequencies of its own beginnings, so that it may be
@@ -231,10 +237,11 @@ impl RopeScaling {
             scaling.float(key)?.ok_or_else(|| scaling.error(format!("\"{key}\" is missing")))
         };
         let context = || -> Result<f64> { Ok(config.size("max_position_embeddings")? as f64) };
-        // Phi 3 keeps the length of pre-training beside the object, not in it; that place wins.
+        // Phi 3 keeps the length of pre-training beside the object, not in it; that place wins, even by default.
+        let phi3 = config.text("model_type")? == Some("phi3");
         let original = || -> Result<f64> {
             let key = "original_max_position_embeddings";
-            match config.float(key)?.or(scaling.float(key)?) {
+            match config.float(key)?.or(phi3.then_some(4096.0)).or(scaling.float(key)?) {
                 Some(n) if n > 0.0 => Ok(n),
                 Some(n) => Err(scaling.error(format!("\"{key}\" must not be {n}"))),
                 None => context(),
@@ -251,9 +258,9 @@ impl RopeScaling {
                 original: original()?,
             },
             // Early Phi 3 files call it "su", or "yarn" with lists that YaRN does not have.
-            "longrope" | "su" => Self::longrope(scaling, dimensions, context()?, original()?)?,
+            "longrope" | "su" => Self::longrope(scaling, dimensions, [context()?, original()?], phi3)?,
             "yarn" if scaling.has("short_factor") => {
-                Self::longrope(scaling, dimensions, context()?, original()?)?
+                Self::longrope(scaling, dimensions, [context()?, original()?], phi3)?
             }
             "yarn" => Self::yarn(scaling, context()?, original()?)?,
             other => {
@@ -281,11 +288,17 @@ impl RopeScaling {
             beta_slow: own("beta_slow")?.unwrap_or(1.0),
             original,
             attention_factor,
-            truncate: scaling.flag("truncate", true)?,
+            // Null is a no; only where nothing stands is it a yes.
+            truncate: scaling.flag("truncate", !scaling.has("truncate"))?,
         })
     }
 
-    fn longrope(scaling: &Config<'_>, dimensions: usize, context: f64, original: f64) -> Result<Self> {
+    fn longrope(
+        scaling: &Config<'_>,
+        dimensions: usize,
+        [context, original]: [f64; 2],
+        restarts: bool,
+    ) -> Result<Self> {
         let list =
             |key: &str| -> Result<Vec<f64>> {
                 let pairs = dimensions.div_ceil(2);
@@ -303,6 +316,7 @@ impl RopeScaling {
             long: list("long_factor")?,
             original,
             attention_factor: scaling.float("attention_factor")?.unwrap_or(grown),
+            restarts,
         })
     }
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value as Json, json};
 
 use super::metadata::{Metadata, Value};
-use crate::models::Config;
+use crate::models::{Config, Rope};
 
 /// The tensor of divisors.
 pub(super) const DIVISORS: &str = "rope_freqs.weight";
@@ -153,8 +153,8 @@ pub(super) fn of_config<'a>(
     config: &Config<'a>,
     default_theta: f64,
 ) -> crate::Result<(f64, Option<Config<'a>>)> {
-    let newer = config.object("rope_parameters")?;
-    let theta = match &newer {
+    let parameters = Rope::parameters(config)?;
+    let theta = match &parameters {
         Some(parameters) => parameters.float("rope_theta")?,
         None => None,
     };
@@ -162,7 +162,7 @@ pub(super) fn of_config<'a>(
         Some(theta) => theta,
         None => config.float("rope_theta")?.unwrap_or(default_theta),
     };
-    Ok((theta, if newer.is_some() { newer } else { config.object("rope_scaling")? }))
+    Ok((theta, parameters))
 }
 
 /// Adds the keys of a model's rotary embedding; returns the divisors where its way needs them.

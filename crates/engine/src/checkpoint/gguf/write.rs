@@ -74,7 +74,9 @@ pub fn write_gguf(
     let architecture = Architecture::of_model_type(model_type).map_err(refuse)?;
     let reader = Config::new(source.config(), source.config_place());
     let Outline { layers, vocabulary, heads } = Outline::read(&reader)?;
-    let tied = reader.flag("tie_word_embeddings", false)? || !source.contains("lm_head.weight");
+    const HEAD: &str = "lm_head.weight";
+    let promised = reader.flag("tie_word_embeddings", false)?;
+    let tied = !source.contains(HEAD) || promised && source.same("model.embed_tokens.weight", HEAD)?;
     let mut plan = plan(source, architecture, kind, tied, layers)?;
 
     let mut metadata = Metadata::default();

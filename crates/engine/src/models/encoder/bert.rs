@@ -31,7 +31,7 @@ const BLOCK: BlockNames = BlockNames {
 
 fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     b.choose_prefix(&["bert.", ""], "embeddings.word_embeddings.weight");
-    let tower = tower(config, b, 0)?;
+    let tower = tower(config, b, None)?;
     let words = word_embedding(&tower);
     let (d, eps, b) = (tower.hidden, eps(config)?, b.without_prefix());
     let classifier = match architecture(config)? {
@@ -67,8 +67,8 @@ fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
 
 fn roberta(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     b.choose_prefix(&["roberta.", ""], "embeddings.word_embeddings.weight");
-    // Positions are counted from behind the row of the padding token.
-    let tower = tower(config, b, config.count("pad_token_id")?.unwrap_or(1) + 1)?;
+    let padding = config.count("pad_token_id")?.unwrap_or(1);
+    let tower = tower(config, b, Some(padding as u32))?;
     let words = word_embedding(&tower);
     let (d, eps, b) = (tower.hidden, eps(config)?, b.without_prefix());
     let name = architecture(config)?;
@@ -109,8 +109,8 @@ fn word_embedding(tower: &Tower) -> (crate::ParamId, usize) {
     }
 }
 
-/// The model without heads, whose first token takes row `first_position` of the position embedding.
-fn tower(config: &Config<'_>, b: &mut Builder<'_>, first_position: usize) -> Result<Tower> {
+/// The model without heads; `padding` is the token behind whose number RoBERTa counts positions.
+fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Result<Tower> {
     if let Some(kind) = config.text("position_embedding_type")?.filter(|&kind| kind != "absolute") {
         return Err(
             config.error(format!("position_embedding_type \"{kind}\" is not supported; only \"absolute\""))
@@ -121,7 +121,8 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, first_position: usize) -> Res
     let rows = config.size_or("max_position_embeddings", 512)?;
     let kinds = config.count("type_vocab_size")?.unwrap_or(2);
     let eps = eps(config)?;
-    let Some(context) = rows.checked_sub(first_position).filter(|&n| n > 0) else {
+    let before = padding.map_or(0, |token| token as usize + 1);
+    let Some(context) = rows.checked_sub(before).filter(|&n| n > 0) else {
         return Err(config.error(format!("\"max_position_embeddings\" is {rows}, which leaves no position")));
     };
     // BERT run as a decoder sees only what came before.
@@ -148,7 +149,7 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, first_position: usize) -> Res
     } else {
         None
     };
-    let entry = TokenEntry { words, types, positions, first_position, context, vocabulary };
+    let entry = TokenEntry { words, types, positions, padding, context, vocabulary };
     Ok(Tower {
         hidden: d,
         entry: Entry::Tokens(entry),

@@ -116,7 +116,7 @@ fn text_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
         LEGACY_END => SummaryRow::LargestId,
         end => SummaryRow::FirstOf(end),
     };
-    let entry = TokenEntry { words, types: None, positions, first_position: 0, context, vocabulary };
+    let entry = TokenEntry { words, types: None, positions, padding: None, context, vocabulary };
     Ok(Tower {
         hidden: d,
         entry: Entry::Tokens(entry),

@@ -20,8 +20,9 @@ pub(super) struct TokenEntry {
     /// Embedding of token types, and how many there are.
     pub(super) types: Option<(ParamId, usize)>,
     pub(super) positions: ParamId,
-    /// Row of the position embedding that a sequence's first token takes.
-    pub(super) first_position: usize,
+    /// RoBERTa's padding token: it stands on the position of its own number wherever it is, and the other
+    /// tokens are counted from behind that. Without one, all are counted from 0.
+    pub(super) padding: Option<u32>,
     /// Longest sequence, in tokens.
     pub(super) context: usize,
     /// Vocabulary size V.
@@ -182,9 +183,21 @@ impl TokenEntry {
             }
             None => {}
         }
-        let first = self.first_position as u32;
-        let places: Vec<u32> = input.layout.positions.iter().map(|&p| p + first).collect();
-        Ok((x, g.embed(&places, self.positions)?))
+        Ok((x, g.embed(&self.places(ids, input), self.positions)?))
+    }
+
+    /// The row of the position embedding of every token.
+    fn places(&self, ids: &[u32], input: &Input) -> Vec<u32> {
+        let Some(padding) = self.padding else { return input.layout.positions.to_vec() };
+        let mut places = Vec::with_capacity(ids.len());
+        for rows in &input.layout.sequences {
+            let mut last = padding;
+            places.extend(ids[rows.clone()].iter().map(|&id| {
+                last += u32::from(id != padding);
+                if id == padding { padding } else { last }
+            }));
+        }
+        places
     }
 }
 

@@ -75,6 +75,7 @@ impl Encoder {
     fn build(config: Map<String, Value>, place: String, source: &mut dyn Source) -> Result<Self> {
         let reader = Config::new(&config, place);
         let family = family_of(&reader)?;
+        reader.refuse_quantized()?;
         let mut params = Params::default();
         let mut builder = Builder::new(&mut params, source);
         let parts = (family.build)(&reader, &mut builder)?;

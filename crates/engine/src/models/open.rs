@@ -1,0 +1,106 @@
+//! Opening a model: which tensor of a checkpoint is which of the model's.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::config::Config;
+use super::decoder::Decoder;
+use super::experts::FusedPart;
+use super::model::Model;
+use super::parts::Wanted;
+use super::spec_of;
+use crate::checkpoint::{Checkpoint, StoredType};
+use crate::params::Params;
+use crate::{DType, Error, Result};
+
+/// Ends of names of what some checkpoints hold though it follows from the config: rotary frequencies, masks.
+const DERIVED: [&str; 5] =
+    ["rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias"];
+
+impl Model {
+    /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the stored type is kept for writing.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir.as_ref())?;
+        let mut config = checkpoint.config().clone();
+        let mut spec = spec_of(&Config::new(&config, checkpoint.config_place()))?;
+        let names = spec.names;
+        let find = |name: &str| stored_name(&checkpoint, names.base, name);
+        let [embedding, head] = [names.embedding, names.head].map(|module| format!("{module}.weight"));
+        let tied = is_tied(&checkpoint, spec.tied, [&embedding, &head], &find)?;
+        if tied != spec.tied {
+            spec.tied = tied;
+            config.insert("tie_word_embeddings".into(), json!(tied));
+        }
+        // Where both are one, some writers keep the head's name.
+        let find = |name: &str| {
+            let other = || (tied && name == embedding).then(|| find(&head)).flatten();
+            find(name).or_else(other)
+        };
+        let dtype = match find(&embedding).and_then(|n| checkpoint.dtype(&n)) {
+            Some(StoredType::Native(dtype)) => dtype,
+            _ => DType::F32,
+        };
+        let experts = spec.experts.clone();
+        let mut used: HashSet<String> = find(&head).into_iter().collect();
+        let mut source = |wanted: &Wanted<'_>| {
+            if let Some(experts) = &experts
+                && let Some(part) = experts.fused_part(wanted.name, wanted.shape, &find)
+            {
+                let FusedPart { name, shape, rows } = part;
+                let tensor = checkpoint.rows_f32(&name, &shape, rows);
+                used.insert(name);
+                return tensor;
+            }
+            let name = find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
+            let tensor = match *wanted.shape {
+                [rows, columns] if wanted.transposed => {
+                    checkpoint.tensor_f32(&name, &[columns, rows])?.transposed()
+                }
+                _ => checkpoint.tensor_f32(&name, wanted.shape)?,
+            };
+            used.insert(name);
+            Ok(tensor)
+        };
+        let mut params = Params::default();
+        let decoder = Decoder::build(spec, &mut params, &mut source)?;
+        let mut unused = checkpoint.unused(&used);
+        unused.retain(|name| !DERIVED.iter().any(|end| name.ends_with(end)));
+        if let Some(first) = unused.first() {
+            let place = checkpoint.path().display();
+            tracing::warn!("{place}: {} tensors are not used, such as {first}", unused.len());
+        }
+        let generation_config = checkpoint.generation_config().cloned();
+        Ok(Model { params, decoder, config, generation_config, dtype, recompute: false })
+    }
+}
+
+/// The name under which a checkpoint holds a tensor: some leave the base model's prefix out, and newer
+/// files call every family's head `lm_head`.
+fn stored_name(checkpoint: &Checkpoint, base: &str, name: &str) -> Option<String> {
+    let short = name.strip_prefix(base);
+    let head = short.is_none().then_some("lm_head.weight");
+    [Some(name), short, head].into_iter().flatten().find(|n| checkpoint.contains(n)).map(str::to_owned)
+}
+
+/// Whether the head is the embedding matrix. Where the config says so and the checkpoint has both, it is the
+/// checkpoint that knows, as in the reference.
+fn is_tied(
+    checkpoint: &Checkpoint,
+    promised: bool,
+    [embedding, head]: [&str; 2],
+    find: &dyn Fn(&str) -> Option<String>,
+) -> Result<bool> {
+    match (promised, find(embedding), find(head)) {
+        (false, Some(_), None) => Err(Error::format(
+            checkpoint.path(),
+            format!(
+                "there is no tensor {head}, and \"tie_word_embeddings\" does not say that it is the embedding; \
+                 without its head the model predicts nothing"
+            ),
+        )),
+        (true, Some(embedding), Some(head)) => checkpoint.same(&embedding, &head),
+        (promised, ..) => Ok(promised),
+    }
+}
