@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use memmap2::MmapMut;
+
 /// One cache line, the unit of allocation.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-static POOL: Mutex<BTreeMap<usize, Vec<Vec<Line>>>> = Mutex::new(BTreeMap::new());
+static POOL: Mutex<BTreeMap<usize, Vec<Lines>>> = Mutex::new(BTreeMap::new());
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static FROM_SYSTEM: AtomicUsize = AtomicUsize::new(0);
@@ -23,23 +25,76 @@ static FROM_SYSTEM: AtomicUsize = AtomicUsize::new(0);
 /// Below this the system allocator is as fast as the pool and wastes nothing.
 const SMALL_LINES: usize = 16;
 
+/// From this size on a block that is written once is given huge pages.
+const HUGE: usize = 2 << 20;
+
+/// Cache lines from the system.
+enum Lines {
+    Few(Vec<Line>),
+    /// Pages of 2 MB instead of 4 kB.
+    Huge(MmapMut),
+}
+
+impl Lines {
+    /// Zeroed by the system where it gives fresh pages, not by a pass of our own.
+    fn zeroed(lines: usize) -> Self {
+        Lines::Few(bytemuck::zeroed_vec(lines))
+    }
+
+    fn huge(lines: usize) -> Option<Self> {
+        let bytes = lines * size_of::<Line>();
+        let map = (bytes >= HUGE).then(|| MmapMut::map_anon(bytes).ok()).flatten()?;
+        // Only advice: a system that has no huge pages left gives small ones.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Some(Lines::Huge(map))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Lines::Few(lines) => bytemuck::cast_slice(lines),
+            Lines::Huge(map) => map,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Lines::Few(lines) => bytemuck::cast_slice_mut(lines),
+            Lines::Huge(map) => map,
+        }
+    }
+}
+
 /// An aligned block of bytes that returns to the pool when dropped.
 pub(super) struct Block {
-    lines: Vec<Line>,
+    lines: Lines,
     bytes: usize,
 }
 
 impl Block {
+    /// A [`Block::stale`] for weights that are read from a file: with huge pages, whose first touch
+    /// costs a fraction of what as many small ones do. Activations stay on small ones, because several
+    /// that begin at the same place of their huge pages compete for the same lines of the cache.
+    pub(super) fn for_weights(bytes: usize) -> Self {
+        let class = size_class(bytes.div_ceil(64));
+        match Lines::huge(class) {
+            Some(lines) => {
+                count(class);
+                FROM_SYSTEM.fetch_add(1, Ordering::Relaxed);
+                Block { lines, bytes }
+            }
+            None => Self::stale(bytes),
+        }
+    }
+
     /// A block whose content is whatever its last user left there: initialised, but unspecified.
     pub(super) fn stale(bytes: usize) -> Self {
         let class = size_class(bytes.div_ceil(64));
-        let live = LIVE.fetch_add(class * 64, Ordering::Relaxed) + class * 64;
-        PEAK.fetch_max(live, Ordering::Relaxed);
+        count(class);
         let reused = (class > SMALL_LINES).then(|| POOL.lock().ok()?.get_mut(&class)?.pop()).flatten();
         let lines = reused.unwrap_or_else(|| {
             FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
-            // Zeroed by the system where it gives fresh pages, not by a pass of our own.
-            bytemuck::zeroed_vec(class)
+            Lines::zeroed(class)
         });
         Block { lines, bytes }
     }
@@ -52,12 +107,18 @@ impl Block {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.bytes]
+        &self.lines.bytes()[..self.bytes]
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.bytes]
+        &mut self.lines.bytes_mut()[..self.bytes]
     }
+}
+
+/// Counts a new block of so many lines.
+fn count(lines: usize) {
+    let live = LIVE.fetch_add(lines * 64, Ordering::Relaxed) + lines * 64;
+    PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
 impl Clone for Block {
@@ -70,12 +131,13 @@ impl Clone for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        LIVE.fetch_sub(lines.len() * 64, Ordering::Relaxed);
-        if lines.len() > SMALL_LINES
+        let lines = std::mem::replace(&mut self.lines, Lines::Few(Vec::new()));
+        let class = lines.bytes().len() / size_of::<Line>();
+        LIVE.fetch_sub(class * 64, Ordering::Relaxed);
+        if class > SMALL_LINES
             && let Ok(mut pool) = POOL.lock()
         {
-            pool.entry(lines.len()).or_default().push(lines);
+            pool.entry(class).or_default().push(lines);
         }
     }
 }

@@ -65,7 +65,7 @@ impl Tensor {
                 bytes.len()
             )));
         }
-        let mut block = Block::stale(bytes.len());
+        let mut block = Block::for_weights(bytes.len());
         // Shared out, because fresh pages and a cold file cost far more than the copy itself.
         let pieces = block.bytes_mut().par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
         pieces.for_each(|(out, bytes)| out.copy_from_slice(bytes));
