@@ -1,8 +1,17 @@
-//! Tells the binary which commit it was built from, for `--version` and `run.json`.
+//! Tells the binary which commit it was built from, for `--version` and `run.json`, and the tests whether
+//! their data is there: those that need it count as ignored where it is not.
 
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
+    println!("cargo:rerun-if-env-changed=AMEND_TEST_DATA");
+    println!("cargo:rustc-check-cfg=cfg(test_data)");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    if env::var_os("AMEND_TEST_DATA").map_or(beside, PathBuf::from).is_dir() {
+        println!("cargo:rustc-cfg=test_data");
+    }
     println!("cargo:rerun-if-env-changed=AMEND_COMMIT");
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
@@ -15,7 +24,7 @@ fn main() {
         }
     }
     // Packagers build from an archive without a repository and set the variable themselves.
-    let given = std::env::var("AMEND_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let given = env::var("AMEND_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
     println!("cargo:rustc-env=AMEND_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }

@@ -44,6 +44,7 @@ fn names_in(dir: &Path) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_trained_model_loads_and_is_written_back_to_the_byte() {
     let Some(data) = test_data("a_trained_model_loads_and_is_written_back_to_the_byte") else { return };
     let dir = data.join("models/stories260k/hf");
@@ -81,6 +82,7 @@ fn a_trained_model_loads_and_is_written_back_to_the_byte() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn shards_f16_and_integer_tensors_load() {
     let Some(data) = test_data("shards_f16_and_integer_tensors_load") else { return };
     let sharded = Checkpoint::open(data.join("models/arch-fixtures/llama3-rope-sharded")).unwrap();

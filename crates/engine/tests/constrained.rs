@@ -99,6 +99,7 @@ impl Setup {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn token_bytes_are_what_decoding_makes_of_them() {
     let mut all = setups("token_bytes_are_what_decoding_makes_of_them");
     if let Some(data) = test_data("token_bytes_are_what_decoding_makes_of_them") {
@@ -127,6 +128,7 @@ fn token_bytes_are_what_decoding_makes_of_them() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_choice_is_one_of_the_choices() {
     let choices = ["yes", "no", "maybe not", "größer", "猫", " leading", "California", "a\"b\\"];
     for setup in setups("a_choice_is_one_of_the_choices") {
@@ -144,6 +146,7 @@ fn a_choice_is_one_of_the_choices() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_least_number_of_tokens_is_exact_for_choices() {
     let Some(data) = test_data("the_least_number_of_tokens_is_exact_for_choices") else { return };
     let tokenizer = Tokenizer::open(data.join("tokenizers/gpt2")).unwrap();
@@ -158,6 +161,7 @@ fn the_least_number_of_tokens_is_exact_for_choices() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn expressions_match_as_the_regex_crate_says() {
     let patterns = [
         "[a-z]{3,9}",
@@ -271,6 +275,7 @@ fn check_schema(setup: &Setup, schema: &Value, seed: u64) {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn answers_are_valid_under_their_schema() {
     for setup in setups("answers_are_valid_under_their_schema") {
         for (seed, schema) in (0..).zip(schemas()) {
@@ -370,6 +375,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn random_schemas_hold_for_real_tokenizers() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
@@ -382,6 +388,7 @@ fn random_schemas_hold_for_real_tokenizers() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn constrained_texts_do_not_depend_on_the_batch() {
     for setup in setups("constrained_texts_do_not_depend_on_the_batch") {
         let compile = |grammar: Grammar| Constraint::new(&grammar, &setup.tokens).unwrap();
@@ -424,6 +431,7 @@ fn constrained_texts_do_not_depend_on_the_batch() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_end_is_allowed_exactly_where_an_answer_may_end() {
     let setup = &setups("the_end_is_allowed_exactly_where_an_answer_may_end")[0];
     let constraint = Constraint::new(&Grammar::regex("ab?").unwrap(), &setup.tokens).unwrap();

@@ -59,6 +59,7 @@ fn unpadded(values: &[f32], lengths: &[usize], length: usize, d: usize) -> Vec<f
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn bert() {
     let Some((encoder, reference)) = open("bert", "arch-fixtures/bert") else { return };
     let (ids, types) = (masked(&reference, "input_ids"), masked(&reference, "token_type_ids"));
@@ -85,6 +86,7 @@ fn bert() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn vit() {
     let Some((encoder, reference)) = open("vit", "arch-fixtures/vit") else { return };
     let input = encoder.images(floats(&reference, "pixel_values"), false).unwrap();
@@ -101,6 +103,7 @@ fn vit() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn clip() {
     let Some((encoder, reference)) = open("clip", "arch-fixtures/clip") else { return };
     let texts = Input::tokens(&masked(&reference, "input_ids")).unwrap();
@@ -116,6 +119,7 @@ fn clip() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn minilm() {
     let Some((encoder, reference)) = open("minilm", "all-minilm-l6-v2") else { return };
     let dir = encoder.folder().unwrap();
@@ -176,6 +180,7 @@ fn text(value: &Value) -> String {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn minilm_finds_the_paragraphs_of_xquad() {
     let Some(data) = test_data("minilm_finds_the_paragraphs_of_xquad") else { return };
     let dir = data.join("tasks/xquad");

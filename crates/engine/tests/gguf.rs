@@ -72,6 +72,7 @@ fn same_tokens(a: &Tokenizer, b: &Tokenizer, texts: &[String], label: &str) {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_real_file_is_the_model_of_the_folder() {
     let Some(data) = test_data("a_real_file_is_the_model_of_the_folder") else { return };
     let dir = data.join("models/stories260k");
@@ -111,6 +112,7 @@ const FIXTURES: [&str; 7] = [
 ];
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn folders_survive_the_way_through_a_file() {
     let Some(data) = test_data("folders_survive_the_way_through_a_file") else { return };
     let out = tempfile::tempdir().unwrap();
@@ -142,6 +144,7 @@ fn folders_survive_the_way_through_a_file() {
 
 /// The figure that BENCHMARKS may quote: what q8_0 does to a real model.
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn eight_bits_cost_little() {
     let Some(data) = test_data("eight_bits_cost_little") else { return };
     let dir = data.join("models/stories260k/hf");
@@ -186,6 +189,7 @@ fn folder_for(tokenizer: &Path, root: &Path, rows: usize) -> PathBuf {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn tokenizers_survive() {
     let Some(data) = test_data("tokenizers_survive") else { return };
     let texts = texts(&data);

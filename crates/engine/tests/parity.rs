@@ -53,6 +53,7 @@ fn each_model(test: &str, check: impl Fn(&str, &Model, &Value)) {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn log_probabilities() {
     each_model("log_probabilities", |name, model, reference| {
         let ids = ids(&reference["input_ids"]);
@@ -67,6 +68,7 @@ fn log_probabilities() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn greedy_continuations() {
     each_model("greedy_continuations", |name, model, reference| {
         let prompt = ids(&reference["greedy"]["prompt_ids"]);
@@ -78,6 +80,7 @@ fn greedy_continuations() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn gradient_norms() {
     each_model("gradient_norms", |name, model, reference| {
         let batch = Batch::new(&[Example::text(ids(&reference["input_ids"]))]).unwrap();
@@ -98,6 +101,7 @@ fn gradient_norms() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn five_adamw_steps() {
     each_model("five_adamw_steps", |name, model, reference| {
         for recompute in [false, true] {
@@ -122,6 +126,7 @@ fn five_adamw_steps() {
 
 /// Residual stream before every block, final hidden states and attention patterns, through taps.
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn hidden_states_and_attentions() {
     let Some(data) = test_data("hidden_states_and_attentions") else { return };
     let mut compared = 0;
@@ -173,6 +178,7 @@ fn close(name: &str, ours: &[f32], theirs: &[f32]) {
 
 /// Opening and saving gives the same tensors under the same names, fused and turned ones included.
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn saving_writes_the_checkpoint_back() {
     let Some(data) = test_data("saving_writes_the_checkpoint_back") else { return };
     for name in MODELS {

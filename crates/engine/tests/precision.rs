@@ -45,6 +45,7 @@ fn neither_batch_nor_cache_moves_a_bit() {
 
 /// The guide names these bounds. Of 252 log-probabilities of a trained model.
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn log_probabilities_stay_near_those_of_f32() {
     let Some(data) = test_data("log_probabilities_stay_near_those_of_f32") else { return };
     let model = Model::open(data.join("models/stories260k/hf")).unwrap();

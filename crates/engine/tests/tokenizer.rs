@@ -31,6 +31,7 @@ fn turns(contents: &[(&str, &str)]) -> Vec<Message> {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn ids_match_the_reference_libraries() {
     let Some(data) = test_data("ids_match_the_reference_libraries") else { return };
     let reference = json(&data.join("tokenizers/reference_encodings.json"));
@@ -56,6 +57,7 @@ fn ids_match_the_reference_libraries() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_whole_document_matches_its_reference() {
     let Some(data) = test_data("a_whole_document_matches_its_reference") else { return };
     let tests = data.join("tokenizers/reftests");
@@ -70,6 +72,7 @@ fn a_whole_document_matches_its_reference() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn special_tokens_come_from_whichever_file_has_them() {
     let Some(data) = test_data("special_tokens_come_from_whichever_file_has_them") else { return };
     let stories = Tokenizer::open(data.join("models/stories260k/hf")).unwrap();
@@ -195,6 +198,7 @@ fn a_template_that_rewrites_history_is_refused() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn templates_render_as_transformers_renders_them() {
     let Some(data) = test_data("templates_render_as_transformers_renders_them") else { return };
     let cases = json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chat_reference.json"));
@@ -218,6 +222,7 @@ fn templates_render_as_transformers_renders_them() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn masks_of_real_templates() {
     let Some(data) = test_data("masks_of_real_templates") else { return };
     let messages =
@@ -298,6 +303,7 @@ fn every_text_survives_byte_level_bpe() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn streaming_gives_the_decoded_text() {
     let Some(data) = test_data("streaming_gives_the_decoded_text") else { return };
     let reference = json(&data.join("tokenizers/reference_encodings.json"));

@@ -31,8 +31,9 @@ Examples:
 
 With --json one prompt gives {\"ids\", \"text\", \"finish\"}: the new ids (a stop id
 included), their text (null without a tokenizer, cut before a stop string) and
-what ended it: stop, length or context. A file, or --samples above 1, gives one
-line per continuation with \"prompt_index\" and \"sample\", both counted from 0.
+what ended it: stop, length or context. --ids goes on after ends of a text. A
+file, or --samples above 1, gives one line per continuation with
+\"prompt_index\" and \"sample\", both counted from 0.
 What a prompt is continued with depends on neither the batch size nor on the
 other prompts. Sampling settings in the model's own files are not used.
 
@@ -67,6 +68,9 @@ pub(crate) struct GenerateArgs {
     /// Go on after the tokens that the model's files list as ends of a text
     #[arg(long)]
     ignore_eos: bool,
+    /// End at those tokens with --ids too, which otherwise takes them for tokens like any other
+    #[arg(long, conflicts_with = "ignore_eos")]
+    stop_at_eos: bool,
     /// Continuations of every prompt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::args::parse_count)]
     samples: usize,
@@ -111,11 +115,13 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
             "leave out --stop; the answer ends where it is complete",
         ));
     }
+    // Bare ids are continued by as many as are asked for, unless the answer has a form that has to end.
+    let ends = !args.ignore_eos && (args.ids.is_none() || args.stop_at_eos || constraint.is_some());
     let prompts = prompts(&args, &opened)?;
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         sampling: args.sampling.settings(0),
-        stop_ids: if args.ignore_eos { Vec::new() } else { opened.stop_ids() },
+        stop_ids: if ends { opened.stop_ids() } else { Vec::new() },
         batch_size: args.batch_size,
         samples: args.samples,
         constraints: constraint.map_or(Constraints::None, Constraints::All),

@@ -113,6 +113,7 @@ fn commands_for_decoders_say_what_to_use() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn sentences_of_the_reference() {
     let Some(dir) = data("sentences_of_the_reference", "models/all-minilm-l6-v2") else { return };
     let text = std::fs::read(dir.join("reference.json")).unwrap();

@@ -83,16 +83,29 @@ fn stop_strings_end_a_text_and_are_not_in_it() {
 }
 
 #[test]
-fn the_models_own_end_stops_unless_ignored() {
+fn the_models_own_end_stops_where_asked_for() {
     let scratch = Scratch::without_tokenizer(32);
     let args = ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "6", "--json"];
     let third = ids(&json_of(&args))[2];
     let config = serde_json::json!({ "eos_token_id": [third, 31] });
     std::fs::write(scratch.model.join("generation_config.json"), config.to_string()).unwrap();
-    let stopped = json_of(&args);
+    assert_eq!(ids(&json_of(&args)).len(), 6);
+    let stopped = json_of(&[&args[..], &["--stop-at-eos"]].concat());
     assert!(ids(&stopped).len() <= 3 && ids(&stopped).last() == Some(&third));
     assert_eq!(stopped["finish"], "stop");
-    assert_eq!(ids(&json_of(&[&args[..], &["--ignore-eos"]].concat())).len(), 6);
+}
+
+#[test]
+fn the_end_of_a_text_stops_unless_ignored() {
+    let scratch = Scratch::new();
+    let args = ["generate", scratch.arg(), "--prompt", "the cat", "--max-new-tokens", "6", "--json"];
+    let whole = ids(&json_of(&[&args[..], &["--ignore-eos"]].concat()));
+    let config = serde_json::json!({ "eos_token_id": whole[2] });
+    std::fs::write(scratch.model.join("generation_config.json"), config.to_string()).unwrap();
+    let stopped = json_of(&args);
+    assert!(ids(&stopped).len() <= 3 && ids(&stopped).last() == Some(&whole[2]));
+    assert_eq!(stopped["finish"], "stop");
+    assert_eq!(ids(&json_of(&[&args[..], &["--ignore-eos"]].concat())), whole);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn scores_in_other_precisions() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn scores_of_a_trained_model() {
     let Some(model) = data("scores_of_a_trained_model", "models/stories260k/hf") else { return };
     let scratch = Scratch::new();
