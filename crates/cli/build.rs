@@ -1,17 +1,13 @@
-//! Tells the binary which commit it was built from, for `--version` and `run.json`, and the tests whether
-//! their data is there: those that need it count as ignored where it is not.
+//! Tells the binary which commit it was built from, for `--version` and `run.json`.
+
+#[path = "../test_data.rs"]
+mod test_data;
 
 use std::env;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=AMEND_TEST_DATA");
-    println!("cargo:rustc-check-cfg=cfg(test_data)");
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    if env::var_os("AMEND_TEST_DATA").map_or(beside, PathBuf::from).is_dir() {
-        println!("cargo:rustc-cfg=test_data");
-    }
+    test_data::main();
     println!("cargo:rerun-if-env-changed=AMEND_COMMIT");
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;

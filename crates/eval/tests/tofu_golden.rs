@@ -31,6 +31,7 @@ fn close(value: f64, expected: f64, tolerance: f64) {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn utility_and_forget_quality_are_the_published_ones() {
     let Some((full, retain)) = both("utility_and_forget_quality_are_the_published_ones") else { return };
     let scores = aggregate(&full, Some(&retain));
@@ -60,6 +61,7 @@ fn utility_and_forget_quality_are_the_published_ones() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_test_does_not_care_which_way_the_ratio_is_written() {
     let Some((full, retain)) = both("the_test_does_not_care_which_way_the_ratio_is_written") else { return };
     let stored = |log: &TofuLog| -> Vec<f64> {
@@ -73,6 +75,7 @@ fn the_test_does_not_care_which_way_the_ratio_is_written() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn without_the_retain_log_forget_quality_says_what_it_needs() {
     let Some((full, mut retain)) = both("without_the_retain_log_forget_quality_says_what_it_needs") else {
         return;
@@ -94,6 +97,7 @@ fn without_the_retain_log_forget_quality_says_what_it_needs() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_set_with_a_broken_item_says_so_and_the_others_are_scored() {
     let Some((mut full, _)) = both("a_set_with_a_broken_item_says_so_and_the_others_are_scored") else {
         return;
@@ -127,6 +131,7 @@ fn every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn multiple_choice_probabilities_are_the_logged_ones() {
     let Some((full, _)) = both("multiple_choice_probabilities_are_the_logged_ones") else { return };
     let scored = rows(&full);
@@ -141,6 +146,7 @@ fn multiple_choice_probabilities_are_the_logged_ones() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn what_is_read_is_written_again() {
     let Some(path) = golden("what_is_read_is_written_again", "phi_full_wd0.01.json") else { return };
     let original: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

@@ -76,25 +76,23 @@ impl Block {
     /// costs a fraction of what as many small ones do. Activations stay on small ones, because several
     /// that begin at the same place of their huge pages compete for the same lines of the cache.
     pub(super) fn for_weights(bytes: usize) -> Self {
-        let class = size_class(bytes.div_ceil(64));
-        match Lines::huge(class) {
-            Some(lines) => {
-                count(class);
-                FROM_SYSTEM.fetch_add(1, Ordering::Relaxed);
-                Block { lines, bytes }
-            }
-            None => Self::stale(bytes),
-        }
+        Self::pooled(bytes, |class| Lines::huge(class).unwrap_or_else(|| Lines::zeroed(class)))
     }
 
     /// A block whose content is whatever its last user left there: initialised, but unspecified.
     pub(super) fn stale(bytes: usize) -> Self {
+        Self::pooled(bytes, Lines::zeroed)
+    }
+
+    /// A block from the pool, or else a `fresh` one of that many lines.
+    fn pooled(bytes: usize, fresh: impl FnOnce(usize) -> Lines) -> Self {
         let class = size_class(bytes.div_ceil(64));
-        count(class);
+        let live = LIVE.fetch_add(class * 64, Ordering::Relaxed) + class * 64;
+        PEAK.fetch_max(live, Ordering::Relaxed);
         let reused = (class > SMALL_LINES).then(|| POOL.lock().ok()?.get_mut(&class)?.pop()).flatten();
         let lines = reused.unwrap_or_else(|| {
             FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
-            Lines::zeroed(class)
+            fresh(class)
         });
         Block { lines, bytes }
     }
@@ -113,12 +111,6 @@ impl Block {
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.lines.bytes_mut()[..self.bytes]
     }
-}
-
-/// Counts a new block of so many lines.
-fn count(lines: usize) {
-    let live = LIVE.fetch_add(lines * 64, Ordering::Relaxed) + lines * 64;
-    PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
 impl Clone for Block {
@@ -186,6 +178,18 @@ mod tests {
             let class = size_class(lines);
             assert!(class >= lines && class <= lines + lines / 8 + 1, "{lines} -> {class}");
         }
+    }
+
+    /// A run opens models again and again; what the last one left must serve the next.
+    #[test]
+    fn weights_reuse_the_pool() {
+        // A size that no other test asks for.
+        let bytes = 11 << 20;
+        let mut first = Block::for_weights(bytes);
+        assert!(matches!(first.lines, Lines::Huge(_)));
+        first.bytes_mut().fill(7);
+        drop(first);
+        assert!(Block::for_weights(bytes).bytes().iter().all(|&b| b == 7));
     }
 
     #[test]

@@ -168,6 +168,7 @@ fn overlap_ignores_white_space_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn the_official_tofu_files() {
     let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");

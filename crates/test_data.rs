@@ -1,10 +1,13 @@
-//! Tells the tests whether their data is there: those that need it count as ignored where it is not.
+//! Build script of the crates whose tests read the test data: tells them whether it is there, so that those
+//! that need it count as ignored where it is not.
+
+#![allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+pub(crate) fn main() {
+    println!("cargo:rerun-if-changed=../test_data.rs");
     println!("cargo:rerun-if-env-changed=AMEND_TEST_DATA");
     println!("cargo:rustc-check-cfg=cfg(test_data)");
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
