@@ -49,12 +49,13 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
-    if let Some(threads) = global.threads {
-        // Results do not depend on the number of threads; this is for sharing a machine with others.
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
-            Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads")
-        })?;
-    }
+    // This thread works along: handing every product to others and waiting for them would cost two
+    // changes of thread each. Results do not depend on the number of threads; to set it is for sharing a
+    // machine with others.
+    let threads = global.threads.unwrap_or(0);
+    rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(|e| {
+        Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads")
+    })?;
     Ok(Context::new(global))
 }
 

@@ -166,7 +166,7 @@ impl<'a> Batching<'a> {
                 ids.extend_from_slice(&group.ids[read..read + rows]);
                 pieces.push((read, rows));
                 reading.push((i, read + rows == group.ids.len()));
-                self.caches.push(std::mem::replace(&mut group.cache, KvCache::new(0, 0)));
+                self.caches.push(std::mem::take(&mut group.cache));
             }
         }
         let layout = Layout::continued(pieces);

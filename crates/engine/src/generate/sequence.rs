@@ -16,8 +16,9 @@ pub(super) struct Row<'l> {
 impl<'l> Row<'l> {
     /// `None` where a logit is no number.
     pub(super) fn new(logits: &'l [f32]) -> Option<Self> {
-        let finite = !logits.iter().any(|l| l.is_nan());
-        finite.then(|| Row { logits, log_sum: kernels::log_sum_exp(logits) })
+        // The sum is no number exactly where one of the logits is none.
+        let log_sum = kernels::log_sum_exp(logits);
+        (!log_sum.is_nan()).then_some(Row { logits, log_sum })
     }
 }
 

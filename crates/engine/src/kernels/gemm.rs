@@ -328,9 +328,13 @@ fn blocked_body<S: Tiles, K: Step>(
                     let width = S::NR.min(cols.end - j);
                     let padded = width.next_multiple_of(LANES);
                     let mut scales = None;
+                    let mut next: &[u8] = &[];
                     let (panel, row_bytes) = match b {
                         Right::Panels(p) => {
                             scales = p.scales.get(j..);
+                            if j + S::NR < cols.end {
+                                next = p.panel(j + S::NR, S::NR).0;
+                            }
                             p.panel(j, S::NR)
                         }
                         // Rows of B serve as they are, but not a last one that ends within a vector.
@@ -348,7 +352,7 @@ fn blocked_body<S: Tiles, K: Step>(
                             (bytemuck::cast_slice(&*panel), 4 * padded)
                         }
                     };
-                    let panel = Panel { data: panel, row_bytes, format: b.format(), scales };
+                    let panel = Panel { data: panel, row_bytes, format: b.format(), scales, next };
                     tiles(s, a, panel, c, j..j + width, accumulate || k > 0);
                 }
             }
@@ -389,6 +393,8 @@ struct Panel<'a> {
     format: Format,
     /// One per column, of whole vectors; nothing or empty where the format has none.
     scales: Option<&'a [f32]>,
+    /// The panel that follows, if it is known: asked for while this one is worked on.
+    next: &'a [u8],
 }
 
 /// All tiles of one panel of B, which gives the columns `cols` of C.
@@ -398,6 +404,9 @@ fn tiles<S: Tiles>(s: S, a: Lhs, b: Panel, c: Out, cols: Range<usize>, accumulat
     debug_assert!((a.kc - 1) * b.row_bytes + vectors * LANES * b.format.bytes() <= b.data.len());
     let scales = b.scales.filter(|scales| !scales.is_empty());
     debug_assert!(scales.is_none_or(|scales| scales.len() >= vectors * LANES));
+    // Every tile asks for its share of the next panel.
+    let share = (a.kc * b.row_bytes).min(b.next.len()).div_ceil(c.rows.div_ceil(S::MR));
+    let ahead_step = share.div_ceil(a.kc * vectors);
     for i in (0..c.rows).step_by(S::MR) {
         let rows = S::MR.min(c.rows - i);
         let tile = Tile {
@@ -412,6 +421,8 @@ fn tiles<S: Tiles>(s: S, a: Lhs, b: Panel, c: Out, cols: Range<usize>, accumulat
             c_row: c.row_stride,
             last: cols.len() - (vectors - 1) * LANES,
             accumulate,
+            ahead: b.next.as_ptr().wrapping_add(i / S::MR * share),
+            ahead_step,
         };
         // SAFETY: A's panel holds `rows` rows of kc, B's panel kc rows of whole vectors, and the
         // tile lies within C, which is ours.

@@ -38,7 +38,7 @@ mod vector;
 pub use activation::{
     Activation, activate, activate_backward, gated, gated_backward, softcap, softcap_backward,
 };
-pub use attention::{AttentionShape, Segment, attention, attention_backward};
+pub use attention::{AttentionShape, KeyValues, Keys, Segment, attention, attention_backward};
 pub use gemm::{Compute, gemm, gemm_bf16, gemm_packed, gemm_serial};
 pub use matrix::{Mat, MatMut};
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};

@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
+use crate::tensor::Block;
+
 use super::element::Format;
 use super::gemm::columns_per_panel;
 use super::matrix::Mat;
-use super::pack::{self, Single};
+use super::pack::{self, Single, Step};
 use super::pairs::Paired;
 use super::scratch::Buffer;
 use super::simd::{LANES, Simd, multiversion};
@@ -108,7 +110,7 @@ fn pack_one((columns, paired, out): (Mat, bool, &mut [f32])) {
 /// The right operand of a product, packed once and used many times: a weight that stays the same
 /// over many decoding steps, or the output head.
 pub struct Packed {
-    buffer: Buffer,
+    data: Block,
     scales: Buffer,
     format: Format,
     k: usize,
@@ -118,8 +120,8 @@ pub struct Packed {
 }
 
 multiversion! {
-    /// Packs the columns of one panel.
-    fn pack_panel(b: Mat, paired: bool, out: &mut [f32]) = pack_panel_body;
+    /// Packs the columns of one panel, whose width follows from the length of `out`.
+    pub(super) fn pack_panel(b: Mat, paired: bool, out: &mut [f32]) = pack_panel_body;
 }
 
 multiversion! {
@@ -129,11 +131,10 @@ multiversion! {
 
 #[inline(always)]
 fn pack_panel_body<S: Simd>(s: S, b: Mat, paired: bool, out: &mut [f32]) {
-    let width = b.cols.next_multiple_of(LANES);
     if paired {
-        pack::right_panel::<S, Paired>(s, b, width, out);
+        pack::right_panel::<S, Paired>(s, b, out.len() / Paired::count(b.rows).max(1), out);
     } else {
-        pack::right_panel::<S, Single>(s, b, width, out);
+        pack::right_panel::<S, Single>(s, b, out.len() / b.rows.max(1), out);
     }
 }
 
@@ -179,10 +180,12 @@ impl Packed {
     }
 
     fn in_steps(b: Mat, format: Format) -> Self {
-        let mut buffer = Buffer::default();
-        panels_of_all(b.checked(), format, &mut buffer);
+        let b = b.checked();
+        let mut data = Block::for_weights(4 * pack::right_len(b.rows.div_ceil(format.width()), b.cols));
+        let panels = each_panel(b, format, bytemuck::cast_slice_mut(data.bytes_mut()));
+        panels.par_bridge().for_each(pack_one);
         let nr = columns_per_panel();
-        Packed { buffer, scales: Buffer::default(), format, k: b.rows, n: b.cols, nr }
+        Packed { data, scales: Buffer::default(), format, k: b.rows, n: b.cols, nr }
     }
 
     /// Packs `b` `[k, n]` in a form that takes less memory.
@@ -194,16 +197,15 @@ impl Packed {
         };
         let (b, nr) = (b.checked(), columns_per_panel());
         let row = b.rows * format.bytes();
-        let mut buffer = Buffer::zeroed((b.cols.next_multiple_of(LANES) * row).div_ceil(4));
-        let out: &mut [u8] = bytemuck::cast_slice_mut(buffer.all_mut());
-        let panels = out.par_chunks_mut((nr * row).max(1)).enumerate();
+        let mut data = Block::for_weights(b.cols.next_multiple_of(LANES) * row);
+        let panels = data.bytes_mut().par_chunks_mut((nr * row).max(1)).enumerate();
         panels.take(b.cols.div_ceil(nr)).for_each(|(p, out)| {
             let cols = p * nr..b.cols.min((p + 1) * nr);
             let length = cols.len().next_multiple_of(LANES) * row;
             let scales = scales.all().get(cols.clone()).unwrap_or_default();
             compress_panel(b.columns(cols), scales, &mut out[..length]);
         });
-        Packed { buffer, scales, format, k: b.rows, n: b.cols, nr }
+        Packed { data, scales, format, k: b.rows, n: b.cols, nr }
     }
 
     /// Packs `b` `[k, n]`, a whole matrix, in the smallest form that keeps every value: products have
@@ -217,7 +219,7 @@ impl Packed {
 
     /// Memory the packed form takes.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.buffer.all()) + size_of_val(self.scales.all())
+        self.data.bytes().len() + size_of_val(self.scales.all())
     }
 
     /// Rows of the operand.
@@ -233,7 +235,7 @@ impl Packed {
     pub(super) fn panels(&self, nr: usize) -> Panels<'_> {
         assert_eq!(self.nr, nr, "the operand was packed for another instruction set");
         Panels {
-            data: bytemuck::cast_slice(self.buffer.all()),
+            data: self.data.bytes(),
             format: self.format,
             scales: self.scales.all(),
             k: self.k.div_ceil(self.format.width()),

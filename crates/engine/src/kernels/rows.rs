@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// Elements below which a second thread does not pay.
 const SERIAL: usize = 1 << 15;
 
+/// Elements of a row that are searched at once.
+const BLOCK: usize = 256;
+
 /// Softmax of each row of `x` `[rows, cols]`, in place; see [`softmax_row`].
 ///
 /// # Panics
@@ -48,7 +51,10 @@ pub(super) fn log_of(max: f32, sum: f32) -> f32 {
 /// Index of the largest element, the first one of ties. NaN never wins; an empty row gives 0.
 pub fn argmax(x: &[f32]) -> usize {
     let max = largest(x);
-    x.iter().position(|&v| v == max).unwrap_or(0)
+    // A block at a time is compared as vectors are.
+    let has = |block: &[f32]| block.iter().fold(false, |any, &v| any | (v == max));
+    let start = x.chunks(BLOCK).position(has).unwrap_or(0) * BLOCK;
+    x[start..].iter().position(|&v| v == max).map_or(0, |i| start + i)
 }
 
 multiversion! {
@@ -82,8 +88,18 @@ fn largest_body<S: Simd>(s: S, x: &[f32]) -> f32 {
     let mut max = s.load_part(rest, f32::NEG_INFINITY);
     // A NaN among the first lanes would stay: `max` keeps its second operand then.
     max = s.max(max, s.splat(f32::NEG_INFINITY));
-    for x in full {
+    // Four at a time, because each comparison waits for the one before.
+    let (quads, full) = full.as_chunks::<4>();
+    let mut others = [s.splat(f32::NEG_INFINITY); 3];
+    for [a, b, c, d] in quads {
+        max = s.max(s.load(a), max);
+        others = [s.max(s.load(b), others[0]), s.max(s.load(c), others[1]), s.max(s.load(d), others[2])];
+    }
+    for x in full.iter() {
         max = s.max(s.load(x), max);
+    }
+    for other in others {
+        max = s.max(other, max);
     }
     s.largest(max)
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 struct Line([f32; LANES]);
 
 /// A growing, 64-byte aligned buffer of f32.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Buffer(Vec<Line>);
 
 impl Buffer {

@@ -31,6 +31,10 @@ pub(super) struct Tile {
     pub(super) last: usize,
     /// Whether the tile is added to C or replaces it.
     pub(super) accumulate: bool,
+    /// What will be read soon: a cache line is asked for at every one of `kc · NV` places this far
+    /// apart, in bytes.
+    pub(super) ahead: *const u8,
+    pub(super) ahead_step: usize,
 }
 
 /// A micro-kernel.
@@ -66,7 +70,12 @@ unsafe fn body<S: Simd, E: Element<S>, const MR: usize, const NV: usize, const U
             s.prefetch(t.c.wrapping_add(i * t.c_row + j * LANES));
         }
     }
+    let mut ahead = t.ahead;
     for _ in 0..t.kc {
+        for _ in 0..NV {
+            s.prefetch_far(ahead.cast());
+            ahead = ahead.wrapping_add(t.ahead_step);
+        }
         // SAFETY: step k of both operands, see `TileFn`.
         unsafe {
             let row: [S::V; NV] = std::array::from_fn(

@@ -2,14 +2,19 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::cache::KvCache;
 use super::opened;
 use super::parts::{Builder, Norm, Within};
 use super::spec::{QkNorm, QkvNames};
 use crate::Result;
 use crate::kernels::Compute;
-use crate::tape::{AttentionKind, Graph, Keys, Linear, Var};
+use crate::tape::{AttentionKind, Graph, Linear, Var};
 use crate::taps::BlockSite::{HeadResult, K, Pattern, Q, RotK, RotQ, Scores, V, Z};
+
+/// Sequences whose new keys are worth another thread.
+const SEQUENCES: usize = 8;
 
 /// The parameters of one attention layer.
 #[derive(Debug, Clone)]
@@ -116,11 +121,9 @@ impl Attention {
         let layout = within.layout;
         let z = match caches {
             Some(caches) => {
-                for (cache, rows) in caches.iter_mut().zip(&layout.sequences) {
-                    cache.append(within.layer, rows.clone(), k.value(), v.value());
-                }
-                let held = caches.iter().map(|c| c.layer(within.layer));
-                let keys: Vec<_> = held.map(|(k, v)| Keys { k, v }).collect();
+                let pairs = caches.par_iter_mut().zip(&layout.sequences).with_min_len(SEQUENCES);
+                pairs.for_each(|(cache, rows)| cache.append(within.layer, rows.clone(), k.value(), v.value()));
+                let keys: Vec<_> = caches.iter().map(|c| c.layer(within.layer)).collect();
                 match opened {
                     true => opened::cached_attention(g, &q, &keys, &self.kind, within)?,
                     false => g.cached_attention(&q, &keys, layout, &self.kind),

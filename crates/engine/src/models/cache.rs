@@ -3,23 +3,24 @@
 use std::ops::Range;
 
 use crate::Tensor;
+use crate::kernels::KeyValues;
 
 /// Rotated keys and values of every layer, for the tokens already seen.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct KvCache {
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
+    layers: Vec<KeyValues>,
     width: usize,
 }
 
 impl KvCache {
-    /// An empty cache for a model with these many layers and kv_heads·head_dim columns.
-    pub fn new(layers: usize, width: usize) -> Self {
-        KvCache { layers: vec![Default::default(); layers], width }
+    /// An empty cache for a model of these many layers, key heads and elements per head.
+    pub fn new(layers: usize, kv_heads: usize, head_dim: usize) -> Self {
+        KvCache { layers: vec![KeyValues::new(kv_heads, head_dim); layers], width: kv_heads * head_dim }
     }
 
     /// Tokens held.
     pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, |(k, _)| k.len() / self.width.max(1))
+        self.layers.first().map_or(0, KeyValues::len)
     }
 
     /// Whether nothing is held.
@@ -29,22 +30,16 @@ impl KvCache {
 
     /// Forgets all tokens from position `length` on.
     pub fn truncate(&mut self, length: usize) {
-        for (k, v) in &mut self.layers {
-            k.truncate(length * self.width);
-            v.truncate(length * self.width);
-        }
+        self.layers.iter_mut().for_each(|layer| layer.truncate(length));
     }
 
     pub(super) fn append(&mut self, layer: usize, rows: Range<usize>, k: &Tensor, v: &Tensor) {
         let span = rows.start * self.width..rows.end * self.width;
-        let (keys, values) = &mut self.layers[layer];
-        keys.extend_from_slice(&k.f32()[span.clone()]);
-        values.extend_from_slice(&v.f32()[span]);
+        self.layers[layer].append(&k.f32()[span.clone()], &v.f32()[span]);
     }
 
-    /// Keys and values of one layer: [tokens, width] each.
-    pub(super) fn layer(&self, layer: usize) -> (&[f32], &[f32]) {
-        let (k, v) = &self.layers[layer];
-        (k, v)
+    /// Keys and values of one layer.
+    pub(super) fn layer(&self, layer: usize) -> &KeyValues {
+        &self.layers[layer]
     }
 }

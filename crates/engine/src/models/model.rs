@@ -181,7 +181,7 @@ impl Model {
 
     /// An empty cache for one sequence.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(self.spec().layers, self.spec().kv_heads * self.spec().head_dim)
+        KvCache::new(self.spec().layers, self.spec().kv_heads, self.spec().head_dim)
     }
 
     /// Whether the cache of a sequence of `held` tokens serves when the sequence grows to `total`: some

@@ -5,7 +5,8 @@
 
 use super::parts::{Norm, Within};
 use super::spec::NormKind;
-use crate::tape::{AttentionKind, Graph, Keys, Layout, Linear, Var};
+use crate::kernels::KeyValues;
+use crate::tape::{AttentionKind, Graph, Layout, Linear, Var};
 use crate::taps::{BlockSite, Site, Taps};
 use crate::{Result, Tensor};
 
@@ -30,17 +31,16 @@ pub(super) fn attention<'m>(
 pub(super) fn cached_attention<'m>(
     g: &mut Graph<'m>,
     q: &Var,
-    keys: &[Keys<'_>],
+    kept: &[&KeyValues],
     kind: &AttentionKind,
     within: Within<'_>,
 ) -> Result<Var> {
     let layout = within.layout;
     let width = kind.kv_heads * kind.head_dim;
     let mut pieces = Vec::new();
-    for (rows, keys) in layout.sequences.iter().zip(keys) {
-        let shape = [keys.k.len() / width, width];
-        let as_constant = |x: &[f32]| Ok::<_, crate::Error>(Var::constant(Tensor::from_f32(x, &shape)?));
-        pieces.push((as_constant(keys.k)?, as_constant(keys.v)?, layout.positions[rows.start] as usize));
+    for (rows, kept) in layout.sequences.iter().zip(kept) {
+        let [k, v] = kept.rows().map(|x| Tensor::from_f32(&x, &[kept.len(), width]).map(Var::constant));
+        pieces.push((k?, v?, layout.positions[rows.start] as usize));
     }
     attend(g, q, &pieces, kind, within)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Graph, Var};
-use crate::kernels::{self, AttentionShape, Segment};
+use crate::kernels::{self, AttentionShape, KeyValues, Keys, Segment};
 use crate::{Result, Tensor, profile};
 
 /// Where each sequence of a packed batch lies, and its tokens' positions. No padding, ever.
@@ -41,14 +41,6 @@ impl Layout {
 /// Heads and visibility of an attention layer.
 pub type AttentionKind = AttentionShape;
 
-/// Keys and values of one sequence, cached ones first: [keys, kv_heads·head_dim] each.
-pub struct Keys<'a> {
-    /// Rotated keys.
-    pub k: &'a [f32],
-    /// Values.
-    pub v: &'a [f32],
-}
-
 impl<'m> Graph<'m> {
     /// Self-attention of every sequence with itself: q [T, heads·head_dim], k and v
     /// [T, kv_heads·head_dim] → [T, heads·head_dim]. Scores are never held whole.
@@ -72,9 +64,11 @@ impl<'m> Graph<'m> {
             .iter()
             .map(|s| Segment {
                 q_rows: s.clone(),
-                k: &k.value.f32()[s.start * width..s.end * width],
-                v: &v.value.f32()[s.start * width..s.end * width],
-                keys: s.len(),
+                keys: Keys::Rows {
+                    k: &k.value.f32()[s.start * width..s.end * width],
+                    v: &v.value.f32()[s.start * width..s.end * width],
+                    count: s.len(),
+                },
                 first_query: 0,
             })
             .collect();
@@ -114,21 +108,18 @@ impl<'m> Graph<'m> {
     pub fn cached_attention(
         &mut self,
         q: &Var,
-        keys: &[Keys<'_>],
+        kept: &[&KeyValues],
         layout: &Layout,
         kind: &AttentionKind,
     ) -> Var {
         let _timed = profile::span("attention");
-        let width = kind.kv_heads * kind.head_dim;
         let segments: Vec<_> = layout
             .sequences
             .iter()
-            .zip(keys)
-            .map(|(rows, keys)| Segment {
+            .zip(kept)
+            .map(|(rows, kept)| Segment {
                 q_rows: rows.clone(),
-                k: keys.k,
-                v: keys.v,
-                keys: keys.k.len() / width,
+                keys: Keys::Kept(kept),
                 first_query: layout.positions[rows.start] as usize,
             })
             .collect();

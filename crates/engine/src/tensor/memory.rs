@@ -66,7 +66,7 @@ impl Lines {
 }
 
 /// An aligned block of bytes that returns to the pool when dropped.
-pub(super) struct Block {
+pub(crate) struct Block {
     lines: Lines,
     bytes: usize,
 }
@@ -75,12 +75,12 @@ impl Block {
     /// A [`Block::stale`] for weights that are read from a file: with huge pages, whose first touch
     /// costs a fraction of what as many small ones do. Activations stay on small ones, because several
     /// that begin at the same place of their huge pages compete for the same lines of the cache.
-    pub(super) fn for_weights(bytes: usize) -> Self {
+    pub(crate) fn for_weights(bytes: usize) -> Self {
         Self::pooled(bytes, |class| Lines::huge(class).unwrap_or_else(|| Lines::zeroed(class)))
     }
 
     /// A block whose content is whatever its last user left there: initialised, but unspecified.
-    pub(super) fn stale(bytes: usize) -> Self {
+    pub(crate) fn stale(bytes: usize) -> Self {
         Self::pooled(bytes, Lines::zeroed)
     }
 
@@ -98,17 +98,17 @@ impl Block {
     }
 
     /// A block of zeros.
-    pub(super) fn zeroed(bytes: usize) -> Self {
+    pub(crate) fn zeroed(bytes: usize) -> Self {
         let mut block = Self::stale(bytes);
         block.bytes_mut().fill(0);
         block
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.lines.bytes()[..self.bytes]
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.lines.bytes_mut()[..self.bytes]
     }
 }

@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use rayon::prelude::*;
 
 pub use dtype::{DType, Device};
-use memory::Block;
+pub(crate) use memory::Block;
 pub use memory::{MemoryUse, memory_use, release_cached_memory};
 
 use crate::{Error, Result};

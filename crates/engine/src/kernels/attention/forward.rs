@@ -1,6 +1,6 @@
 //! The forward pass, for training, prefill and decoding alike.
 
-use super::{AttentionShape, QUERY_BLOCK, SERIAL, Segment, score_stride};
+use super::{AttentionShape, Keys, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap_body;
 use crate::kernels::gemm::{Right, serial};
 use crate::kernels::matrix::{Mat, Out};
@@ -11,6 +11,9 @@ use crate::kernels::simd::{LANES, Simd, multiversion};
 use crate::kernels::vector::scale_body;
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Pieces that a thread's share of many small tasks is taken in.
+const PIECES: usize = 16;
 
 /// Attention of every segment's queries over its keys.
 ///
@@ -47,11 +50,12 @@ pub fn attention(
     });
     let tasks = tasks(segments, shape);
     let run = |task: &Task| run(q, &segments[task.segment], task, shape, out, lse);
-    let work: usize = segments.iter().map(|s| s.q_rows.len() * s.keys * width).sum();
+    let work: usize = segments.iter().map(|s| s.q_rows.len() * s.keys.count() * width).sum();
     if work < SERIAL {
         tasks.iter().for_each(run);
     } else {
-        tasks.par_iter().with_max_len(1).for_each(run);
+        let pieces = PIECES * rayon::current_num_threads();
+        tasks.par_iter().with_max_len(tasks.len().div_ceil(pieces)).for_each(run);
     }
 }
 
@@ -72,14 +76,14 @@ fn check_segments(segments: &[Segment], shape: &AttentionShape, rows: usize) {
         "attention: a segment reaches beyond {rows} query rows"
     );
     for s in segments {
-        let needed = s.keys * shape.kv_width();
+        let Keys::Rows { k, v, count } = s.keys else { continue };
+        let needed = count * shape.kv_width();
         assert!(
-            s.k.len() >= needed && s.v.len() >= needed,
-            "attention: {} keys of {} elements in slices of {} and {}",
-            s.keys,
+            k.len() >= needed && v.len() >= needed,
+            "attention: {count} keys of {} elements in slices of {} and {}",
             shape.kv_width(),
-            s.k.len(),
-            s.v.len()
+            k.len(),
+            v.len()
         );
     }
 }
@@ -109,25 +113,31 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         }
         // Everything the task sees is packed once and used by each head and block.
         let positions = segment.first_query + task.rows.start..segment.first_query + task.rows.end;
-        let span = shape.span(positions, segment.keys);
-        let k = shape.kv_head(segment.k, span.clone(), task.kv_head);
-        let v = shape.kv_head(segment.v, span.clone(), task.kv_head);
-        let k = panels(k.t(), shape.compute.format(), keys);
+        let count = segment.keys.count();
+        let span = shape.span(positions, count);
+        let (k, v) = match segment.keys {
+            Keys::Rows { k, v, .. } => {
+                let k = shape.kv_head(k, span.clone(), task.kv_head);
+                let k = panels(k.t(), shape.compute.format(), keys);
+                (Right::Panels(k), shape.kv_head(v, span.clone(), task.kv_head))
+            }
+            Keys::Kept(kept) => (kept.keys(task.kv_head, span.start), kept.values(task.kv_head, span.start)),
+        };
         let v = panels(v, shape.compute.format(), values);
         for start in task.rows.clone().step_by(QUERY_BLOCK) {
             let rows = start..task.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;
-            let seen = shape.span(first..first + rows.len(), segment.keys);
+            let seen = shape.span(first..first + rows.len(), count);
             let seen = seen.start..seen.end.max(seen.start);
             let offset = seen.start - span.start;
             let rows = segment.q_rows.start + rows.start..segment.q_rows.start + rows.end;
             for head in shape.group(task.kv_head) {
                 let block = Block {
                     q: shape.head(q, rows.clone(), head),
-                    k: Right::Panels(k).columns(offset..k.n),
+                    k: k.columns(offset..offset + seen.len()),
                     v: Right::Panels(Panels { skip: offset / v.format.width(), ..v }),
                     seen: seen.clone(),
-                    keys: segment.keys,
+                    keys: count,
                 };
                 let columns = head * shape.head_dim..(head + 1) * shape.head_dim;
                 let out = out.part(rows.clone(), columns);
@@ -151,17 +161,28 @@ fn decode(
 ) {
     let position = segment.first_query + task.rows.start;
     let row = segment.q_rows.start + task.rows.start;
-    let seen = shape.span(position..position + 1, segment.keys);
+    let count = segment.keys.count();
+    let seen = shape.span(position..position + 1, count);
     let seen = seen.start..seen.end.max(seen.start);
+    let (k, v) = match segment.keys {
+        Keys::Rows { k, v, .. } => {
+            let k = shape.kv_head(k, seen.clone(), task.kv_head);
+            (shape.compute.right(k.t()), shape.compute.right(shape.kv_head(v, seen.clone(), task.kv_head)))
+        }
+        Keys::Kept(kept) => {
+            let values = kept.values(task.kv_head, seen.start);
+            (kept.keys(task.kv_head, seen.start), Right::Strided(values))
+        }
+    };
     let group = shape.group(task.kv_head);
     let hd = shape.head_dim;
     let start = row * shape.width() + group.start * hd;
     let block = Block {
         q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd),
-        k: shape.compute.right(shape.kv_head(segment.k, seen.clone(), task.kv_head).t()),
-        v: shape.compute.right(shape.kv_head(segment.v, seen.clone(), task.kv_head)),
+        k,
+        v,
         seen,
-        keys: segment.keys,
+        keys: count,
     };
     // The heads of one row, seen as rows: they follow one another without gaps.
     let rows_of = |whole: Out, width: usize| {

@@ -8,9 +8,11 @@
 //! [`softmax_row`]: super::softmax_row
 
 mod backward;
+mod cache;
 mod forward;
 
 pub use backward::attention_backward;
+pub use cache::KeyValues;
 pub use forward::attention;
 
 use super::gemm::{Compute, KC};
@@ -51,14 +53,36 @@ pub struct AttentionShape {
 pub struct Segment<'a> {
     /// Rows of `q` and `out` that belong to the sequence.
     pub q_rows: Range<usize>,
-    /// Keys `[keys, kv_heads * head_dim]`.
-    pub k: &'a [f32],
-    /// Values `[keys, kv_heads * head_dim]`.
-    pub v: &'a [f32],
-    /// Number of keys.
-    pub keys: usize,
+    /// What they look at.
+    pub keys: Keys<'a>,
     /// Position of the first query row among the keys.
     pub first_query: usize,
+}
+
+/// Keys and values of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'a> {
+    /// As rows.
+    Rows {
+        /// Keys `[count, kv_heads * head_dim]`.
+        k: &'a [f32],
+        /// Values `[count, kv_heads * head_dim]`.
+        v: &'a [f32],
+        /// How many.
+        count: usize,
+    },
+    /// As they are kept from token to token; products with them are f32.
+    Kept(&'a KeyValues),
+}
+
+impl Keys<'_> {
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Keys::Rows { count, .. } => *count,
+            Keys::Kept(kept) => kept.len(),
+        }
+    }
 }
 
 impl AttentionShape {

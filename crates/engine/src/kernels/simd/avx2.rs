@@ -79,6 +79,12 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_far(self, x: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
     intrinsics! {
         fn add(a, b) = _mm256_add_ps(a, b);
         fn sub(a, b) = _mm256_sub_ps(a, b);

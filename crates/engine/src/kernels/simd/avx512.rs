@@ -73,6 +73,12 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
     }
 
+    #[inline(always)]
+    fn prefetch_far(self, x: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
     intrinsics! {
         fn add(a, b) = _mm512_add_ps(a, b);
         fn sub(a, b) = _mm512_sub_ps(a, b);

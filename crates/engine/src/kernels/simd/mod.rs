@@ -156,6 +156,10 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn prefetch(self, _x: *const f32) {}
 
+    /// The same for what is needed later, which is kept out of the first-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, _x: *const u8) {}
+
     #[inline(always)]
     fn neg(self, a: Self::V) -> Self::V {
         // Multiplying keeps the sign of zero right, which 0 − a would not.

@@ -3,7 +3,7 @@
 #![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
-    AttentionShape, Compute, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap,
+    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap,
     softmax_row,
 };
 use super::{bits, close, each_level, levels, on, random};
@@ -89,7 +89,10 @@ impl Case {
         let owned: Vec<_> = segments.iter().map(|r| (r, part(&self.k, r), part(&self.v, r))).collect();
         let segments: Vec<_> = owned
             .iter()
-            .map(|(r, k, v)| Segment { q_rows: (*r).clone(), k, v, keys: r.len(), first_query: 0 })
+            .map(|(r, k, v)| {
+                let keys = Keys::Rows { k, v, count: r.len() };
+                Segment { q_rows: (*r).clone(), keys, first_query: 0 }
+            })
             .collect();
         let rows = self.q.len() / (shape.heads * shape.head_dim);
         let (mut out, mut lse) = (vec![0.0; self.q.len()], vec![0.0; rows * shape.heads]);
@@ -226,28 +229,36 @@ fn composition(case: &Case, len: usize, shape: &AttentionShape) -> Vec<f32> {
     out
 }
 
-/// Token by token with a growing cache.
-fn decoded(case: &Case, len: usize, shape: &AttentionShape) -> Vec<f32> {
+/// In pieces of `piece` rows with a growing cache: a prompt that comes in parts, or tokens one by one.
+///
+/// Every piece is first added with something in its place that is forgotten again.
+fn in_pieces(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> Vec<f32> {
     let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
     let mut out = vec![0.0; len * width];
-    for i in 0..len {
-        let (k, v) = (&case.k[..(i + 1) * kv_width], &case.v[..(i + 1) * kv_width]);
-        let segment = Segment { q_rows: 0..1, k, v, keys: i + 1, first_query: i };
-        let rows = i * width..(i + 1) * width;
-        attention(&case.q[rows.clone()], &[segment], shape, &mut out[rows], None);
+    let mut kept = KeyValues::new(shape.kv_heads, shape.head_dim);
+    for first in (0..len).step_by(piece) {
+        let rows = first..len.min(first + piece);
+        let new = rows.start * kv_width..rows.end * kv_width;
+        kept.append(&case.v[new.clone()], &case.k[new.clone()]);
+        kept.truncate(first);
+        kept.append(&case.k[new.clone()], &case.v[new]);
+        let range = rows.start * width..rows.end * width;
+        let segment = Segment { q_rows: 0..rows.len(), keys: Keys::Kept(&kept), first_query: first };
+        attention(&case.q[range.clone()], &[segment], shape, &mut out[range], None);
     }
+    assert_eq!(kept.rows(), [case.k.clone(), case.v.clone()]);
     out
 }
 
-/// In pieces of `piece` rows with a cache, as a prompt that comes in parts.
-fn in_pieces(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> Vec<f32> {
+/// The same with keys and values as rows.
+fn in_pieces_of_rows(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; len * width];
     for first in (0..len).step_by(piece) {
         let rows = first..len.min(first + piece);
         let range = rows.start * width..rows.end * width;
-        let segment =
-            Segment { q_rows: 0..rows.len(), k: &case.k, v: &case.v, keys: rows.end, first_query: first };
+        let keys = Keys::Rows { k: &case.k, v: &case.v, count: rows.end };
+        let segment = Segment { q_rows: 0..rows.len(), keys, first_query: first };
         attention(&case.q[range.clone()], &[segment], shape, &mut out[range], None);
     }
     out
@@ -267,8 +278,11 @@ proptest! {
                 prop_assert_eq!(&bits(&on(level, threads, || case.forward(&[0..len], &shape).0)), &expected);
             }
             if shape.causal {
-                prop_assert_eq!(&bits(&on(level, 2, || decoded(&case, len, &shape))), &expected);
-                prop_assert_eq!(&bits(&on(level, 2, || in_pieces(&case, len, &shape, piece))), &expected);
+                for piece in [1, piece] {
+                    prop_assert_eq!(&bits(&on(level, 2, || in_pieces(&case, len, &shape, piece))), &expected);
+                    let rows = || in_pieces_of_rows(&case, len, &shape, piece);
+                    prop_assert_eq!(&bits(&on(level, 2, rows)), &expected);
+                }
             }
         }
     }
@@ -324,7 +338,7 @@ fn skipping_keys_before_a_window_keeps_the_bits() {
         let expected = bits(&on(level, 2, || composition(&case, len, &shape)));
         assert_eq!(bits(&on(level, 2, || case.forward(&[0..len], &shape).0)), expected);
         assert_eq!(bits(&on(level, 2, || in_pieces(&case, len, &shape, 999))), expected);
-        assert_eq!(bits(&on(level, 2, || decoded(&case, len, &shape))), expected);
+        assert_eq!(bits(&on(level, 2, || in_pieces(&case, len, &shape, 1))), expected);
     }
 }
 
@@ -358,9 +372,14 @@ fn a_query_that_sees_nothing_gets_zeros() {
         let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 3, ..PLAIN };
         for rows in [1, 2] {
             let (mut out, mut lse) = (vec![9.0; 3 * rows], vec![9.0; rows]);
-            let segment = Segment { q_rows: 0..rows, k: &[], v: &[], keys: 0, first_query: 0 };
-            attention(&vec![1.0; 3 * rows], &[segment], &shape, &mut out, Some(&mut lse));
-            assert!(out.iter().all(|&x| x == 0.0) && lse.iter().all(|&x| x == f32::NEG_INFINITY));
+            let kept = KeyValues::new(1, 3);
+            for keys in [Keys::Rows { k: &[], v: &[], count: 0 }, Keys::Kept(&kept)] {
+                let segment = Segment { q_rows: 0..rows, keys, first_query: 0 };
+                attention(&vec![1.0; 3 * rows], &[segment], &shape, &mut out, Some(&mut lse));
+                assert!(out.iter().all(|&x| x == 0.0) && lse.iter().all(|&x| x == f32::NEG_INFINITY));
+                out.fill(9.0);
+                lse.fill(9.0);
+            }
         }
     });
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
-    Activation, AdamWStep, AttentionShape, Compute, Mat, MatMut, Packed, Segment, adamw, attention,
+    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, adamw, attention,
     attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp,
     measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
@@ -78,15 +78,15 @@ fn speed_of_decoding() {
     for (n, k) in [(768, 288), (288, 768), (32000, 288), (4096, 4096)] {
         let w = random(n * k, 2);
         let packed = Packed::new(Mat::new(&w, n, k).t());
-        for m in [1, 2, 4, 8] {
+        for m in [1, 8, 16, 64] {
             let x = random(m * k, 1);
             let mut y = vec![0.0; m * n];
             let mut run = |name: &str, f: &dyn Fn(MatMut)| {
                 let seconds = best(|| f(MatMut::new(&mut y, m, n)));
                 let rate = (4 * n * k) as f64 / seconds / 1e9;
                 println!(
-                    "{name:9} x[{m},{k}] W[{n},{k}]^T {:9.1} us {rate:7.1} GB/s of weights",
-                    seconds * 1e6
+                    "{name:9} x[{m},{k}] W[{n},{k}]^T {:9.1} us {rate:7.1} GB/s of weights, {:.1} GFLOP/s",
+                    seconds * 1e6, (2 * m * n * k) as f64 / seconds / 1e9
                 );
             };
             run("packed", &|c| gemm_packed(Mat::new(&x, m, k), &packed, c, false));
@@ -122,9 +122,7 @@ fn speed_of_attention() {
         let segments: Vec<_> = (0..sequences)
             .map(|i| Segment {
                 q_rows: i * len..(i + 1) * len,
-                k: &k[rows_of(i)],
-                v: &v[rows_of(i)],
-                keys: len,
+                keys: Keys::Rows { k: &k[rows_of(i)], v: &v[rows_of(i)], count: len },
                 first_query: 0,
             })
             .collect();
@@ -155,7 +153,9 @@ fn speed_of_attention() {
     let (k, v) = (random(keys * kv_heads * head_dim, 1), random(keys * kv_heads * head_dim, 2));
     let q = random(heads * head_dim, 3);
     let mut out = vec![0.0; heads * head_dim];
-    let segment = [Segment { q_rows: 0..1, k: &k, v: &v, keys, first_query: keys - 1 }];
+    let mut kept = KeyValues::new(kv_heads, head_dim);
+    kept.append(&k, &v);
+    let segment = [Segment { q_rows: 0..1, keys: Keys::Kept(&kept), first_query: keys - 1 }];
     let seconds = best(|| attention(&q, &segment, &shape, &mut out, None));
     let rate = (4 * (k.len() + v.len())) as f64 / seconds / 1e9;
     println!("decoding one token with {keys} keys: {:.1} us, {rate:.1} GB/s of cache", seconds * 1e6);
