@@ -32,7 +32,7 @@ const DIRECT_ROWS: usize = 16;
 /// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
 const TASK: usize = 1 << 19;
 /// A product with fewer rows than this is bound by reading B, so its rows count as this many.
-const BANDWIDTH_ROWS: usize = 8;
+pub(super) const BANDWIDTH_ROWS: usize = 8;
 
 /// The right operand of a product, in any of its forms.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use super::{AttentionShape, Keys, QUERY_BLOCK, SERIAL, Segment, score_stride};
 use crate::kernels::activation::softcap_body;
-use crate::kernels::gemm::{Right, serial};
+use crate::kernels::gemm::{BANDWIDTH_ROWS, Right, serial};
 use crate::kernels::matrix::{Mat, Out};
 use crate::kernels::packed::{Panels, panels};
 use crate::kernels::rows::{log_of, softmax_body};
@@ -11,6 +11,9 @@ use crate::kernels::simd::{LANES, Simd, multiversion};
 use crate::kernels::vector::scale_body;
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Values that are asked for before they are needed: a part of the second-level cache.
+const ASKED: usize = 1 << 15;
 
 /// Pieces that a thread's share of many small tasks is taken in.
 const PIECES: usize = 16;
@@ -50,7 +53,8 @@ pub fn attention(
     });
     let tasks = tasks(segments, shape);
     let run = |task: &Task| run(q, &segments[task.segment], task, shape, out, lse);
-    let work: usize = segments.iter().map(|s| s.q_rows.len() * s.keys.count() * width).sum();
+    let rows = |s: &Segment| s.q_rows.len().max(BANDWIDTH_ROWS);
+    let work: usize = segments.iter().map(|s| rows(s) * s.keys.count() * width).sum();
     if work < SERIAL {
         tasks.iter().for_each(run);
     } else {
@@ -171,6 +175,7 @@ fn decode(
         }
         Keys::Kept(kept) => {
             let values = kept.values(task.kv_head, seen.start);
+            ask_for(values.data);
             (kept.keys(task.kv_head, seen.start), Right::Strided(values))
         }
     };
@@ -190,6 +195,18 @@ fn decode(
         Out { ptr: part.ptr, rows: group.len(), cols: width, row_stride: width }
     };
     block.run(shape, |_| position, rows_of(out, hd), lse.map(|lse| rows_of(lse, 1)), scores);
+}
+
+multiversion! {
+    /// Asks for values that the second product reads, while the first is worked on.
+    fn ask_for(x: &[f32]) = ask_for_body;
+}
+
+#[inline(always)]
+fn ask_for_body<S: Simd>(s: S, x: &[f32]) {
+    for line in x[..x.len().min(ASKED)].chunks(LANES) {
+        s.prefetch_far(line.as_ptr().cast());
+    }
 }
 
 /// Some query rows against the keys `seen`.

@@ -161,6 +161,41 @@ fn speed_of_attention() {
     println!("decoding one token with {keys} keys: {:.1} us, {rate:.1} GB/s of cache", seconds * 1e6);
 }
 
+/// A token each of several sequences: their caches fit the processor's or, with many layers, do not.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_decoding_attention() {
+    let (sequences, heads, head_dim, keys) = (16, 6, 48, 80);
+    let shape = AttentionShape {
+        heads,
+        kv_heads: heads,
+        head_dim,
+        scale: 0.125,
+        causal: true,
+        window: None,
+        softcap: None,
+        compute: Compute::F32,
+    };
+    let width = heads * head_dim;
+    for layers in [1, 100] {
+        let (k, v) = (random(keys * width, 1), random(keys * width, 2));
+        let mut kept = KeyValues::new(heads, head_dim);
+        kept.append(&k, &v);
+        let kept = vec![kept; sequences * layers];
+        let q = random(sequences * width, 3);
+        let mut out = vec![0.0; q.len()];
+        let mut layer = 0;
+        let seconds = best(|| {
+            let kept = &kept[layer * sequences..(layer + 1) * sequences];
+            let segment = |(i, kept)| Segment { q_rows: i..i + 1, keys: Keys::Kept(kept), first_query: keys - 1 };
+            let segments: Vec<_> = kept.iter().enumerate().map(segment).collect();
+            attention(&q, &segments, &shape, &mut out, None);
+            layer = (layer + 1) % layers;
+        });
+        println!("{sequences} sequences of {keys} keys, {layers} layers: {:.1} us a layer", seconds * 1e6);
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed_of_the_rest() {
