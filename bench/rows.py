@@ -56,6 +56,7 @@ def train_bf16(shape, batch, length, goal):
 
 
 def decode(shape, batch, length, goal):
+    """Both sides compute in f32; the weights of shape C are bf16 numbers, as Qwen publishes them."""
     peers = (
         Peer("Hugging Face generate", ("decode.py", "--how", "generate"), goal),
         Peer("PyTorch eager with cache", ("decode.py", "--how", "loop"), 1.0),
@@ -73,6 +74,11 @@ def decode_bf16(shape, batch, length):
     return Row(name, shape, "decode", batch, length, peers, weights="bf16", rounds=1)
 
 
+def decode_int8(shape, batch, length, goal):
+    peers = (Peer("Hugging Face generate", ("decode.py", "--how", "generate"), goal),)
+    return Row(f"decode-int8-{shape}-{batch}", shape, "decode", batch, length, peers, weights="int8", rounds=1)
+
+
 ROWS = (
     train("a", 8, 256, (2.5, 1.5), fraction=0.70, compiled=True),
     train("b", 4, 512, (2.5, 1.15)),
@@ -86,6 +92,7 @@ ROWS = (
     decode("c", 16, 16, 3.0),
     decode("c", 64, 8, 2.0),
     decode_bf16("c", 1, 16),
+    decode_int8("c", 1, 16, 4.0),
     Row("prefill-c", "c", "prefill", 1, 512, (Peer("PyTorch eager", ("prefill.py",), 1.5),)),
     Row(
         "score-a",

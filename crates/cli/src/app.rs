@@ -53,9 +53,9 @@ fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
     // changes of thread each. Results do not depend on the number of threads; to set it is for sharing a
     // machine with others.
     let threads = global.threads.unwrap_or(0);
-    rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(|e| {
-        Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads")
-    })?;
+    rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(
+        |e| Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads"),
+    )?;
     Ok(Context::new(global))
 }
 

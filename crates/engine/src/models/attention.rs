@@ -122,7 +122,8 @@ impl Attention {
         let z = match caches {
             Some(caches) => {
                 let pairs = caches.par_iter_mut().zip(&layout.sequences).with_min_len(SEQUENCES);
-                pairs.for_each(|(cache, rows)| cache.append(within.layer, rows.clone(), k.value(), v.value()));
+                pairs
+                    .for_each(|(cache, rows)| cache.append(within.layer, rows.clone(), k.value(), v.value()));
                 let keys: Vec<_> = caches.iter().map(|c| c.layer(within.layer)).collect();
                 match opened {
                     true => opened::cached_attention(g, &q, &keys, &self.kind, within)?,

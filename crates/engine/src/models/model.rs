@@ -57,6 +57,14 @@ impl Model {
         Ok(Model { params, decoder, config, generation_config: None, dtype: DType::F32, recompute: false })
     }
 
+    /// Rounds every weight to `dtype`, which the model is then written in; computing stays f32.
+    pub fn round_to(&mut self, dtype: DType) {
+        for (_, param) in self.params.iter_mut() {
+            param.tensor = param.tensor.to_dtype(dtype).to_f32();
+        }
+        self.dtype = dtype;
+    }
+
     /// What the model is made of.
     pub fn spec(&self) -> &Spec {
         &self.decoder.spec

@@ -15,7 +15,7 @@ const CHUNK_LOGITS: usize = 16 << 20;
 
 /// Rows per chunk for a vocabulary. Has no influence on results: rows are computed independently.
 pub(super) fn chunk_rows(vocabulary: usize) -> usize {
-    (CHUNK_LOGITS / vocabulary.max(1)).clamp(64, 1024)
+    (CHUNK_LOGITS / vocabulary.max(1)).clamp(64, 512)
 }
 
 /// How hidden states become logits.

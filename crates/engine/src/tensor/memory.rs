@@ -25,6 +25,11 @@ static FROM_SYSTEM: AtomicUsize = AtomicUsize::new(0);
 /// Below this the system allocator is as fast as the pool and wastes nothing.
 const SMALL_LINES: usize = 16;
 
+/// From this size on a passing value may take a block up to half as large again as it needs: gradients then
+/// live where activations did, and the pool grows less beyond what is used at one time. (Up to twice or four
+/// times as large, what is wasted within the blocks outweighs that.)
+const BORROWS: usize = 256 << 10;
+
 /// From this size on a block that is written once is given huge pages.
 const HUGE: usize = 2 << 20;
 
@@ -76,24 +81,36 @@ impl Block {
     /// costs a fraction of what as many small ones do. Activations stay on small ones, because several
     /// that begin at the same place of their huge pages compete for the same lines of the cache.
     pub(crate) fn for_weights(bytes: usize) -> Self {
-        Self::pooled(bytes, |class| Lines::huge(class).unwrap_or_else(|| Lines::zeroed(class)))
+        Self::pooled(bytes, false, |class| Lines::huge(class).unwrap_or_else(|| Lines::zeroed(class)))
     }
 
-    /// A block whose content is whatever its last user left there: initialised, but unspecified.
+    /// A block for a value that passes, whose content is whatever its last user left there: initialised,
+    /// but unspecified.
     pub(crate) fn stale(bytes: usize) -> Self {
-        Self::pooled(bytes, Lines::zeroed)
+        Self::pooled(bytes, bytes >= BORROWS, Lines::zeroed)
     }
 
-    /// A block from the pool, or else a `fresh` one of that many lines.
-    fn pooled(bytes: usize, fresh: impl FnOnce(usize) -> Lines) -> Self {
+    /// A [`Block::stale`] for a value that stays: no larger than it must be.
+    pub(crate) fn lasting(bytes: usize) -> Self {
+        Self::pooled(bytes, false, Lines::zeroed)
+    }
+
+    /// A block from the pool, which may be a larger one where the value `borrows`, or else a `fresh` one of
+    /// that many lines.
+    fn pooled(bytes: usize, borrows: bool, fresh: impl FnOnce(usize) -> Lines) -> Self {
         let class = size_class(bytes.div_ceil(64));
-        let live = LIVE.fetch_add(class * 64, Ordering::Relaxed) + class * 64;
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        let reused = (class > SMALL_LINES).then(|| POOL.lock().ok()?.get_mut(&class)?.pop()).flatten();
-        let lines = reused.unwrap_or_else(|| {
+        let extra = if borrows { class / 2 } else { 0 };
+        let reuse = || {
+            let mut pool = POOL.lock().ok()?;
+            pool.range_mut(class..=class + extra).find_map(|(_, free)| free.pop())
+        };
+        let lines = (class > SMALL_LINES).then(reuse).flatten().unwrap_or_else(|| {
             FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
             fresh(class)
         });
+        let size = lines.bytes().len();
+        let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
+        PEAK.fetch_max(live, Ordering::Relaxed);
         Block { lines, bytes }
     }
 
@@ -115,7 +132,8 @@ impl Block {
 
 impl Clone for Block {
     fn clone(&self) -> Self {
-        let mut copy = Self::stale(self.bytes);
+        // What is copied is a weight that is about to change.
+        let mut copy = Self::lasting(self.bytes);
         copy.bytes_mut().copy_from_slice(self.bytes());
         copy
     }
@@ -190,6 +208,20 @@ mod tests {
         first.bytes_mut().fill(7);
         drop(first);
         assert!(Block::for_weights(bytes).bytes().iter().all(|&b| b == 7));
+    }
+
+    #[test]
+    fn what_passes_borrows_and_what_stays_does_not() {
+        // Sizes that no other test asks for.
+        let (large, small) = (23 << 20, 17 << 20);
+        drop(Block::stale(large));
+        let held = Block::stale(small);
+        assert_eq!(held.bytes().len(), small);
+        assert!(held.lines.bytes().len() >= large);
+        drop(held);
+        assert!(Block::lasting(small).lines.bytes().len() < large);
+        drop(Block::stale(large));
+        assert!(Block::stale(large / 2).lines.bytes().len() < large, "twice as large is too large");
     }
 
     #[test]

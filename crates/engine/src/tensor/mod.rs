@@ -37,6 +37,14 @@ impl Tensor {
         Self::wrap(Block::zeroed(bytes), shape, dtype)
     }
 
+    /// Zeros for what stays from step to step, such as an optimiser's moments: in no more memory than they
+    /// need, where values that pass take what happens to be free.
+    pub(crate) fn lasting_zeros(shape: &[usize]) -> Self {
+        let mut block = Block::lasting(shape.iter().product::<usize>() * 4);
+        block.bytes_mut().fill(0);
+        Self::wrap(block, shape, DType::F32)
+    }
+
     /// A tensor whose content is unspecified, for callers that overwrite all of it.
     pub(crate) fn stale(shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * 4;

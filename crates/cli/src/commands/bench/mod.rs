@@ -8,7 +8,7 @@ mod timing;
 
 use std::path::PathBuf;
 
-use amend_engine::Model;
+use amend_engine::{DType, Model};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -136,7 +136,15 @@ impl Source {
     fn make(&self, seed: u64) -> Result<Model, Error> {
         match self {
             Source { model: Some(dir), .. } => Ok(Model::open(dir)?),
-            _ => Ok(Model::random(self.config()?, seed)?),
+            _ => {
+                let config = self.config()?;
+                let named = ["dtype", "torch_dtype"].iter().find_map(|key| config.get(*key)?.as_str());
+                let dtype = named.and_then(DType::parse);
+                let mut model = Model::random(config, seed)?;
+                // As a model of this configuration would come.
+                dtype.into_iter().for_each(|dtype| model.round_to(dtype));
+                Ok(model)
+            }
         }
     }
 

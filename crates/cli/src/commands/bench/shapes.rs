@@ -16,7 +16,7 @@ pub(super) enum Shape {
     /// Width 512, 8 layers, 8 heads and 4 key/value heads, FFN 1,408, vocabulary 8,192; 4 of 512
     B,
     /// Qwen3-0.6B: width 1,024, 28 layers, 16 heads and 8 key/value heads of 128, FFN 3,072,
-    /// vocabulary 151,936 tied; 1 of 1,024
+    /// vocabulary 151,936 tied, weights in bf16 as it is published; 1 of 1,024
     C,
 }
 
@@ -47,7 +47,7 @@ impl Shape {
                 "vocab_size": 151_936, "tie_word_embeddings": true, "max_position_embeddings": 40_960,
                 "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0, "attention_bias": false,
                 "use_sliding_window": false, "sliding_window": null, "max_window_layers": 28,
-                "torch_dtype": "float32", "bos_token_id": null, "eos_token_id": null, "pad_token_id": null,
+                "torch_dtype": "bfloat16", "bos_token_id": null, "eos_token_id": null, "pad_token_id": null,
             }),
         };
         config.as_object().cloned().unwrap_or_default()

@@ -74,7 +74,11 @@ impl KeyValues {
                     pack_panel(Mat::strided(&k[row(at).start..], whole, hd, width).t(), false, panel);
                     at += whole;
                 } else {
-                    panel[column..].iter_mut().step_by(nr).zip(&k[row(at)]).for_each(|(place, &x)| *place = x);
+                    panel[column..]
+                        .iter_mut()
+                        .step_by(nr)
+                        .zip(&k[row(at)])
+                        .for_each(|(place, &x)| *place = x);
                     at += 1;
                 }
             }

@@ -182,13 +182,8 @@ fn decode(
     let group = shape.group(task.kv_head);
     let hd = shape.head_dim;
     let start = row * shape.width() + group.start * hd;
-    let block = Block {
-        q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd),
-        k,
-        v,
-        seen,
-        keys: count,
-    };
+    let block =
+        Block { q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd), k, v, seen, keys: count };
     // The heads of one row, seen as rows: they follow one another without gaps.
     let rows_of = |whole: Out, width: usize| {
         let part = whole.part(row..row + 1, group.start * width..group.end * width);

@@ -3,8 +3,8 @@
 #![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
-    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, attention, attention_backward, gemm, scale, softcap,
-    softmax_row,
+    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, attention, attention_backward, gemm,
+    scale, softcap, softmax_row,
 };
 use super::{bits, close, each_level, levels, on, random};
 use proptest::prelude::*;

@@ -2,9 +2,9 @@
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
-    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, adamw, attention,
-    attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed, log_sum_exp,
-    measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
+    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, adamw,
+    attention, attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed,
+    log_sum_exp, measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
 use std::hint::black_box;
@@ -86,7 +86,8 @@ fn speed_of_decoding() {
                 let rate = (4 * n * k) as f64 / seconds / 1e9;
                 println!(
                     "{name:9} x[{m},{k}] W[{n},{k}]^T {:9.1} us {rate:7.1} GB/s of weights, {:.1} GFLOP/s",
-                    seconds * 1e6, (2 * m * n * k) as f64 / seconds / 1e9
+                    seconds * 1e6,
+                    (2 * m * n * k) as f64 / seconds / 1e9
                 );
             };
             run("packed", &|c| gemm_packed(Mat::new(&x, m, k), &packed, c, false));
@@ -187,7 +188,8 @@ fn speed_of_decoding_attention() {
         let mut layer = 0;
         let seconds = best(|| {
             let kept = &kept[layer * sequences..(layer + 1) * sequences];
-            let segment = |(i, kept)| Segment { q_rows: i..i + 1, keys: Keys::Kept(kept), first_query: keys - 1 };
+            let segment =
+                |(i, kept)| Segment { q_rows: i..i + 1, keys: Keys::Kept(kept), first_query: keys - 1 };
             let segments: Vec<_> = kept.iter().enumerate().map(segment).collect();
             attention(&q, &segments, &shape, &mut out, None);
             layer = (layer + 1) % layers;
