@@ -8,7 +8,7 @@ import workload
 
 def main():
     args = workload.parse(workload.parser(__doc__))
-    decoder = Decoder.open(args.model, args.length)
+    decoder = Decoder.open(args.model, args.length).float()
     prompts = workload.packed(args.batch, args.length, decoder.config["vocab_size"])
 
     def work():

@@ -63,7 +63,12 @@ impl Gradients {
 
     /// The buffer to add one parameter's gradient to; zeros where there was none.
     pub(crate) fn buffer(&mut self, id: ParamId, shape: &[usize]) -> &mut [f32] {
-        self.entries[id.0].get_or_insert_with(|| Tensor::zeros(shape, crate::DType::F32)).f32_mut()
+        let zeros = || {
+            let mut gradient = Tensor::stale_gradient(shape);
+            gradient.f32_mut().fill(0.0);
+            gradient
+        };
+        self.entries[id.0].get_or_insert_with(zeros).f32_mut()
     }
 
     /// Whether a parameter has received a gradient.

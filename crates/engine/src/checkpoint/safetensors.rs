@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::header::{self, Header, TensorInfo};
 use super::mmap::MappedFile;
+use super::stored::StoredType;
 use rayon::prelude::*;
 
 use crate::{Error, Result, Tensor};
@@ -54,12 +55,19 @@ impl SafetensorsFile {
 
     /// The named tensor, copied out of the file in its own number type (or the nearest the engine has).
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        self.decoded(name, StoredType::decode)
+    }
+
+    fn decoded(
+        &self,
+        name: &str,
+        decode: impl FnOnce(StoredType, &[u8], &[usize]) -> std::result::Result<Tensor, String>,
+    ) -> Result<Tensor> {
         let Some(info) = self.info(name) else {
             return Err(Error::format(self.path(), format!("there is no tensor {name} in the file")));
         };
         let bytes = self.file.bytes(info.range.clone())?;
-        info.dtype
-            .decode(bytes, &info.shape)
+        decode(info.dtype, bytes, &info.shape)
             .map_err(|e| Error::format(self.path(), format!("tensor {name}: {e}")))
     }
 
@@ -70,7 +78,7 @@ impl SafetensorsFile {
         {
             return Err(Error::shape(self.label(name), expected, &info.shape));
         }
-        let tensor = self.tensor(name)?.to_f32();
+        let tensor = self.decoded(name, StoredType::decode_f32)?;
         check_finite(&self.label(name), &tensor)?;
         Ok(tensor)
     }
@@ -91,9 +99,8 @@ impl SafetensorsFile {
         let bytes = self.file.bytes(start..start + rows.len() * width)?;
         let tensor = info
             .dtype
-            .decode(bytes, &shape)
-            .map_err(|e| Error::format(self.path(), format!("tensor {name}: {e}")))?
-            .to_f32();
+            .decode_f32(bytes, &shape)
+            .map_err(|e| Error::format(self.path(), format!("tensor {name}: {e}")))?;
         check_finite(&format!("{}, rows {rows:?}", self.label(name)), &tensor)?;
         Ok(tensor)
     }

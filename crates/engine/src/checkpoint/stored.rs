@@ -79,6 +79,16 @@ impl StoredType {
         }
     }
 
+    /// [`decode`](Self::decode), in f32.
+    pub(super) fn decode_f32(self, bytes: &[u8], shape: &[usize]) -> Result<Tensor, String> {
+        match self {
+            StoredType::Native(dtype @ (DType::BF16 | DType::F16)) => {
+                Tensor::widened(bytes, shape, dtype).map_err(|e| e.to_string())
+            }
+            other => other.decode(bytes, shape).map(|tensor| tensor.to_f32()),
+        }
+    }
+
     /// The tensor in these little-endian bytes. Fails with a sentence about the content.
     pub(super) fn decode(self, bytes: &[u8], shape: &[usize]) -> Result<Tensor, String> {
         let integers = |values: Vec<i32>| {

@@ -3,7 +3,7 @@
 use crate::gradients::Gradients;
 use crate::kernels::{self, AdamWStep};
 use crate::params::{ParamId, Params};
-use crate::{Error, Result, Tensor, profile};
+use crate::{DType, Error, Result, Tensor, profile};
 
 /// Settings of [`AdamW`].
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ impl AdamW {
         let _timed = profile::span("optimiser");
         self.steps += 1;
         for (id, gradient) in gradients.iter() {
-            let zeros = || Tensor::lasting_zeros(gradient.shape());
+            let zeros = || Tensor::zeros(gradient.shape(), DType::F32);
             let moments = self.moments[id.0].get_or_insert_with(|| Moments {
                 mean: zeros(),
                 square: zeros(),

@@ -265,7 +265,7 @@ impl Backward<'_> {
         let accumulate = self.gradients.has(id);
         if !accumulate {
             let shape = self.params.get(id).tensor.shape();
-            self.gradients.set(id, Tensor::stale(shape));
+            self.gradients.set(id, Tensor::stale_gradient(shape));
         }
         let shape = self.params.get(id).tensor.shape();
         let buffer = self.gradients.buffer(id, shape);

@@ -25,11 +25,6 @@ static FROM_SYSTEM: AtomicUsize = AtomicUsize::new(0);
 /// Below this the system allocator is as fast as the pool and wastes nothing.
 const SMALL_LINES: usize = 16;
 
-/// From this size on a passing value may take a block up to half as large again as it needs: gradients then
-/// live where activations did, and the pool grows less beyond what is used at one time. (Up to twice or four
-/// times as large, what is wasted within the blocks outweighs that.)
-const BORROWS: usize = 256 << 10;
-
 /// From this size on a block that is written once is given huge pages.
 const HUGE: usize = 2 << 20;
 
@@ -84,15 +79,16 @@ impl Block {
         Self::pooled(bytes, false, |class| Lines::huge(class).unwrap_or_else(|| Lines::zeroed(class)))
     }
 
-    /// A block for a value that passes, whose content is whatever its last user left there: initialised,
-    /// but unspecified.
+    /// A block whose content is whatever its last user left there: initialised, but unspecified.
     pub(crate) fn stale(bytes: usize) -> Self {
-        Self::pooled(bytes, bytes >= BORROWS, Lines::zeroed)
+        Self::pooled(bytes, false, Lines::zeroed)
     }
 
-    /// A [`Block::stale`] for a value that stays: no larger than it must be.
-    pub(crate) fn lasting(bytes: usize) -> Self {
-        Self::pooled(bytes, false, Lines::zeroed)
+    /// A [`Block::stale`] for a parameter's gradient, which may be up to half as large again as it must be:
+    /// gradients come when activations go, and live where those did until the optimiser's step, so that the
+    /// pool grows less beyond what is used at one time.
+    pub(crate) fn for_gradient(bytes: usize) -> Self {
+        Self::pooled(bytes, true, Lines::zeroed)
     }
 
     /// A block from the pool, which may be a larger one where the value `borrows`, or else a `fresh` one of
@@ -132,8 +128,7 @@ impl Block {
 
 impl Clone for Block {
     fn clone(&self) -> Self {
-        // What is copied is a weight that is about to change.
-        let mut copy = Self::lasting(self.bytes);
+        let mut copy = Self::stale(self.bytes);
         copy.bytes_mut().copy_from_slice(self.bytes());
         copy
     }
@@ -211,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_borrows_and_what_stays_does_not() {
+    fn gradients_borrow_and_nothing_else_does() {
         // Sizes that no other test asks for.
         let (large, small) = (23 << 20, 17 << 20);
         drop(Block::stale(large));
-        let held = Block::stale(small);
+        let held = Block::for_gradient(small);
         assert_eq!(held.bytes().len(), small);
         assert!(held.lines.bytes().len() >= large);
         drop(held);
-        assert!(Block::lasting(small).lines.bytes().len() < large);
+        assert!(Block::stale(small).lines.bytes().len() < large);
         drop(Block::stale(large));
-        assert!(Block::stale(large / 2).lines.bytes().len() < large, "twice as large is too large");
+        assert!(Block::for_gradient(large / 2).lines.bytes().len() < large, "twice as large is too large");
     }
 
     #[test]

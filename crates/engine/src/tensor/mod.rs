@@ -37,18 +37,16 @@ impl Tensor {
         Self::wrap(Block::zeroed(bytes), shape, dtype)
     }
 
-    /// Zeros for what stays from step to step, such as an optimiser's moments: in no more memory than they
-    /// need, where values that pass take what happens to be free.
-    pub(crate) fn lasting_zeros(shape: &[usize]) -> Self {
-        let mut block = Block::lasting(shape.iter().product::<usize>() * 4);
-        block.bytes_mut().fill(0);
-        Self::wrap(block, shape, DType::F32)
-    }
-
     /// A tensor whose content is unspecified, for callers that overwrite all of it.
     pub(crate) fn stale(shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * 4;
         Self::wrap(Block::stale(bytes), shape, DType::F32)
+    }
+
+    /// A parameter's gradient whose content is unspecified.
+    pub(crate) fn stale_gradient(shape: &[usize]) -> Self {
+        let bytes = shape.iter().product::<usize>() * 4;
+        Self::wrap(Block::for_gradient(bytes), shape, DType::F32)
     }
 
     /// An f32 tensor filled by `fill`, which must write every element.
@@ -78,6 +76,27 @@ impl Tensor {
         let pieces = block.bytes_mut().par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
         pieces.for_each(|(out, bytes)| out.copy_from_slice(bytes));
         Ok(Self::wrap(block, shape, dtype))
+    }
+
+    /// An f32 tensor from little-endian bytes of f16 or bf16, as weights are read: nothing is held in between.
+    ///
+    /// Fails where the number of bytes is not that of `shape`, or for another `dtype`.
+    pub(crate) fn widened(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Self> {
+        let (halves, rest) = bytes.as_chunks::<2>();
+        if halves.len() != shape.iter().product::<usize>() || !rest.is_empty() {
+            return Err(Error::invalid(format!(
+                "{} bytes cannot fill a {dtype} tensor of shape {shape:?}",
+                bytes.len()
+            )));
+        }
+        let mut block = Block::for_weights(4 * halves.len());
+        let out = bytemuck::cast_slice_mut(block.bytes_mut());
+        match dtype {
+            DType::BF16 => convert(halves, out, |x| half::bf16::from_le_bytes(x).to_f32()),
+            DType::F16 => convert(halves, out, |x| half::f16::from_le_bytes(x).to_f32()),
+            other => return Err(Error::invalid(format!("{other} is no type of 16-bit floats"))),
+        }
+        Ok(Self::wrap(block, shape, DType::F32))
     }
 
     fn wrap(block: Block, shape: &[usize], dtype: DType) -> Self {
@@ -241,6 +260,11 @@ mod tests {
         for dtype in [DType::F16, DType::BF16] {
             let once = tensor.to_dtype(dtype);
             assert_eq!(once.bytes(), once.to_f32().to_dtype(dtype).bytes());
+            // As they are read from a file, at any address.
+            let file = [&[0], once.bytes()].concat();
+            assert_eq!(Tensor::widened(&file[1..], &[4], dtype).unwrap().f32(), once.to_f32().f32());
+            assert!(Tensor::widened(&file, &[4], dtype).is_err());
+            assert!(Tensor::widened(&file[1..], &[3], dtype).is_err());
         }
         assert_eq!(tensor.to_dtype(DType::F16).to_f32().f32(), values);
     }
