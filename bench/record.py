@@ -72,7 +72,7 @@ def show(figures):
 
 
 def append(path, figures, version, binary):
-    """Appends dated rows to the section of BENCHMARKS.md, which must be there."""
+    """Appends dated rows to the table of the section of BENCHMARKS.md, both of which must be there."""
     text = Path(path).read_text()
     if HEADING not in text:
         raise SystemExit(f"{path}: there is no section {HEADING!r} to append to")
@@ -80,9 +80,13 @@ def append(path, figures, version, binary):
     section, *after = section.split("\n## ", 1)
     date, machine = datetime.date.today().isoformat(), machine_name()
     lines = section.rstrip().splitlines()
-    for figure in figures:
-        where = f"{machine}, PyTorch {version}" if version else machine
-        lines.append("| " + " | ".join([date, *cells(figure), commit(binary), where]) + " |")
+    start = next((i for i, line in enumerate(lines) if line.startswith("|")), None)
+    if start is None:
+        raise SystemExit(f"{path}: there is no table under {HEADING!r} to append to")
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
+    where = f"{machine}, PyTorch {version}" if version else machine
+    build = commit(binary)
+    lines[end:end] = ["| " + " | ".join([date, *cells(figure), build, where]) + " |" for figure in figures]
     section = "\n".join(lines) + "\n"
     rest = "\n## " + after[0] if after else ""
     Path(path).write_text(before + HEADING + section + rest)
