@@ -54,7 +54,7 @@ fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
     // machine with others.
     let threads = global.threads.unwrap_or(0);
     rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(
-        |e| Error::told(format!("cannot start {threads} threads: {e}"), "use a smaller --threads"),
+        |e| Error::told(format!("cannot start the threads to compute with: {e}"), "use a smaller --threads"),
     )?;
     Ok(Context::new(global))
 }

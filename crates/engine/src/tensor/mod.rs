@@ -65,12 +65,7 @@ impl Tensor {
     ///
     /// Fails where the number of bytes is not that of `shape` and `dtype`.
     pub fn from_bytes(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Self> {
-        if bytes.len() != shape.iter().product::<usize>() * dtype.size() {
-            return Err(Error::invalid(format!(
-                "{} bytes cannot fill a {dtype} tensor of shape {shape:?}",
-                bytes.len()
-            )));
-        }
+        check_size(bytes, shape, dtype)?;
         let mut block = Block::for_weights(bytes.len());
         // Shared out, because fresh pages and a cold file cost far more than the copy itself.
         let pieces = block.bytes_mut().par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
@@ -82,13 +77,8 @@ impl Tensor {
     ///
     /// Fails where the number of bytes is not that of `shape`, or for another `dtype`.
     pub(crate) fn widened(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Self> {
-        let (halves, rest) = bytes.as_chunks::<2>();
-        if halves.len() != shape.iter().product::<usize>() || !rest.is_empty() {
-            return Err(Error::invalid(format!(
-                "{} bytes cannot fill a {dtype} tensor of shape {shape:?}",
-                bytes.len()
-            )));
-        }
+        check_size(bytes, shape, dtype)?;
+        let (halves, _) = bytes.as_chunks::<2>();
         let mut block = Block::for_weights(4 * halves.len());
         let out = bytemuck::cast_slice_mut(block.bytes_mut());
         match dtype {
@@ -223,6 +213,13 @@ impl Tensor {
     pub fn shares_storage(&self, other: &Tensor) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
+}
+
+fn check_size(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<()> {
+    if bytes.len() == shape.iter().product::<usize>() * dtype.size() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} bytes cannot fill a {dtype} tensor of shape {shape:?}", bytes.len())))
 }
 
 fn convert<A: Copy + Sync, B: Send>(from: &[A], to: &mut [B], f: impl Fn(A) -> B + Sync) {

@@ -142,7 +142,9 @@ impl Source {
                 let dtype = named.and_then(DType::parse);
                 let mut model = Model::random(config, seed)?;
                 // As a model of this configuration would come.
-                dtype.into_iter().for_each(|dtype| model.round_to(dtype));
+                if let Some(dtype @ (DType::BF16 | DType::F16)) = dtype {
+                    model.round_to(dtype);
+                }
                 Ok(model)
             }
         }

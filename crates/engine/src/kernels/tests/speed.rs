@@ -25,6 +25,12 @@ fn best(mut f: impl FnMut()) -> f64 {
     best
 }
 
+fn causal(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let (window, softcap, compute) = (None, None, Compute::F32);
+    AttentionShape { heads, kv_heads, head_dim, scale, causal: true, window, softcap, compute }
+}
+
 fn report(name: &str, flops: usize, peak: f64, f: impl FnMut()) {
     let seconds = best(f);
     let rate = flops as f64 / seconds / 1e9;
@@ -104,17 +110,7 @@ fn speed_of_attention() {
     for (sequences, len, heads, kv_heads, head_dim) in
         [(8, 256, 6, 6, 48), (1, 2048, 8, 2, 64), (64, 32, 4, 4, 16)]
     {
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = AttentionShape {
-            heads,
-            kv_heads,
-            head_dim,
-            scale,
-            causal: true,
-            window: None,
-            softcap: None,
-            compute: Compute::F32,
-        };
+        let shape = causal(heads, kv_heads, head_dim);
         let rows = sequences * len;
         let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
         let (q, k, v) = (random(rows * width, 1), random(rows * kv_width, 2), random(rows * kv_width, 3));
@@ -141,16 +137,7 @@ fn speed_of_attention() {
         });
     }
     let (keys, heads, kv_heads, head_dim) = (4096, 16, 4, 64);
-    let shape = AttentionShape {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: 0.125,
-        causal: true,
-        window: None,
-        softcap: None,
-        compute: Compute::F32,
-    };
+    let shape = causal(heads, kv_heads, head_dim);
     let (k, v) = (random(keys * kv_heads * head_dim, 1), random(keys * kv_heads * head_dim, 2));
     let q = random(heads * head_dim, 3);
     let mut out = vec![0.0; heads * head_dim];
@@ -167,16 +154,7 @@ fn speed_of_attention() {
 #[ignore = "a measurement"]
 fn speed_of_decoding_attention() {
     let (sequences, heads, head_dim, keys) = (16, 6, 48, 80);
-    let shape = AttentionShape {
-        heads,
-        kv_heads: heads,
-        head_dim,
-        scale: 0.125,
-        causal: true,
-        window: None,
-        softcap: None,
-        compute: Compute::F32,
-    };
+    let shape = causal(heads, heads, head_dim);
     let width = heads * head_dim;
     for layers in [1, 100] {
         let (k, v) = (random(keys * width, 1), random(keys * width, 2));
