@@ -27,16 +27,9 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         message: String,
     },
-    /// Two things that must have the same shape do not.
-    #[error("{what}: expected shape {expected:?}, got {got:?}")]
-    Shape {
-        /// The tensor or operation concerned.
-        what: String,
-        /// Shape required.
-        expected: Vec<usize>,
-        /// Shape found.
-        got: Vec<usize>,
-    },
+    /// Tensors do not fit together.
+    #[error(transparent)]
+    Tensor(#[from] amend_kernels::Error),
     /// A number that must be finite is not.
     #[error("{what}: {value} where a finite number is needed{hint}")]
     NotFinite {
@@ -65,7 +58,7 @@ impl Error {
 
     /// A shape mismatch of the named tensor or operation.
     pub fn shape(what: impl Into<String>, expected: &[usize], got: &[usize]) -> Self {
-        Error::Shape { what: what.into(), expected: expected.to_vec(), got: got.to_vec() }
+        Error::Tensor(amend_kernels::Error::shape(what, expected, got))
     }
 
     /// An input or option that cannot be used, said in one sentence.

@@ -19,27 +19,6 @@ pub struct Gradients {
     pub sites: Vec<(Site, Tensor)>,
 }
 
-impl Tensor {
-    /// Inner product with a tensor of the same shape, in f64 with a fixed order.
-    pub fn dot(&self, other: &Tensor) -> f64 {
-        kernels::dot(self.f32(), other.f32())
-    }
-
-    /// `f(self_i, other_i)` for tensors of the same shape.
-    pub fn zip_map(&self, other: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Tensor {
-        let (a, b) = (self.f32(), other.f32());
-        Tensor::build(self.shape(), |out| {
-            out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK))).for_each(
-                |(out, (a, b))| {
-                    for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
-                        *out = f(a, b);
-                    }
-                },
-            );
-        })
-    }
-}
-
 impl Gradients {
     /// No gradient yet for any of the parameters.
     pub fn none(params: &Params) -> Self {

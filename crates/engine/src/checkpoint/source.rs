@@ -145,7 +145,7 @@ impl Checkpoint {
                 let width = whole.columns();
                 let values = whole.f32().get(rows.start * width..rows.end * width);
                 let values = values.ok_or_else(|| Error::shape(name, expected_shape, &[rows.end, width]))?;
-                Tensor::from_f32(values, &[rows.len(), width])
+                Ok(Tensor::from_f32(values, &[rows.len(), width])?)
             }
         }
     }

@@ -227,7 +227,7 @@ impl Change {
             let source = row / width * width + from(row % width, width);
             moved.extend_from_slice(&bytes[source * row_bytes..(source + 1) * row_bytes]);
         }
-        Tensor::from_bytes(&moved, &shape, tensor.dtype())
+        Ok(Tensor::from_bytes(&moved, &shape, tensor.dtype())?)
     }
 }
 

@@ -48,7 +48,7 @@ fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     };
     let classifier = classifier.map(|(name, over, n)| Classifier::read(b, name, over, n, d)).transpose()?;
     let guesses = b.has("cls.predictions.transform.dense.weight");
-    let words = guesses.then(|| {
+    let words = guesses.then(|| -> Result<_> {
         const DECODER: [&str; 3] =
             ["cls.predictions.decoder.weight", "cls.predictions.bias", "cls.predictions.decoder.bias"];
         Ok(WordHead {
@@ -84,7 +84,7 @@ fn roberta(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
         None
     };
     let guesses = b.has("lm_head.dense.weight");
-    let words = guesses.then(|| {
+    let words = guesses.then(|| -> Result<_> {
         const DECODER: [&str; 3] = ["lm_head.decoder.weight", "lm_head.bias", "lm_head.decoder.bias"];
         Ok(WordHead {
             dense: b.linear("lm_head.dense", [d, d], true)?,

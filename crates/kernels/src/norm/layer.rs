@@ -1,7 +1,7 @@
 //! Normalisation by mean and standard deviation (LayerNorm, arXiv 1607.06450).
 
 use super::{each_row, each_row_backward};
-use crate::kernels::simd::{LANES, Simd, map, multiversion};
+use crate::simd::{LANES, Simd, map, multiversion};
 
 /// out = (x − mean(x)) / √(var(x) + eps) · weight + bias for each row; var divides by the width.
 ///
@@ -27,7 +27,7 @@ pub fn layer_norm(
         each_row(cols, x, out, statistics, |x, out, statistics| {
             let (mean, inv) = forward(x, weight, eps, out);
             if let Some(bias) = bias {
-                crate::kernels::axpy(1.0, bias, out);
+                crate::axpy(1.0, bias, out);
             }
             statistics.copy_from_slice(&[mean, inv]);
         });
@@ -68,7 +68,7 @@ pub fn layer_norm_backward(
             if !sums.is_empty() {
                 let (dweight, dbias) = sums.split_at_mut(cols);
                 weight_gradient(x, mean, inv, dout, dweight);
-                crate::kernels::axpy(1.0, dout, dbias);
+                crate::axpy(1.0, dout, dbias);
             }
         });
     }

@@ -289,23 +289,23 @@ macro_rules! multiversion {
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx512f,avx2,fma")]
-            fn avx512(s: $crate::kernels::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
+            fn avx512(s: $crate::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
                 $body(s, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2(s: $crate::kernels::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
+            fn avx2(s: $crate::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 $body(s, $($arg),*)
             }
-            match $crate::kernels::simd::level() {
+            match $crate::simd::level() {
                 // SAFETY: the token exists only where the processor has these instructions.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::simd::Level::Avx512(s) => unsafe { avx512(s, $($arg),*) },
+                $crate::simd::Level::Avx512(s) => unsafe { avx512(s, $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::simd::Level::Avx2(s) => unsafe { avx2(s, $($arg),*) },
-                $crate::kernels::simd::Level::Portable(s) => $body(s, $($arg),*),
+                $crate::simd::Level::Avx2(s) => unsafe { avx2(s, $($arg),*) },
+                $crate::simd::Level::Portable(s) => $body(s, $($arg),*),
             }
         }
     };

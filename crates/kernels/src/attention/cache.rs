@@ -1,10 +1,10 @@
 //! Keys and values that stay from token to token.
 
-use crate::kernels::element::Format;
-use crate::kernels::gemm::{Right, columns_per_panel};
-use crate::kernels::matrix::Mat;
-use crate::kernels::packed::{Panels, pack_panel};
-use crate::kernels::scratch::Buffer;
+use crate::element::Format;
+use crate::gemm::{Right, columns_per_panel};
+use crate::matrix::Mat;
+use crate::packed::{Panels, pack_panel};
+use crate::scratch::Buffer;
 
 /// Keys and values of one sequence in one layer, head by head, as the products of attention read
 /// them: a new token costs a column of a panel, and nothing is packed when a query comes.

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
 use super::{each_row, each_row_backward};
-use crate::kernels::simd::{LANES, Simd, map, multiversion};
+use crate::simd::{LANES, Simd, map, multiversion};
 
 /// out = x / rms(x) · (weight + offset) for each row, rms(x) = √(mean(x²) + eps).
 ///

@@ -16,7 +16,7 @@ pub use dtype::{DType, Device};
 pub(crate) use memory::Block;
 pub use memory::{MemoryUse, memory_use, release_cached_memory};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Elements, or bytes, that one thread copies or converts at a time.
 const PIECE: usize = 1 << 18;
@@ -38,19 +38,19 @@ impl Tensor {
     }
 
     /// A tensor whose content is unspecified, for callers that overwrite all of it.
-    pub(crate) fn stale(shape: &[usize]) -> Self {
+    pub fn stale(shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * 4;
         Self::wrap(Block::stale(bytes), shape, DType::F32)
     }
 
     /// A parameter's gradient whose content is unspecified.
-    pub(crate) fn stale_gradient(shape: &[usize]) -> Self {
+    pub fn stale_gradient(shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * 4;
         Self::wrap(Block::for_gradient(bytes), shape, DType::F32)
     }
 
     /// An f32 tensor filled by `fill`, which must write every element.
-    pub(crate) fn build(shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Self {
+    pub fn build(shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Self {
         let mut tensor = Self::stale(shape);
         fill(tensor.f32_mut());
         tensor
@@ -76,7 +76,7 @@ impl Tensor {
     /// An f32 tensor from little-endian bytes of f16 or bf16, as weights are read: nothing is held in between.
     ///
     /// Fails where the number of bytes is not that of `shape`, or for another `dtype`.
-    pub(crate) fn widened(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Self> {
+    pub fn widened(bytes: &[u8], shape: &[usize], dtype: DType) -> Result<Self> {
         check_size(bytes, shape, dtype)?;
         let (halves, _) = bytes.as_chunks::<2>();
         let mut block = Block::for_weights(4 * halves.len());
@@ -197,7 +197,7 @@ impl Tensor {
     }
 
     /// The transpose of a matrix.
-    pub(crate) fn transposed(&self) -> Tensor {
+    pub fn transposed(&self) -> Tensor {
         if self.dtype != DType::F32 {
             return self.to_f32().transposed().to_dtype(self.dtype);
         }
@@ -206,6 +206,25 @@ impl Tensor {
             for (i, row) in self.f32().chunks_exact(columns.max(1)).enumerate() {
                 row.iter().enumerate().for_each(|(j, &v)| out[j * rows + i] = v);
             }
+        })
+    }
+
+    /// Inner product with a tensor of the same shape, in f64 with a fixed order.
+    pub fn dot(&self, other: &Tensor) -> f64 {
+        crate::dot(self.f32(), other.f32())
+    }
+
+    /// `f(self_i, other_i)` for tensors of the same shape.
+    pub fn zip_map(&self, other: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync) -> Tensor {
+        let (a, b) = (self.f32(), other.f32());
+        Tensor::build(self.shape(), |out| {
+            out.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(
+                |(out, (a, b))| {
+                    for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                        *out = f(a, b);
+                    }
+                },
+            );
         })
     }
 

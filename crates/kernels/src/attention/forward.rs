@@ -1,14 +1,14 @@
 //! The forward pass, for training, prefill and decoding alike.
 
 use super::{AttentionShape, Keys, QUERY_BLOCK, SERIAL, Segment, score_stride};
-use crate::kernels::activation::softcap_body;
-use crate::kernels::gemm::{BANDWIDTH_ROWS, Right, serial};
-use crate::kernels::matrix::{Mat, Out};
-use crate::kernels::packed::{Panels, panels};
-use crate::kernels::rows::{log_of, softmax_body};
-use crate::kernels::scratch::{self, Buffer, Use};
-use crate::kernels::simd::{LANES, Simd, multiversion};
-use crate::kernels::vector::scale_body;
+use crate::activation::softcap_body;
+use crate::gemm::{BANDWIDTH_ROWS, Right, serial};
+use crate::matrix::{Mat, Out};
+use crate::packed::{Panels, panels};
+use crate::rows::{log_of, softmax_body};
+use crate::scratch::{self, Buffer, Use};
+use crate::simd::{LANES, Simd, multiversion};
+use crate::vector::scale_body;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -282,7 +282,7 @@ fn probabilities_body<S: Simd>(
 #[cfg(test)]
 #[test]
 fn skipped_keys_are_whole_panels() {
-    crate::kernels::simd::forced::each_level(|| {
-        assert!(super::SKIP.is_multiple_of(crate::kernels::gemm::columns_per_panel()));
+    crate::simd::forced::each_level(|| {
+        assert!(super::SKIP.is_multiple_of(crate::gemm::columns_per_panel()));
     });
 }

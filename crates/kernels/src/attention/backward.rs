@@ -1,11 +1,11 @@
 //! The backward pass: probabilities are recomputed from the scores and their log-sum-exp.
 
 use super::{AttentionShape, QUERY_BLOCK, SERIAL, score_stride};
-use crate::kernels::gemm::{Right, serial};
-use crate::kernels::matrix::{Mat, Out};
-use crate::kernels::packed::{Panels, panels};
-use crate::kernels::scratch::{self, Use};
-use crate::kernels::simd::{LANES, Simd, map, math, multiversion};
+use crate::gemm::{Right, serial};
+use crate::matrix::{Mat, Out};
+use crate::packed::{Panels, panels};
+use crate::scratch::{self, Use};
+use crate::simd::{LANES, Simd, map, math, multiversion};
 use rayon::prelude::*;
 use std::ops::Range;
 

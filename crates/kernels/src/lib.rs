@@ -1,6 +1,7 @@
-//! The arithmetic: the only module with `unsafe` code besides the memory map.
+//! The arithmetic of `amend`: tensors and the memory they live in, and the loops over their numbers.
 //!
-//! Everything takes and gives plain f32 slices. Within a product, operands may be rounded to bf16, and a
+//! Besides the memory map of checkpoints this is the only place with `unsafe` code. It knows nothing of models
+//! and waits for no other crate of ours. Kernels take and give plain f32 slices. Within a product, operands may be rounded to bf16, and a
 //! packed weight may be kept in bf16 or int8 ([`Compute`], [`Storage`]); sums are f32. What the engine
 //! promises rests on three rules that the kernels keep on any number of threads:
 //!
@@ -18,6 +19,7 @@
 mod activation;
 mod attention;
 mod element;
+mod error;
 mod gemm;
 mod matrix;
 mod norm;
@@ -26,10 +28,12 @@ mod pack;
 mod packed;
 mod pairs;
 mod peak;
+mod rng;
 mod rope;
 mod rows;
 mod scratch;
 mod simd;
+pub mod tensor;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -39,13 +43,16 @@ pub use activation::{
     Activation, activate, activate_backward, gated, gated_backward, softcap, softcap_backward,
 };
 pub use attention::{AttentionShape, KeyValues, Keys, Segment, attention, attention_backward};
+pub use error::{Error, Result};
 pub use gemm::{Compute, gemm, gemm_bf16, gemm_packed, gemm_serial};
 pub use matrix::{Mat, MatMut};
 pub use norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use optimizer::{AdamWStep, adamw};
 pub use packed::{Packed, Storage};
 pub use peak::measured_peak;
+pub use rng::Rng;
 pub use rope::rope;
 pub use rows::{argmax, exp_in_place, log_sum_exp, softmax_row, softmax_rows};
 pub use simd::simd_level;
+pub use tensor::{DType, Device, Tensor};
 pub use vector::{add, axpy, dot, mul, scale};
