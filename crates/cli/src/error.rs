@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use amend_run::folder::FolderError;
-use amend_run::{FileError, RecipeError};
+use amend_run::{FileError, RecipeError, RunError};
 use serde_json::{Value, json};
 
 use crate::chosen;
@@ -38,9 +38,12 @@ pub(crate) enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// Anything else that ends a run.
+    /// A run's: its metrics, its stages.
     #[error(transparent)]
-    Run(Box<amend_learn::Error>),
+    Run(RunError),
+    /// Anything else that ends training or measuring.
+    #[error(transparent)]
+    Learn(Box<amend_learn::Error>),
     /// The work was stopped because the user asked for it.
     #[error("stopped")]
     Stopped,

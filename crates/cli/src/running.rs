@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use amend_learn::Run;
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::read_state;
 use amend_run::report::Section;
-use amend_run::{Progress, RecipeSource, RunFolder, RunInfo, Status, Task};
+use amend_run::{Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Task};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -242,16 +241,25 @@ impl Task for LoggedTask {
     }
 }
 
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Folder(e) => e.into(),
+            RunError::File(e) => e.into(),
+            RunError::Interrupted => Error::Stopped,
+            other => Error::Run(other),
+        }
+    }
+}
+
 impl From<amend_learn::Error> for Error {
     fn from(error: amend_learn::Error) -> Self {
         use amend_learn::Error as Learn;
         match error {
             Learn::Engine(e) => e.into(),
-            Learn::Folder(e) => e.into(),
-            Learn::File(e) => e.into(),
+            Learn::Run(e) => e.into(),
             Learn::Recipe(e) => Error::Recipe(e),
-            Learn::Interrupted => Error::Stopped,
-            other => Error::Run(Box::new(other)),
+            other => Error::Learn(Box::new(other)),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What can go wrong in a run that trains.
+//! What can go wrong in a run that trains or measures.
 
 use amend_run::folder::FolderError;
 use amend_run::metrics::MetricsError;
 use amend_run::records::RecordsError;
-use amend_run::{FileError, RecipeError};
+use amend_run::{FileError, RecipeError, RunError};
 
-/// An error of a run.
+/// An error of a run that trains.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,15 +24,9 @@ pub enum Error {
         /// What went wrong.
         source: Box<amend_engine::Error>,
     },
-    /// The run folder's.
+    /// The run's: its folder, its files, its stages, or the user's wish to stop.
     #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// A file's.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The metrics file's.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
+    Run(#[from] RunError),
     /// The data's.
     #[error(transparent)]
     Records(#[from] RecordsError),
@@ -42,14 +36,29 @@ pub enum Error {
     /// Options or data that do not fit together.
     #[error("{0}")]
     Invalid(String),
-    /// The user asked to stop; everything done so far is kept.
-    #[error("interrupted; everything done so far is kept")]
-    Interrupted,
 }
 
 impl Error {
     /// Options or data that do not fit together, said in one sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::Invalid(message.into())
+    }
+}
+
+impl From<FolderError> for Error {
+    fn from(error: FolderError) -> Self {
+        Error::Run(error.into())
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Error::Run(error.into())
+    }
+}
+
+impl From<MetricsError> for Error {
+    fn from(error: MetricsError) -> Self {
+        Error::Run(error.into())
     }
 }

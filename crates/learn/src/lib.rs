@@ -16,7 +16,7 @@ pub use encode::{Encoder, Template};
 pub use error::Error;
 pub use pretrain::{Pretrain, pretrain};
 pub use sampler::{epoch_batches, partner};
-pub use stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
+pub use stage::{Flow, Optimizer, ScheduleName, Step, train_stage};
 
 /// Result of everything that trains within a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

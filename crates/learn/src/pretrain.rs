@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use amend_engine::optim::nll_gradients;
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Example, Model};
+use amend_run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::Result;
 use crate::computing::Computing;
 use crate::sampler::epoch_batches;
-use crate::stage::{Flow, Optimizer, Run, ScheduleName, Step, train_stage};
+use crate::stage::{Flow, Optimizer, ScheduleName, Step, train_stage};
 
 /// Shape and training of a model made on the spot. It is a Llama with tied embeddings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,8 +149,7 @@ pub fn pretrain(
             },
             |_, _| Ok(Flow::On(Map::new())),
         )?;
-        save_model(&model, tokenizer, &dir)?;
-        Ok(())
+        save_model(&model, tokenizer, &dir)
     })?;
     Ok(dir)
 }

@@ -2,64 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use amend_engine::checkpoint::{SafetensorsFile, write_tensors};
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn, Schedule, ScheduleKind, clip_factor};
 use amend_engine::{Gradients, Model};
-use amend_run::{Checkpoints, Metrics, Progress, RunFolder, Stop};
+use amend_run::{Run, RunError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
-
-/// Everything a stage of a run works with.
-pub struct Run<'a> {
-    /// The run folder.
-    pub folder: RunFolder,
-    /// Its metrics.
-    pub metrics: Metrics,
-    /// Its checkpoints.
-    pub checkpoints: Checkpoints,
-    /// Who is told about progress.
-    pub progress: &'a dyn Progress,
-    /// Who may ask to stop.
-    pub stop: Stop,
-    /// Time between two checkpoints. When they happen has no influence on results.
-    pub checkpoint_every: Duration,
-}
-
-impl<'a> Run<'a> {
-    /// A run in an open folder.
-    pub fn new(folder: RunFolder, progress: &'a dyn Progress, stop: Stop) -> Result<Self> {
-        let metrics = Metrics::open(folder.path())?;
-        let checkpoints = Checkpoints::new(folder.path(), 1)?;
-        Ok(Run { folder, metrics, checkpoints, progress, stop, checkpoint_every: Duration::from_secs(20) })
-    }
-
-    /// Fails where the user has asked to stop.
-    pub fn check_stop(&self) -> Result<()> {
-        if self.stop.requested() { Err(Error::Interrupted) } else { Ok(()) }
-    }
-
-    /// Runs `work` once in the life of the run: a resumed run takes the value it left.
-    pub fn once<T: Serialize + for<'d> Deserialize<'d>>(
-        &mut self,
-        stage: &str,
-        work: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        let unreadable = |e: serde_json::Error| Error::invalid(format!("run.json, stage {stage}: {e}"));
-        if let Some(value) = self.folder.stage_value(stage) {
-            return serde_json::from_value(value.clone()).map_err(unreadable);
-        }
-        self.check_stop()?;
-        let value = work(self)?;
-        self.folder.mark_stage(stage, serde_json::to_value(&value).map_err(unreadable)?)?;
-        self.checkpoints.clear(stage)?;
-        Ok(value)
-    }
-}
 
 /// Shape of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -176,7 +129,7 @@ pub fn train_stage(
     for index in start..total {
         if run.stop.requested() {
             save(run, name, index, &model, &adamw)?;
-            return Err(Error::Interrupted);
+            return Err(RunError::Interrupted.into());
         }
         let taken = step(&model, index).and_then(|computed| {
             let norm = computed.gradients.norm();

@@ -2,7 +2,7 @@
 //!
 //! The crate knows nothing of models or tensors. An area (unlearning, training, …) declares the options of its
 //! methods and its slots with [`slot!`]; the command line reads a [`recipe`], creates a [`RunFolder`], lets the
-//! area work, and writes a [`Report`].
+//! area work stage by stage in a [`Run`], and writes a [`Report`].
 //!
 //! A run can be killed at any moment and resumed: every file is either replaced atomically ([`mod@file`]) or appended
 //! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
@@ -20,6 +20,7 @@ pub mod progress;
 pub mod recipe;
 pub mod records;
 pub mod report;
+mod run;
 
 pub use checkpoints::Checkpoints;
 pub use figure::{Figure, write_results};
@@ -32,6 +33,7 @@ pub use progress::{Progress, Silent, Stop, Task};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
 pub use records::{Dataset, Record, overlap};
 pub use report::Report;
+pub use run::{Run, RunError};
 
 /// What the expansion of [`slot!`] refers to; not part of the public interface.
 #[doc(hidden)]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::{Example, Gradients, Model};
 use amend_eval::refusals::refusal;
-use amend_learn::{Flow, Result, Run, Step, epoch_batches, partner, train_stage};
+use amend_learn::{Flow, Result, Step, epoch_batches, partner, train_stage};
+use amend_run::Run;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

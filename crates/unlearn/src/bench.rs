@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model};
-use amend_learn::{Encoder, Error, Pretrain, Result, Run, pretrain};
-use amend_run::Record;
+use amend_learn::{Encoder, Error, Pretrain, Result, pretrain};
+use amend_run::{Record, Run};
 
 use crate::data::Sets;
 use crate::measure::{Choice, Snapshot, choices, snapshot};

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use amend_engine::Rng;
 use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
-use amend_learn::{Error, Result, Run};
+use amend_learn::{Error, Result};
 use amend_run::file::write_atomic;
-use amend_run::{Dataset, RecipePath, Record, overlap};
+use amend_run::{Dataset, RecipePath, Record, Run, overlap};
 
 use crate::recipe::Data;
 

@@ -20,7 +20,8 @@ mod starter;
 
 use std::path::{Path, PathBuf};
 
-use amend_learn::{Encoder, Result, Run};
+use amend_learn::{Encoder, Result};
+use amend_run::Run;
 use amend_run::method::{Method, Registered};
 
 pub use outcome::{ArmResult, Outcome, Verdict};

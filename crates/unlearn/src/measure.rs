@@ -6,8 +6,8 @@ use amend_eval::questions::{Answered, Asking, SetFigures, Subject, ratio, tofu_i
 use amend_eval::scorers::multiple_choice;
 use amend_eval::stats::{KsTest, Mean, ks_two_sample};
 use amend_eval::tofu::{TofuLog, aggregate};
-use amend_learn::{Encoder, Result, Run};
-use amend_run::Record;
+use amend_learn::{Encoder, Result};
+use amend_run::{Record, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sets;

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use amend_learn::Run;
-use amend_run::{RecipeSource, RunFolder, RunInfo, Silent, Stop, load, missing_headings};
+use amend_run::{RecipeSource, Run, RunFolder, RunInfo, Silent, Stop, load, missing_headings};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 
 /// A world of few people, learnt and unlearnt in about a second.

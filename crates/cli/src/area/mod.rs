@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
-use amend_learn::Run;
 use amend_run::file::content_hash;
 use amend_run::report::Section;
-use amend_run::{Dataset, Method, RecipePath, RecipeSource, Report, nearest};
+use amend_run::{Dataset, Method, RecipePath, RecipeSource, Report, Run, nearest};
 use serde_json::Value;
 
 use crate::error::Error;

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use amend_learn::Run;
-use amend_run::{RecipePath, RecipeSource, load};
+use amend_run::{RecipePath, RecipeSource, Run, load};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
 

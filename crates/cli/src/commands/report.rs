@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use amend_run::folder::{RunState, read_state};
-use amend_run::{Metrics, Status};
+use amend_run::{Metrics, RunError, Status};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -102,7 +102,7 @@ struct Row {
 /// The last row of every stage, in the order in which the stages began.
 fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
     let mut latest: Vec<Row> = Vec::new();
-    for row in Metrics::read(dir).map_err(amend_learn::Error::from)? {
+    for row in Metrics::read(dir).map_err(RunError::from)? {
         let row = Row { stage: row.stage, step: row.step, values: row.values };
         match latest.iter_mut().find(|known| known.stage == row.stage) {
             Some(known) => *known = row,

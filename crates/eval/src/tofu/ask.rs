@@ -32,7 +32,7 @@ pub fn ask(
         let mut answered: Vec<Answered> = Vec::with_capacity(records.len());
         for piece in records.chunks(PIECE) {
             if stop.requested() {
-                return Err(amend_learn::Error::Interrupted);
+                return Err(amend_run::RunError::Interrupted.into());
             }
             answered.extend(subject.ask(piece, &Asking { limit: None, ..asking.clone() })?);
             bar.advance(piece.len() as u64, "");

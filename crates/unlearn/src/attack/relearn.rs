@@ -2,7 +2,8 @@
 
 use amend_engine::optim::nll_gradients;
 use amend_engine::{Example, Model, SCORING_TOKENS};
-use amend_learn::{Flow, Optimizer, Result, Run, Step, epoch_batches, train_stage};
+use amend_learn::{Flow, Optimizer, Result, Step, epoch_batches, train_stage};
+use amend_run::Run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
