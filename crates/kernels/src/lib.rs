@@ -21,6 +21,7 @@ mod attention;
 mod element;
 mod error;
 mod gemm;
+pub mod linalg;
 mod matrix;
 mod norm;
 mod optimizer;
