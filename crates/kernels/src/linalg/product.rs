@@ -76,13 +76,21 @@ pub(super) fn multiply_add(sign: f64, a: View<'_>, b: View<'_>, c: &mut [f64], s
                     }
                 }
             }
-            block(&left, &right, deep, c, stride, rows, n);
+            block(&left, &right, deep, c, stride, [rows, n]);
         });
     }
 }
 
 multiversion! {
-    fn block(left: &[[f64; TALL]], right: &[[f64; WIDE]], deep: usize, c: &mut [f64], stride: usize, rows: usize, n: usize) = block_body;
+    /// C [rows, n] ← C + left·right for packed operands.
+    fn block(
+        left: &[[f64; TALL]],
+        right: &[[f64; WIDE]],
+        deep: usize,
+        c: &mut [f64],
+        stride: usize,
+        extent: [usize; 2],
+    ) = block_body;
 }
 
 #[inline(always)]
@@ -93,8 +101,7 @@ fn block_body<S: Simd>(
     deep: usize,
     c: &mut [f64],
     stride: usize,
-    rows: usize,
-    n: usize,
+    [rows, n]: [usize; 2],
 ) {
     for (panel, right) in right.chunks_exact(deep).enumerate() {
         let wide = WIDE.min(n - panel * WIDE);
