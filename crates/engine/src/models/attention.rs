@@ -59,7 +59,6 @@ impl Attention {
             kv_heads: spec.kv_heads,
             head_dim: w,
             scale: spec.scales[l],
-            causal: true,
             window: spec.windows[l],
             softcap: spec.score_softcap,
             compute: Compute::F32,

@@ -6,6 +6,7 @@ use super::feed_forward::FeedForward;
 use super::parts::{Builder, Norm, TensorSource, Within};
 use super::rope::Rope;
 use super::spec::{Positions, Spec};
+use super::tokens::{SoftTokens, Tokens};
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, Head, Layout, Linear, RotaryTable, Var};
 use crate::taps::{BlockSite, Site, Taps};
@@ -93,19 +94,25 @@ impl Decoder {
         self.ropes.iter().all(|rope| rope.steady(total))
     }
 
-    /// Final hidden states after the last norm: ids [T] → [T, d].
+    /// Final hidden states after the last norm: T tokens → [T, d].
     ///
     /// With caches, one per sequence, the rows continue what those hold and are appended to them.
     /// `recompute` keeps only every block's input for the backward pass.
     pub fn forward<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        ids: &[u32],
-        layout: &'m Layout,
+        tokens: Tokens<'_>,
+        layout: &Layout,
         mut caches: Option<&mut [KvCache]>,
         taps: &'m Taps,
         recompute: bool,
     ) -> Result<Var> {
+        if tokens.ids.len() != layout.rows() {
+            return Err(Error::shape("token ids", &[layout.rows()], &[tokens.ids.len()]));
+        }
+        if caches.is_some() {
+            layout.check_cached()?;
+        }
         let longest = layout.positions.iter().max().map_or(0, |&p| p as usize + 1);
         if longest > self.spec.context {
             return Err(Error::invalid(format!(
@@ -114,16 +121,16 @@ impl Decoder {
             )));
         }
         let tables: Vec<RotaryTable> = self.ropes.iter().map(|rope| rope.table(layout)).collect();
-        let mut x = self.embed(g, ids, layout, taps)?;
+        let mut x = self.embed(g, tokens, layout, taps)?;
         for (l, block) in self.blocks.iter().enumerate() {
             let table = self.rope_of_layer.get(l).map(|&rope| &tables[rope]);
             let within = Within { layer: l, layout, rotary: table, taps };
             x = match &mut caches {
                 Some(caches) => block.forward(&self.spec, g, &x, within, Some(caches))?,
                 None if recompute => {
-                    let table = table.cloned();
+                    let (layout, table) = (layout.clone(), table.cloned());
                     g.checkpoint(&x, move |g, x| {
-                        let within = Within { layer: l, layout, rotary: table.as_ref(), taps };
+                        let within = Within { layer: l, layout: &layout, rotary: table.as_ref(), taps };
                         block.forward(&self.spec, g, x, within, None)
                     })?
                 }
@@ -133,17 +140,45 @@ impl Decoder {
         self.norm.tapped(g, &x, [Site::FinalScale, Site::FinalNormalized], layout, taps)
     }
 
-    fn embed<'m>(&'m self, g: &mut Graph<'m>, ids: &[u32], layout: &Layout, taps: &Taps) -> Result<Var> {
-        let x = g.embed(ids, self.embedding)?;
-        let x = match self.spec.embedding_scale {
-            Some(scale) => g.scale(&x, scale)?,
-            None => x,
+    fn embed<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        tokens: Tokens<'_>,
+        layout: &Layout,
+        taps: &Taps,
+    ) -> Result<Var> {
+        let x = match tokens.soft {
+            None => self.embed_ids(g, tokens.ids)?,
+            Some(soft) => self.embed_with(g, tokens.ids, soft)?,
         };
         let x = taps.at(g, Site::Embed, x, layout)?;
         let Some(table) = self.positions else { return Ok(x) };
         let positions = g.embed(&layout.positions, table)?;
         let positions = taps.at(g, Site::PosEmbed, positions, layout)?;
         g.add(&x, &positions)
+    }
+
+    fn embed_ids(&self, g: &mut Graph<'_>, ids: &[u32]) -> Result<Var> {
+        let x = g.embed(ids, self.embedding)?;
+        match self.spec.embedding_scale {
+            Some(scale) => g.scale(&x, scale),
+            None => Ok(x),
+        }
+    }
+
+    /// The embeddings of tokens, and soft tokens in their rows.
+    fn embed_with(&self, g: &mut Graph<'_>, ids: &[u32], soft: SoftTokens<'_>) -> Result<Var> {
+        let by_row = soft.by_row(ids.len(), self.spec.hidden)?;
+        let hard: Vec<u32> =
+            ids.iter().zip(&by_row).filter(|(_, soft)| soft.is_none()).map(|(&id, _)| id).collect();
+        // Ids first, then soft tokens; the gather puts every row into its place.
+        let mut next = 0..hard.len();
+        let order: Vec<usize> =
+            by_row.iter().filter_map(|soft| soft.map(|i| hard.len() + i).or_else(|| next.next())).collect();
+        let x = self.embed_ids(g, &hard)?;
+        let parts = [(x, 0, 0), (soft.embeddings.clone(), hard.len(), 0)];
+        let x = g.assemble([ids.len(), self.spec.hidden], &parts)?;
+        g.gather_rows(&x, &order)
     }
 }
 

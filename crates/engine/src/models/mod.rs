@@ -30,6 +30,7 @@ mod qwen3_moe;
 mod rope;
 mod router;
 mod spec;
+mod tokens;
 
 pub(crate) use config::Config;
 
@@ -45,6 +46,7 @@ pub use model::{Model, TensorChange};
 pub use rope::{Rope, RopeScaling};
 pub use router::RouterLosses;
 pub use spec::{InnerNames, LLAMA_NAMES, Names, NormKind, Positions, QkNorm, QkvNames, Spec};
+pub use tokens::{SoftTokens, Tokens};
 
 /// A model family: the `model_type` of its configs, and how they are read.
 pub(crate) struct Family {

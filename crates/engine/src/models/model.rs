@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::config::Config;
 use super::decoder::Decoder;
 use super::parts::{Start, TensorSource, Wanted};
+use super::tokens::Tokens;
 use super::{KvCache, Spec, spec_of};
 use crate::batch::Batch;
 use crate::checkpoint::{ModelFiles, write_model};
@@ -121,42 +122,72 @@ impl Model {
     }
 
     /// Final hidden states of a batch, after the last norm: [T, d].
-    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
+        self.hidden_of(g, Tokens::from(&batch.ids), &batch.layout, taps)
+    }
+
+    /// The same of tokens in the place of some of which stand rows of embeddings: [T, d].
+    ///
+    /// ```no_run
+    /// # use amend_engine::{Batch, Graph, Model, Result, Taps, Var};
+    /// # use amend_engine::models::{SoftTokens, Tokens};
+    /// # fn loss<'m>(model: &'m Model, g: &mut Graph<'m>, batch: &Batch, memory: &Var, taps: &'m Taps) -> Result<Var> {
+    /// // The first rows of the batch are placeholders for what a compressor has made of a document.
+    /// let rows: Vec<usize> = (0..memory.value().rows()).collect();
+    /// let soft = Some(SoftTokens { rows: &rows, embeddings: memory });
+    /// let hidden = model.hidden_of(g, Tokens { ids: &batch.ids, soft }, &batch.layout, taps)?;
+    /// let hidden = g.gather_rows(&hidden, &batch.rows)?;
+    /// let weights = vec![1.0 / batch.targets.len() as f32; batch.targets.len()];
+    /// g.cross_entropy(&hidden, model.head(), &batch.targets, &weights)
+    /// # }
+    /// ```
+    pub fn hidden_of<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        tokens: Tokens<'_>,
+        layout: &Layout,
+        taps: &'m Taps,
+    ) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
-        self.decoder.forward(g, &batch.ids, &batch.layout, None, taps, recompute)
+        self.decoder.forward(g, tokens, layout, None, taps, recompute)
+    }
+
+    /// How hidden states become logits.
+    pub fn head(&self) -> Head {
+        self.decoder.head()
     }
 
     /// Hidden states of the rows that predict a scored token: [n, d].
-    pub fn scored_hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+    pub fn scored_hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.hidden(g, batch, taps)?;
         g.gather_rows(&hidden, &batch.rows)
     }
 
     /// Log-probability of every scored token: [n], in the batch's order.
-    pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &'m Batch, taps: &'m Taps) -> Result<Var> {
+    pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
         if taps.touches(Site::Logits) {
             return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
         }
-        g.token_logprobs(&hidden, self.decoder.head(), &batch.targets)
+        g.token_logprobs(&hidden, self.head(), &batch.targets)
     }
 
     /// `Σ weight_t · (−log p_t)` over the scored tokens, with the gradient made in the same pass.
     pub fn weighted_nll<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        batch: &'m Batch,
+        batch: &Batch,
         weights: &[f32],
         taps: &'m Taps,
     ) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
-        g.cross_entropy(&hidden, self.decoder.head(), &batch.targets, weights)
+        g.cross_entropy(&hidden, self.head(), &batch.targets, weights)
     }
 
     /// Logits of the given rows: [rows.len(), V].
     pub fn logits<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, rows: &[usize], taps: &Taps) -> Result<Var> {
         let hidden = g.gather_rows(hidden, rows)?;
-        let Head { weight, softcap } = self.decoder.head();
+        let Head { weight, softcap } = self.head();
         let logits = g.linear(&hidden, &Linear { weight, bias: None, low_rank: None })?;
         let logits = match softcap {
             Some(cap) => g.softcap(&logits, cap)?,
@@ -175,16 +206,16 @@ impl Model {
         Ok((loss.scalar(), g.backward(&loss)?))
     }
 
-    /// Hidden states of new tokens that continue cached sequences: ids [T] → [T, d].
-    pub fn continue_hidden<'m>(
+    /// Hidden states of new tokens that continue cached sequences: ids [T], or [`Tokens`] → [T, d].
+    pub fn continue_hidden<'m, 't>(
         &'m self,
         g: &mut Graph<'m>,
-        ids: &[u32],
-        layout: &'m Layout,
+        tokens: impl Into<Tokens<'t>>,
+        layout: &Layout,
         caches: &mut [KvCache],
         taps: &'m Taps,
     ) -> Result<Var> {
-        self.decoder.forward(g, ids, layout, Some(caches), taps, false)
+        self.decoder.forward(g, tokens.into(), layout, Some(caches), taps, false)
     }
 
     /// An empty cache for one sequence.
@@ -209,16 +240,16 @@ impl Model {
     pub fn divergence_from<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        batch: &'m Batch,
+        batch: &Batch,
         reference: &Model,
         taps: &'m Taps,
     ) -> Result<Var> {
         let none = Taps::none();
         let theirs = reference.scored_hidden(&mut Graph::inference(&reference.params), batch, &none)?;
         let ours = self.scored_hidden(g, batch, taps)?;
-        let head = reference.decoder.head();
+        let head = reference.head();
         let weight = &reference.params.get(head.weight).tensor;
-        g.divergence_from(&ours, self.decoder.head(), theirs.value(), (weight, head.softcap))
+        g.divergence_from(&ours, self.head(), theirs.value(), (weight, head.softcap))
     }
 
     /// What changed between `before` and this model, per tensor, largest relative change first.

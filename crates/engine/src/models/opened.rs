@@ -6,7 +6,7 @@
 use super::parts::{Norm, Within};
 use super::spec::NormKind;
 use crate::kernels::KeyValues;
-use crate::tape::{AttentionKind, Graph, Layout, Linear, Var};
+use crate::tape::{AttentionKind, Graph, Layout, Linear, Var, Visibility};
 use crate::taps::{BlockSite, Site, Taps};
 use crate::{Result, Tensor};
 
@@ -56,7 +56,7 @@ fn attend<'m>(
     let (heads, w) = (kind.heads, kind.head_dim);
     let group = heads / kind.kv_heads;
     let mut blocks = Vec::new();
-    for (rows, (k, v, first)) in layout.sequences.iter().zip(pieces) {
+    for ((rows, &visibility), (k, v, first)) in layout.sequences.iter().zip(&layout.visibility).zip(pieces) {
         let keys = k.value().rows();
         // Sites see one sequence at a time: their number of columns is its number of keys.
         let alone = Layout::continued([(*first, rows.len())]);
@@ -72,7 +72,8 @@ fn attend<'m>(
                 Some(cap) => g.softcap(&s, cap)?,
                 None => s,
             };
-            scores.push(g.add(&s, &Var::constant(mask(rows.len(), keys, *first, kind)))?);
+            let mask = mask([rows.len(), keys], *first, kind, visibility);
+            scores.push(g.add(&s, &Var::constant(mask))?);
         }
         let scores = interleave(g, &scores, rows.len(), keys)?;
         let scores = taps.at(g, within.site(BlockSite::Scores), scores, &alone)?;
@@ -98,12 +99,12 @@ fn interleave(g: &mut Graph<'_>, per_head: &[Var], rows: usize, keys: usize) -> 
 }
 
 /// 0 where a key is visible, −∞ where it is not.
-fn mask(rows: usize, keys: usize, first: usize, kind: &AttentionKind) -> Tensor {
+fn mask([rows, keys]: [usize; 2], first: usize, kind: &AttentionKind, visibility: Visibility) -> Tensor {
     Tensor::build(&[rows, keys], |out| {
         for (i, row) in out.chunks_exact_mut(keys.max(1)).enumerate() {
             let p = first + i;
             for (j, m) in row.iter_mut().enumerate() {
-                let hidden = (kind.causal && j > p) || kind.window.is_some_and(|w| p >= j + w);
+                let hidden = !visibility.sees(p, j) || kind.window.is_some_and(|w| p >= j + w);
                 *m = if hidden { f32::NEG_INFINITY } else { 0.0 };
             }
         }

@@ -4,8 +4,36 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Graph, Var};
-use crate::kernels::{self, AttentionShape, KeyValues, Keys, Segment};
-use crate::{Result, Tensor, profile};
+use crate::kernels::{self, AttentionShape, KeyValues, Keys, Segment, Sequence};
+use crate::{Error, Result, Tensor, profile};
+
+/// Which rows of its sequence a row sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Visibility {
+    /// Itself and those before it.
+    #[default]
+    Causal,
+    /// All.
+    BothWays,
+    /// The first n see each other both ways; those after them see themselves and what is before.
+    Prefix(usize),
+}
+
+impl Visibility {
+    /// How many of the first positions see each other both ways.
+    pub(crate) fn prefix(self) -> usize {
+        match self {
+            Visibility::Causal => 0,
+            Visibility::BothWays => usize::MAX,
+            Visibility::Prefix(n) => n,
+        }
+    }
+
+    /// Whether the row at `position` sees the one at `key`.
+    pub(crate) fn sees(self, position: usize, key: usize) -> bool {
+        key <= position || key < self.prefix()
+    }
+}
 
 /// Where each sequence of a packed batch lies, and its tokens' positions. No padding, ever.
 #[derive(Debug, Clone)]
@@ -14,22 +42,59 @@ pub struct Layout {
     pub sequences: Vec<Range<usize>>,
     /// Position of every row within its sequence (counting what a cache already holds).
     pub positions: Arc<Vec<u32>>,
+    /// What the rows of every sequence see.
+    pub visibility: Vec<Visibility>,
 }
 
 impl Layout {
-    /// Sequences of the given lengths, one after the other, from position 0.
+    /// Sequences of the given lengths, one after the other, from position 0; causal.
     pub fn packed(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::continued(lengths.into_iter().map(|length| (0, length)))
     }
 
-    /// Pieces of `(first position, length)`: what a cached sequence goes on with.
+    /// Pieces of `(first position, length)`: what a cached sequence goes on with; causal.
     pub fn continued(pieces: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let (mut sequences, mut positions) = (Vec::new(), Vec::new());
         for (first, length) in pieces {
             sequences.push(positions.len()..positions.len() + length);
             positions.extend((first..first + length).map(|p| p as u32));
         }
-        Layout { sequences, positions: Arc::new(positions) }
+        let visibility = vec![Visibility::Causal; sequences.len()];
+        Layout { sequences, positions: Arc::new(positions), visibility }
+    }
+
+    /// The same sequences, seen in one way.
+    pub fn seen(self, visibility: Visibility) -> Self {
+        Layout { visibility: vec![visibility; self.sequences.len()], ..self }
+    }
+
+    /// Fails where a sequence cannot be continued from a cache after this piece of it: what sees both ways
+    /// has to be read whole, because cached rows do not change any more.
+    pub(crate) fn check_cached(&self) -> Result<()> {
+        for (i, (rows, visibility)) in self.sequences.iter().zip(&self.visibility).enumerate() {
+            let end = self.positions[rows.clone()].last().map_or(0, |&p| p as usize + 1);
+            match *visibility {
+                Visibility::BothWays => {
+                    return Err(Error::invalid(format!(
+                        "sequence {i} is read both ways, so it has no cache: what comes later would change it"
+                    )));
+                }
+                Visibility::Prefix(n) if end < n => {
+                    return Err(Error::invalid(format!(
+                        "the first {n} positions of sequence {i} see each other both ways and have to be read \
+                         in one pass; this one ends at {end}"
+                    )));
+                }
+                Visibility::Prefix(_) | Visibility::Causal => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows and visibility of every sequence.
+    fn seen_sequences(&self) -> impl Iterator<Item = Sequence> {
+        let pairs = self.sequences.iter().zip(&self.visibility);
+        pairs.map(|(rows, visibility)| Sequence { rows: rows.clone(), prefix: visibility.prefix() })
     }
 
     /// Number of rows.
@@ -38,7 +103,7 @@ impl Layout {
     }
 }
 
-/// Heads and visibility of an attention layer.
+/// Heads, scale and bounds of an attention layer.
 pub type AttentionKind = AttentionShape;
 
 impl<'m> Graph<'m> {
@@ -59,17 +124,18 @@ impl<'m> Graph<'m> {
         let width = kind.kv_heads * kind.head_dim;
         let rows = layout.rows();
         let needs = self.recording && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
-        let segments: Vec<_> = layout
-            .sequences
+        let sequences: Vec<_> = layout.seen_sequences().collect();
+        let segments: Vec<_> = sequences
             .iter()
-            .map(|s| Segment {
-                q_rows: s.clone(),
+            .map(|Sequence { rows, prefix }| Segment {
+                q_rows: rows.clone(),
                 keys: Keys::Rows {
-                    k: &k.value.f32()[s.start * width..s.end * width],
-                    v: &v.value.f32()[s.start * width..s.end * width],
-                    count: s.len(),
+                    k: &k.value.f32()[rows.start * width..rows.end * width],
+                    v: &v.value.f32()[rows.start * width..rows.end * width],
+                    count: rows.len(),
                 },
                 first_query: 0,
+                prefix: *prefix,
             })
             .collect();
         let compute = if self.recording { self.params.precision().compute } else { kind.compute };
@@ -79,7 +145,7 @@ impl<'m> Graph<'m> {
             kernels::attention(q.value.f32(), &segments, &kind, out, lse.as_mut().map(Tensor::f32_mut));
         });
         let (q, k, v) = (q.clone(), k.clone(), v.clone());
-        let (sequences, out) = (layout.sequences.clone(), value.clone());
+        let out = value.clone();
         Ok(self.push(value, needs, move |back, dout| {
             let _timed = profile::span("attention backward");
             let Some(lse) = lse else { return Ok(()) };
@@ -114,13 +180,13 @@ impl<'m> Graph<'m> {
     ) -> Var {
         let _timed = profile::span("attention");
         let segments: Vec<_> = layout
-            .sequences
-            .iter()
+            .seen_sequences()
             .zip(kept)
-            .map(|(rows, kept)| Segment {
-                q_rows: rows.clone(),
-                keys: Keys::Kept(kept),
+            .map(|(Sequence { rows, prefix }, kept)| Segment {
                 first_query: layout.positions[rows.start] as usize,
+                q_rows: rows,
+                keys: Keys::Kept(kept),
+                prefix,
             })
             .collect();
         Var::constant(Tensor::build(q.shape(), |out| {

@@ -31,7 +31,7 @@ use crate::params::{Param, ParamId, Params};
 use crate::taps::Site;
 use crate::{Error, Result, Tensor};
 
-pub use attention::{AttentionKind, Layout};
+pub use attention::{AttentionKind, Layout, Visibility};
 pub use cross_entropy::Head;
 pub use experts::Expert;
 pub use linear::{Linear, LowRank};

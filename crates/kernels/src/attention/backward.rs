@@ -1,6 +1,6 @@
 //! The backward pass: probabilities are recomputed from the scores and their log-sum-exp.
 
-use super::{AttentionShape, QUERY_BLOCK, SERIAL, score_stride};
+use super::{AttentionShape, QUERY_BLOCK, SERIAL, Sequence, score_stride};
 use crate::gemm::{Right, serial};
 use crate::matrix::{Mat, Out};
 use crate::packed::{Panels, panels};
@@ -12,11 +12,11 @@ use std::ops::Range;
 /// Gradients of self-attention over packed sequences.
 ///
 /// `q`, `out`, `dout`, `dq` `[T, heads * head_dim]`; `k`, `v`, `dk`, `dv` `[T, kv_heads *
-/// head_dim]`; `lse` `[T, heads]` and `out` as [`attention`] gave them. `segments` are the rows of
-/// each sequence; `dq`, `dk`, `dv` are overwritten, and rows of no sequence become zero.
+/// head_dim]`; `lse` `[T, heads]` and `out` as [`attention`] gave them. `dq`, `dk`, `dv` are
+/// overwritten, and rows of no sequence become zero.
 ///
 /// # Panics
-/// When lengths disagree or segments overlap.
+/// When lengths disagree or sequences overlap.
 ///
 /// [`attention`]: super::attention
 #[expect(clippy::too_many_arguments, reason = "six operands and three gradients")]
@@ -27,7 +27,7 @@ pub fn attention_backward(
     out: &[f32],
     lse: &[f32],
     dout: &[f32],
-    segments: &[Range<usize>],
+    sequences: &[Sequence],
     shape: &AttentionShape,
     dq: &mut [f32],
     dk: &mut [f32],
@@ -41,11 +41,12 @@ pub fn attention_backward(
             && [k.len(), v.len(), dk.len(), dv.len()].iter().all(|&len| len == rows * kv_width),
         "attention_backward: operands do not all have the {rows} rows of lse"
     );
-    let mut sorted: Vec<_> = segments.iter().filter(|r| !r.is_empty()).collect();
-    sorted.sort_by_key(|r| r.start);
+    let mut sorted: Vec<_> = sequences.iter().filter(|s| !s.rows.is_empty()).collect();
+    sorted.sort_by_key(|s| s.rows.start);
     assert!(
-        sorted.windows(2).all(|w| w[0].end <= w[1].start) && sorted.last().is_none_or(|r| r.end <= rows),
-        "attention_backward: segments overlap or reach beyond {rows} rows"
+        sorted.windows(2).all(|w| w[0].rows.end <= w[1].rows.start)
+            && sorted.last().is_none_or(|s| s.rows.end <= rows),
+        "attention_backward: sequences overlap or reach beyond {rows} rows"
     );
     dq.fill(0.0);
     dk.fill(0.0);
@@ -64,13 +65,13 @@ pub fn attention_backward(
     };
     let tasks: Vec<_> = sorted
         .iter()
-        .flat_map(|&rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head)))
+        .flat_map(|&sequence| (0..shape.kv_heads).map(move |kv_head| (sequence, kv_head)))
         .collect();
-    let work: usize = segments.iter().map(|r| 2 * r.len() * r.len() * width).sum();
+    let work: usize = sequences.iter().map(|s| 2 * s.rows.len() * s.rows.len() * width).sum();
     if work < SERIAL {
-        tasks.into_iter().for_each(|(rows, kv_head)| pass.run(rows, kv_head));
+        tasks.into_iter().for_each(|(sequence, kv_head)| pass.run(sequence, kv_head));
     } else {
-        tasks.into_par_iter().with_max_len(1).for_each(|(rows, kv_head)| pass.run(rows, kv_head));
+        tasks.into_par_iter().with_max_len(1).for_each(|(sequence, kv_head)| pass.run(sequence, kv_head));
     }
 }
 
@@ -90,9 +91,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// One sequence and one key head, alone in writing its part of dk and dv, whose sums run over
     /// heads of the group, then blocks of queries, in ascending order.
-    fn run(&self, sequence: Range<usize>, kv_head: usize) {
+    fn run(&self, sequence: &Sequence, kv_head: usize) {
         let shape = self.shape;
-        let len = sequence.len();
+        let len = sequence.rows.len();
         let uses = [
             Use::AttentionKeys,
             Use::AttentionKeysTransposed,
@@ -101,8 +102,8 @@ impl Pass<'_> {
             Use::AttentionGradient,
         ];
         scratch::with(uses, |[keys, keys_t, values_t, scores, gradient]| {
-            let k = shape.kv_head(self.k, sequence.clone(), kv_head);
-            let v = shape.kv_head(self.v, sequence.clone(), kv_head);
+            let k = shape.kv_head(self.k, sequence.rows.clone(), kv_head);
+            let v = shape.kv_head(self.v, sequence.rows.clone(), kv_head);
             let packed = Operands {
                 k: panels(k, shape.compute.format(), keys),
                 k_t: panels(k.t(), shape.compute.format(), keys_t),
@@ -111,10 +112,10 @@ impl Pass<'_> {
             for head in shape.group(kv_head) {
                 for start in (0..len).step_by(QUERY_BLOCK) {
                     let rows = start..len.min(start + QUERY_BLOCK);
-                    let seen = shape.span(rows.clone(), len);
+                    let seen = shape.span(rows.clone(), len, sequence.prefix);
                     let size = rows.len() * score_stride(seen.len());
                     let (p, ds) = (scores.stale(size), gradient.stale(size));
-                    self.block(&sequence, rows, seen, (head, kv_head), &packed, p, ds);
+                    self.block(sequence, rows, seen, (head, kv_head), &packed, p, ds);
                 }
             }
         });
@@ -124,7 +125,7 @@ impl Pass<'_> {
     #[expect(clippy::too_many_arguments, reason = "what a block is, where it is, and its working memory")]
     fn block(
         &self,
-        sequence: &Range<usize>,
+        sequence: &Sequence,
         rows: Range<usize>,
         seen: Range<usize>,
         (head, kv_head): (usize, usize),
@@ -135,7 +136,8 @@ impl Pass<'_> {
         let shape = self.shape;
         let hd = shape.head_dim;
         let stride = score_stride(seen.len());
-        let here = sequence.start + rows.start..sequence.start + rows.end;
+        let first = sequence.rows.start;
+        let here = first + rows.start..first + rows.end;
         let (q, dout) = (shape.head(self.q, here.clone(), head), shape.head(self.dout, here.clone(), head));
         let out = shape.head(self.out, here.clone(), head);
         let own = |x: &mut [f32]| Out {
@@ -150,7 +152,7 @@ impl Pass<'_> {
             serial(dout, Right::Panels(packed.v_t).columns(seen.start..packed.v_t.n), own(ds), false);
         }
         for (i, (p, ds)) in p.chunks_exact_mut(stride).zip(ds.chunks_exact_mut(stride)).enumerate() {
-            let visible = shape.visible(rows.start + i, sequence.len());
+            let visible = shape.visible(rows.start + i, sequence.rows.len(), sequence.prefix);
             let visible = visible.start - seen.start..visible.end - seen.start;
             for x in [&mut *p, &mut *ds] {
                 x[..visible.start].fill(0.0);
@@ -164,7 +166,7 @@ impl Pass<'_> {
         let view = |x| Mat { data: x, rows: rows.len(), cols: seen.len(), row_stride: stride, col_stride: 1 };
         let (p, ds) = (view(p), view(ds));
         let columns = kv_head * hd..(kv_head + 1) * hd;
-        let keys = sequence.start + seen.start..sequence.start + seen.end;
+        let keys = first + seen.start..first + seen.end;
         // SAFETY: this task alone writes the sequence's rows of dq, dk and dv in these heads.
         unsafe {
             let k = Right::Panels(Panels { skip: seen.start / packed.k.format.width(), ..packed.k });

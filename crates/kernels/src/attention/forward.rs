@@ -118,7 +118,7 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         // Everything the task sees is packed once and used by each head and block.
         let positions = segment.first_query + task.rows.start..segment.first_query + task.rows.end;
         let count = segment.keys.count();
-        let span = shape.span(positions, count);
+        let span = shape.span(positions, count, segment.prefix);
         let (k, v) = match segment.keys {
             Keys::Rows { k, v, .. } => {
                 let k = shape.kv_head(k, span.clone(), task.kv_head);
@@ -131,7 +131,7 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
         for start in task.rows.clone().step_by(QUERY_BLOCK) {
             let rows = start..task.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;
-            let seen = shape.span(first..first + rows.len(), count);
+            let seen = shape.span(first..first + rows.len(), count, segment.prefix);
             let seen = seen.start..seen.end.max(seen.start);
             let offset = seen.start - span.start;
             let rows = segment.q_rows.start + rows.start..segment.q_rows.start + rows.end;
@@ -142,6 +142,7 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
                     v: Right::Panels(Panels { skip: offset / v.format.width(), ..v }),
                     seen: seen.clone(),
                     keys: count,
+                    prefix: segment.prefix,
                 };
                 let columns = head * shape.head_dim..(head + 1) * shape.head_dim;
                 let out = out.part(rows.clone(), columns);
@@ -166,7 +167,7 @@ fn decode(
     let position = segment.first_query + task.rows.start;
     let row = segment.q_rows.start + task.rows.start;
     let count = segment.keys.count();
-    let seen = shape.span(position..position + 1, count);
+    let seen = shape.span(position..position + 1, count, segment.prefix);
     let seen = seen.start..seen.end.max(seen.start);
     let (k, v) = match segment.keys {
         Keys::Rows { k, v, .. } => {
@@ -182,8 +183,8 @@ fn decode(
     let group = shape.group(task.kv_head);
     let hd = shape.head_dim;
     let start = row * shape.width() + group.start * hd;
-    let block =
-        Block { q: Mat::new(&q[start..start + group.len() * hd], group.len(), hd), k, v, seen, keys: count };
+    let q = Mat::new(&q[start..start + group.len() * hd], group.len(), hd);
+    let block = Block { q, k, v, seen, keys: count, prefix: segment.prefix };
     // The heads of one row, seen as rows: they follow one another without gaps.
     let rows_of = |whole: Out, width: usize| {
         let part = whole.part(row..row + 1, group.start * width..group.end * width);
@@ -211,6 +212,7 @@ struct Block<'a> {
     v: Right<'a>,
     seen: Range<usize>,
     keys: usize,
+    prefix: usize,
 }
 
 impl Block<'_> {
@@ -230,7 +232,7 @@ impl Block<'_> {
         // SAFETY: the scores are this thread's own.
         unsafe { serial(self.q, self.k, target, false) };
         for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
-            let visible = shape.visible(position(i), self.keys);
+            let visible = shape.visible(position(i), self.keys, self.prefix);
             let (max, sum) = probabilities(&mut row[..cols], self.seen.start, visible, shape);
             if let Some(lse) = lse {
                 // SAFETY: one element per row of the rectangle this task owns.

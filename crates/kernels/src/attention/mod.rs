@@ -1,4 +1,4 @@
-//! Scaled dot-product attention, grouped-query, causal or not, with an optional sliding window.
+//! Scaled dot-product attention, grouped-query, causal, both ways or both, with an optional sliding window.
 //!
 //! Scores exist for one block of query rows at a time, never for a whole sequence. The result has
 //! the bits of the plain composition (product, scale, softcap, mask, [`softmax_row`], product):
@@ -38,8 +38,6 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on the scores, usually 1 / √head_dim.
     pub scale: f32,
-    /// Whether a query sees only keys at its own position and before.
-    pub causal: bool,
     /// Number of latest keys a query sees, its own position included; all when absent.
     pub window: Option<usize>,
     /// Bound c of the scores: s becomes c · tanh(s / c).
@@ -57,6 +55,18 @@ pub struct Segment<'a> {
     pub keys: Keys<'a>,
     /// Position of the first query row among the keys.
     pub first_query: usize,
+    /// As in [`Sequence::prefix`].
+    pub prefix: usize,
+}
+
+/// One sequence that looks at itself.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// How many of its first positions see each other both ways. All others see what is at their own
+    /// position and before: 0 is causal, `usize::MAX` both ways.
+    pub prefix: usize,
 }
 
 /// Keys and values of one sequence.
@@ -111,18 +121,18 @@ impl AttentionShape {
         kv_head * size..(kv_head + 1) * size
     }
 
-    /// The keys, of `keys`, that a query at `position` sees.
-    fn visible(&self, position: usize, keys: usize) -> Range<usize> {
-        let end = if self.causal { keys.min(position + 1) } else { keys };
+    /// The keys, of `keys`, that a query at `position` sees behind the `prefix` that all of them see.
+    fn visible(&self, position: usize, keys: usize, prefix: usize) -> Range<usize> {
+        let end = keys.min(prefix.max(position + 1));
         let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         start.min(end)..end
     }
 
     /// The keys whose scores a block of queries computes: from the first visible one, rounded
     /// down to a multiple of [`SKIP`], to the last visible one.
-    fn span(&self, positions: Range<usize>, keys: usize) -> Range<usize> {
-        let first = self.visible(positions.start, keys).start;
-        let end = self.visible(positions.end - 1, keys).end;
+    fn span(&self, positions: Range<usize>, keys: usize, prefix: usize) -> Range<usize> {
+        let first = self.visible(positions.start, keys, prefix).start;
+        let end = self.visible(positions.end - 1, keys, prefix).end;
         first / SKIP * SKIP..end
     }
 

@@ -3,41 +3,58 @@
 #![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
-    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, attention, attention_backward, gemm,
-    scale, softcap, softmax_row,
+    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, Sequence, attention, attention_backward,
+    gemm, scale, softcap, softmax_row,
 };
 use super::{bits, close, each_level, levels, on, random};
 use proptest::prelude::*;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 const PLAIN: AttentionShape = AttentionShape {
     heads: 4,
     kv_heads: 2,
     head_dim: 5,
     scale: 0.4,
-    causal: true,
     window: None,
     softcap: None,
     compute: Compute::F32,
 };
 
-fn shapes() -> Vec<AttentionShape> {
+/// A shape, and how many of the first positions see each other both ways.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    shape: AttentionShape,
+    prefix: usize,
+}
+
+impl Deref for Kind {
+    type Target = AttentionShape;
+
+    fn deref(&self) -> &AttentionShape {
+        &self.shape
+    }
+}
+
+fn kinds() -> Vec<Kind> {
+    let kind = |prefix, shape| Kind { shape, prefix };
     vec![
-        PLAIN,
-        AttentionShape { causal: false, ..PLAIN },
-        AttentionShape { kv_heads: 4, head_dim: 16, window: Some(3), ..PLAIN },
-        AttentionShape { kv_heads: 1, head_dim: 33, softcap: Some(1.5), ..PLAIN },
-        AttentionShape { causal: false, window: Some(70), softcap: Some(0.7), ..PLAIN },
-        AttentionShape { heads: 2, kv_heads: 2, head_dim: 64, scale: 0.125, ..PLAIN },
+        kind(0, PLAIN),
+        kind(usize::MAX, PLAIN),
+        kind(0, AttentionShape { kv_heads: 4, head_dim: 16, window: Some(3), ..PLAIN }),
+        kind(0, AttentionShape { kv_heads: 1, head_dim: 33, softcap: Some(1.5), ..PLAIN }),
+        kind(usize::MAX, AttentionShape { window: Some(70), softcap: Some(0.7), ..PLAIN }),
+        kind(0, AttentionShape { heads: 2, kv_heads: 2, head_dim: 64, scale: 0.125, ..PLAIN }),
+        kind(5, PLAIN),
+        kind(66, AttentionShape { window: Some(9), softcap: Some(0.7), ..PLAIN }),
     ]
 }
 
-fn sees(shape: &AttentionShape, position: usize, key: usize) -> bool {
-    (!shape.causal || key <= position) && shape.window.is_none_or(|w| position < key + w)
+fn sees(shape: &Kind, position: usize, key: usize) -> bool {
+    (key <= position || key < shape.prefix) && shape.window.is_none_or(|w| position < key + w)
 }
 
 /// Self-attention of one sequence, dense and in double precision: the output.
-fn dense(q: &[f64], k: &[f64], v: &[f64], shape: &AttentionShape) -> Vec<f64> {
+fn dense(q: &[f64], k: &[f64], v: &[f64], shape: &Kind) -> Vec<f64> {
     let (hd, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let (width, kv_width) = (shape.heads * hd, shape.kv_heads * hd);
     let len = q.len() / width;
@@ -71,7 +88,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(len: usize, shape: &AttentionShape, seed: u64) -> Self {
+    fn new(len: usize, shape: &Kind, seed: u64) -> Self {
         let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         let wide = |seed| random(len * width, seed).iter().map(|x| 2.0 * x).collect::<Vec<f32>>();
         Case {
@@ -83,7 +100,7 @@ impl Case {
     }
 
     /// Self-attention of packed sequences: out and lse.
-    fn forward(&self, segments: &[Range<usize>], shape: &AttentionShape) -> (Vec<f32>, Vec<f32>) {
+    fn forward(&self, segments: &[Range<usize>], shape: &Kind) -> (Vec<f32>, Vec<f32>) {
         let kv_width = shape.kv_heads * shape.head_dim;
         let part = |x: &[f32], r: &Range<usize>| x[r.start * kv_width..r.end * kv_width].to_vec();
         let owned: Vec<_> = segments.iter().map(|r| (r, part(&self.k, r), part(&self.v, r))).collect();
@@ -91,7 +108,7 @@ impl Case {
             .iter()
             .map(|(r, k, v)| {
                 let keys = Keys::Rows { k, v, count: r.len() };
-                Segment { q_rows: (*r).clone(), keys, first_query: 0 }
+                Segment { q_rows: (*r).clone(), keys, first_query: 0, prefix: shape.prefix }
             })
             .collect();
         let rows = self.q.len() / (shape.heads * shape.head_dim);
@@ -100,11 +117,13 @@ impl Case {
         (out, lse)
     }
 
-    fn backward(&self, segments: &[Range<usize>], shape: &AttentionShape) -> [Vec<f32>; 3] {
+    fn backward(&self, segments: &[Range<usize>], shape: &Kind) -> [Vec<f32>; 3] {
         let (out, lse) = self.forward(segments, shape);
         let [mut dq, mut dk, mut dv] = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
+        let sequences: Vec<_> =
+            segments.iter().map(|rows| Sequence { rows: rows.clone(), prefix: shape.prefix }).collect();
         attention_backward(
-            &self.q, &self.k, &self.v, &out, &lse, &self.dout, segments, shape, &mut dq, &mut dk, &mut dv,
+            &self.q, &self.k, &self.v, &out, &lse, &self.dout, &sequences, shape, &mut dq, &mut dk, &mut dv,
         );
         [dq, dk, dv]
     }
@@ -117,7 +136,7 @@ fn double(x: &[f32]) -> Vec<f64> {
 #[test]
 fn forward_matches_double_precision() {
     each_level(|| {
-        for shape in shapes() {
+        for shape in kinds() {
             for len in [1, 2, 7, 64, 65, 131] {
                 let case = Case::new(len, &shape, 1);
                 let exact = dense(&double(&case.q), &double(&case.k), &double(&case.v), &shape);
@@ -131,7 +150,7 @@ fn forward_matches_double_precision() {
 #[test]
 fn backward_matches_differences() {
     each_level(|| {
-        for shape in shapes() {
+        for shape in kinds() {
             for len in [1, 6, 70] {
                 let case = Case::new(len, &shape, 2);
                 let gradients = case.backward(&[0..len], &shape);
@@ -174,8 +193,8 @@ fn backward_matches_differences() {
 #[test]
 fn pairs_are_near_f32() {
     each_level(|| {
-        for shape in shapes() {
-            let pairs = AttentionShape { compute: Compute::Bf16, ..shape };
+        for shape in kinds() {
+            let pairs = Kind { shape: AttentionShape { compute: Compute::Bf16, ..*shape }, ..shape };
             for len in [1, 2, 7, 65, 131] {
                 let case = Case::new(len, &shape, 1);
                 let near = |ours: &[f32], exact: &[f32]| {
@@ -204,7 +223,7 @@ fn pairs_are_near_f32() {
 }
 
 /// What attention promises to equal bit for bit: whole products and whole rows.
-fn composition(case: &Case, len: usize, shape: &AttentionShape) -> Vec<f32> {
+fn composition(case: &Case, len: usize, shape: &Kind) -> Vec<f32> {
     let (hd, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let (width, kv_width) = (shape.heads * hd, shape.kv_heads * hd);
     let mut out = vec![0.0; len * width];
@@ -232,7 +251,7 @@ fn composition(case: &Case, len: usize, shape: &AttentionShape) -> Vec<f32> {
 /// In pieces of `piece` rows with a growing cache: a prompt that comes in parts, or tokens one by one.
 ///
 /// Every piece is first added with something in its place that is forgotten again.
-fn in_pieces(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> Vec<f32> {
+fn in_pieces(case: &Case, len: usize, shape: &Kind, piece: usize) -> Vec<f32> {
     let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
     let mut out = vec![0.0; len * width];
     let mut kept = KeyValues::new(shape.kv_heads, shape.head_dim);
@@ -243,7 +262,8 @@ fn in_pieces(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> V
         kept.truncate(first);
         kept.append(&case.k[new.clone()], &case.v[new]);
         let range = rows.start * width..rows.end * width;
-        let segment = Segment { q_rows: 0..rows.len(), keys: Keys::Kept(&kept), first_query: first };
+        let keys = Keys::Kept(&kept);
+        let segment = Segment { q_rows: 0..rows.len(), keys, first_query: first, prefix: shape.prefix };
         attention(&case.q[range.clone()], &[segment], shape, &mut out[range], None);
     }
     assert_eq!(kept.rows(), [case.k.clone(), case.v.clone()]);
@@ -251,14 +271,14 @@ fn in_pieces(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> V
 }
 
 /// The same with keys and values as rows.
-fn in_pieces_of_rows(case: &Case, len: usize, shape: &AttentionShape, piece: usize) -> Vec<f32> {
+fn in_pieces_of_rows(case: &Case, len: usize, shape: &Kind, piece: usize) -> Vec<f32> {
     let width = shape.heads * shape.head_dim;
     let mut out = vec![0.0; len * width];
     for first in (0..len).step_by(piece) {
         let rows = first..len.min(first + piece);
         let range = rows.start * width..rows.end * width;
         let keys = Keys::Rows { k: &case.k, v: &case.v, count: rows.end };
-        let segment = Segment { q_rows: 0..rows.len(), keys, first_query: first };
+        let segment = Segment { q_rows: 0..rows.len(), keys, first_query: first, prefix: shape.prefix };
         attention(&case.q[range.clone()], &[segment], shape, &mut out[range], None);
     }
     out
@@ -268,30 +288,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn bits_equal_the_composition_and_decoding(
-        len in 1usize..200, which in 0usize..6, piece in 1usize..150, seed: u64,
+        len in 1usize..200, which in 0usize..8, piece in 1usize..150, seed: u64,
     ) {
-        let shape = shapes()[which];
+        let shape = kinds()[which];
         let case = Case::new(len, &shape, seed);
         for level in levels() {
             let expected = bits(&on(level, 1, || composition(&case, len, &shape)));
             for threads in [1, 2, 3] {
                 prop_assert_eq!(&bits(&on(level, threads, || case.forward(&[0..len], &shape).0)), &expected);
             }
-            if shape.causal {
-                for piece in [1, piece] {
-                    prop_assert_eq!(&bits(&on(level, 2, || in_pieces(&case, len, &shape, piece))), &expected);
-                    let rows = || in_pieces_of_rows(&case, len, &shape, piece);
-                    prop_assert_eq!(&bits(&on(level, 2, rows)), &expected);
-                }
+            // What sees both ways has to come in one piece.
+            for piece in [1, piece].map(|piece| shape.prefix.max(piece)) {
+                prop_assert_eq!(&bits(&on(level, 2, || in_pieces(&case, len, &shape, piece))), &expected);
+                let rows = || in_pieces_of_rows(&case, len, &shape, piece);
+                prop_assert_eq!(&bits(&on(level, 2, rows)), &expected);
             }
         }
     }
 
     #[test]
     fn packed_sequences_have_the_bits_of_single_ones(
-        first in 1usize..150, second in 1usize..150, which in 0usize..6, seed: u64,
+        first in 1usize..150, second in 1usize..150, which in 0usize..8, seed: u64,
     ) {
-        let shape = shapes()[which];
+        let shape = kinds()[which];
         let len = first + second;
         let case = Case::new(len, &shape, seed);
         let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
@@ -333,6 +352,7 @@ fn skipping_keys_before_a_window_keeps_the_bits() {
     let len = 3300;
     let shape =
         AttentionShape { heads: 1, kv_heads: 1, head_dim: 16, scale: 0.25, window: Some(100), ..PLAIN };
+    let shape = Kind { shape, prefix: 0 };
     let case = Case::new(len, &shape, 5);
     for level in levels() {
         let expected = bits(&on(level, 2, || composition(&case, len, &shape)));
@@ -348,6 +368,7 @@ fn gradients_with_skipped_keys_match_differences() {
     each_level(|| {
         let len = 1700;
         let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 4, window: Some(50), ..PLAIN };
+        let shape = Kind { shape, prefix: 0 };
         let case = Case::new(len, &shape, 6);
         let gradients = case.backward(&[0..len], &shape);
         let start = [double(&case.q), double(&case.k), double(&case.v)];
@@ -374,7 +395,7 @@ fn a_query_that_sees_nothing_gets_zeros() {
             let (mut out, mut lse) = (vec![9.0; 3 * rows], vec![9.0; rows]);
             let kept = KeyValues::new(1, 3);
             for keys in [Keys::Rows { k: &[], v: &[], count: 0 }, Keys::Kept(&kept)] {
-                let segment = Segment { q_rows: 0..rows, keys, first_query: 0 };
+                let segment = Segment { q_rows: 0..rows, keys, first_query: 0, prefix: 0 };
                 attention(&vec![1.0; 3 * rows], &[segment], &shape, &mut out, Some(&mut lse));
                 assert!(out.iter().all(|&x| x == 0.0) && lse.iter().all(|&x| x == f32::NEG_INFINITY));
                 out.fill(9.0);

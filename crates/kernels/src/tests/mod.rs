@@ -75,14 +75,13 @@ fn levels_with_fused_multiply_add_agree_in_every_bit() {
             kv_heads: 1,
             head_dim: 20,
             scale: 0.3,
-            causal: true,
             window: None,
             softcap: Some(5.0),
             compute: super::Compute::F32,
         };
         let (q, kv) = (random(70 * 40, 5), random(70 * 20, 6));
         let keys = super::Keys::Rows { k: &kv, v: &kv, count: 70 };
-        let segment = Segment { q_rows: 0..70, keys, first_query: 0 };
+        let segment = Segment { q_rows: 0..70, keys, first_query: 0, prefix: 0 };
         let mut out = vec![0.0; q.len()];
         super::attention(&q, &[segment], &shape, &mut out, None);
         seen.extend(bits(&out));

@@ -2,8 +2,8 @@
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
-    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, adamw,
-    attention, attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed,
+    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, Sequence,
+    adamw, attention, attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed,
     log_sum_exp, measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
@@ -28,7 +28,7 @@ fn best(mut f: impl FnMut()) -> f64 {
 fn causal(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
     let scale = 1.0 / (head_dim as f32).sqrt();
     let (window, softcap, compute) = (None, None, Compute::F32);
-    AttentionShape { heads, kv_heads, head_dim, scale, causal: true, window, softcap, compute }
+    AttentionShape { heads, kv_heads, head_dim, scale, window, softcap, compute }
 }
 
 fn report(name: &str, flops: usize, peak: f64, f: impl FnMut()) {
@@ -121,6 +121,7 @@ fn speed_of_attention() {
                 q_rows: i * len..(i + 1) * len,
                 keys: Keys::Rows { k: &k[rows_of(i)], v: &v[rows_of(i)], count: len },
                 first_query: 0,
+                prefix: 0,
             })
             .collect();
         // Causal: half of all pairs, a product each for scores and values.
@@ -131,7 +132,8 @@ fn speed_of_attention() {
         });
         let dout = random(rows * width, 4);
         let [mut dq, mut dk, mut dv] = [width, kv_width, kv_width].map(|w| vec![0.0; rows * w]);
-        let ranges: Vec<_> = segments.iter().map(|s| s.q_rows.clone()).collect();
+        let ranges: Vec<_> =
+            segments.iter().map(|s| Sequence { rows: s.q_rows.clone(), prefix: 0 }).collect();
         report(&format!("backward {name}"), flops * 5 / 2, peak, || {
             attention_backward(&q, &k, &v, &out, &lse, &dout, &ranges, &shape, &mut dq, &mut dk, &mut dv);
         });
@@ -143,7 +145,7 @@ fn speed_of_attention() {
     let mut out = vec![0.0; heads * head_dim];
     let mut kept = KeyValues::new(kv_heads, head_dim);
     kept.append(&k, &v);
-    let segment = [Segment { q_rows: 0..1, keys: Keys::Kept(&kept), first_query: keys - 1 }];
+    let segment = [Segment { q_rows: 0..1, keys: Keys::Kept(&kept), first_query: keys - 1, prefix: 0 }];
     let seconds = best(|| attention(&q, &segment, &shape, &mut out, None));
     let rate = (4 * (k.len() + v.len())) as f64 / seconds / 1e9;
     println!("decoding one token with {keys} keys: {:.1} us, {rate:.1} GB/s of cache", seconds * 1e6);
@@ -166,8 +168,9 @@ fn speed_of_decoding_attention() {
         let mut layer = 0;
         let seconds = best(|| {
             let kept = &kept[layer * sequences..(layer + 1) * sequences];
+            let first_query = keys - 1;
             let segment =
-                |(i, kept)| Segment { q_rows: i..i + 1, keys: Keys::Kept(kept), first_query: keys - 1 };
+                |(i, kept)| Segment { q_rows: i..i + 1, keys: Keys::Kept(kept), first_query, prefix: 0 };
             let segments: Vec<_> = kept.iter().enumerate().map(segment).collect();
             attention(&q, &segments, &shape, &mut out, None);
             layer = (layer + 1) % layers;

@@ -12,6 +12,7 @@ use crate::Result;
 use crate::kernels::Activation;
 use crate::models::activation;
 use crate::models::config::Config;
+use crate::tape::Visibility;
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", build: bert };
 pub(super) const ROBERTA: Family = Family { model_type: "roberta", build: roberta };
@@ -126,7 +127,9 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Resu
         return Err(config.error(format!("\"max_position_embeddings\" is {rows}, which leaves no position")));
     };
     // BERT run as a decoder sees only what came before.
-    let attention = attention(config, d, 12, config.flag("is_decoder", false)?)?;
+    let visibility =
+        if config.flag("is_decoder", false)? { Visibility::Causal } else { Visibility::BothWays };
+    let attention = attention(config, d, 12)?;
     let words = b.tensor("embeddings.word_embeddings.weight", &[vocabulary, d])?;
     let positions = b.tensor("embeddings.position_embeddings.weight", &[rows, d])?;
     let types = match kinds {
@@ -159,6 +162,7 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Resu
             norms: Norms::After,
             activation: activation(config, "hidden_act", "gelu")?,
             attention,
+            visibility,
         },
         final_norm: None,
         summary: Summary { row: SummaryRow::First, norm: None, dense },

@@ -1,7 +1,7 @@
 //! The transformer-encoder block that BERT, ViT and CLIP share.
 //!
 //! What differs between them is data: whether norms stand before a branch (ViT, CLIP) or after its sum
-//! (BERT), whether attention is causal (CLIP's text), which activation the feed-forward has. Sites are
+//! (BERT), what rows see (CLIP's texts are causal), which activation the feed-forward has. Sites are
 //! those of a decoder; `ln1` and `ln2` are the norms of attention and feed-forward wherever they stand,
 //! and with norms after the sum `hook_resid_mid` and `hook_resid_post` are what leaves them.
 
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::kernels::Activation;
 use crate::models::opened;
 use crate::models::parts::{Norm, Within};
-use crate::tape::{AttentionKind, Graph, Layout, Linear, Var};
+use crate::tape::{AttentionKind, Graph, Layout, Linear, Var, Visibility};
 use crate::taps::BlockSite::{self, *};
 use crate::taps::Taps;
 
@@ -42,6 +42,8 @@ pub(super) struct Stack {
     pub(super) norms: Norms,
     pub(super) activation: Activation,
     pub(super) attention: AttentionKind,
+    /// What the rows of every sequence see.
+    pub(super) visibility: Visibility,
 }
 
 impl Stack {
@@ -50,16 +52,18 @@ impl Stack {
         &'m self,
         g: &mut Graph<'m>,
         x: Var,
-        layout: &'m Layout,
+        layout: &Layout,
         taps: &'m Taps,
         recompute: bool,
     ) -> Result<Var> {
+        let layout = layout.clone().seen(self.visibility);
         let mut x = x;
         for l in 0..self.blocks.len() {
             x = if recompute {
-                g.checkpoint(&x, move |g, x| self.block(g, l, x, layout, taps))?
+                let layout = layout.clone();
+                g.checkpoint(&x, move |g, x| self.block(g, l, x, &layout, taps))?
             } else {
-                self.block(g, l, &x, layout, taps)?
+                self.block(g, l, &x, &layout, taps)?
             };
         }
         Ok(x)

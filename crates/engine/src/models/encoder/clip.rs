@@ -10,6 +10,7 @@ use super::{Family, Parts};
 use crate::Result;
 use crate::models::activation;
 use crate::models::config::Config;
+use crate::tape::Visibility;
 
 pub(super) const FAMILY: Family = Family { model_type: "clip", build: both };
 pub(super) const TEXT: Family = Family { model_type: "clip_text_model", build: text_alone };
@@ -110,7 +111,7 @@ fn text_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
         (config.size_or("vocab_size", 49408)?, config.size_or("max_position_embeddings", 77)?);
     let words = b.tensor(WORDS, &[vocabulary, d])?;
     let positions = b.tensor("embeddings.position_embedding.weight", &[context, d])?;
-    let stack = stack(config, b, d, [8, 2048], true)?;
+    let stack = stack(config, b, d, [8, 2048], Visibility::Causal)?;
     let final_norm = b.norm("final_layer_norm", d, eps(config)?)?;
     let row = match config.count("eos_token_id")?.unwrap_or(49407) as u32 {
         LEGACY_END => SummaryRow::LargestId,
@@ -137,7 +138,7 @@ fn vision_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
     let positions = b.tensor("embeddings.position_embedding.weight", &[rows * columns + 1, d])?;
     // The misspelling is the checkpoints' own.
     let entry_norm = b.norm("pre_layrnorm", d, eps)?;
-    let stack = stack(config, b, d, [12, 3072], false)?;
+    let stack = stack(config, b, d, [12, 3072], Visibility::BothWays)?;
     let norm = b.norm("post_layernorm", d, eps)?;
     Ok(Tower {
         hidden: d,
@@ -159,7 +160,7 @@ fn stack(
     b: &mut Builder<'_>,
     d: usize,
     [heads, intermediate]: [usize; 2],
-    causal: bool,
+    visibility: Visibility,
 ) -> Result<Stack> {
     let size = BlockSize {
         hidden: d,
@@ -173,6 +174,7 @@ fn stack(
         blocks: (0..layers).map(|l| b.block(l, &BLOCK, &size)).collect::<Result<_>>()?,
         norms: Norms::Before,
         activation: activation(config, "hidden_act", "quick_gelu")?,
-        attention: attention(config, d, heads, causal)?,
+        attention: attention(config, d, heads)?,
+        visibility,
     })
 }

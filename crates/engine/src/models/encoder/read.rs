@@ -21,12 +21,7 @@ pub(super) fn classes(config: &Config<'_>) -> Result<usize> {
 }
 
 /// Attention with as many key as query heads.
-pub(super) fn attention(
-    config: &Config<'_>,
-    hidden: usize,
-    default_heads: usize,
-    causal: bool,
-) -> Result<AttentionKind> {
+pub(super) fn attention(config: &Config<'_>, hidden: usize, default_heads: usize) -> Result<AttentionKind> {
     let heads = config.size_or("num_attention_heads", default_heads)?;
     if !hidden.is_multiple_of(heads) && !config.has("head_dim") {
         return Err(config.error(format!("{heads} attention heads do not share a width of {hidden} evenly")));
@@ -37,7 +32,6 @@ pub(super) fn attention(
         kv_heads: heads,
         head_dim,
         scale: 1.0 / (head_dim as f32).sqrt(),
-        causal,
         window: None,
         softcap: None,
         compute: Compute::F32,

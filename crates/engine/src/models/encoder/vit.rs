@@ -10,6 +10,7 @@ use super::{Family, Parts};
 use crate::Result;
 use crate::models::activation;
 use crate::models::config::Config;
+use crate::tape::Visibility;
 
 pub(super) const FAMILY: Family = Family { model_type: "vit", build };
 
@@ -44,7 +45,7 @@ fn build(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
     let eps = config.float("layer_norm_eps")?.unwrap_or(1e-12) as f32;
     let grid = grid(config, 16)?;
     let [rows, columns] = grid.patches(grid.image);
-    let attention = attention(config, d, 12, false)?;
+    let attention = attention(config, d, 12)?;
     let class = b.tensor("embeddings.cls_token", &[1, 1, d])?;
     let positions = b.tensor("embeddings.position_embeddings", &[1, rows * columns + 1, d])?;
     let projection = patch_projection(b, "embeddings.patch_embeddings.projection", &grid, d, true)?;
@@ -78,6 +79,7 @@ fn build(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
             norms: Norms::Before,
             activation: activation(config, "hidden_act", "gelu")?,
             attention,
+            visibility: Visibility::BothWays,
         },
         final_norm: Some(final_norm),
         summary: Summary { row: SummaryRow::First, norm: None, dense },
