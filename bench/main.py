@@ -1,6 +1,7 @@
 """Chooses rows, measures them, shows and records the table. Started by bench/run."""
 
 import argparse
+import itertools
 import os
 import sys
 
@@ -29,15 +30,15 @@ def main():
     bench = Bench(
         os.environ["AMEND_BENCH_BINARY"], os.environ["AMEND_BENCH_MODELS"], rounds, inner, args.threads
     )
-    works = {row.name: lambda row=row: bench.measure(row) for row in ROWS}
-    works[START] = lambda: bench.start(5 if args.quick else 20)
+    works = {row.name: lambda level, row=row: bench.measure(row, level) for row in ROWS}
+    works[START] = lambda level: bench.start(5 if args.quick else 20, level)
     figures, missing = [], []
-    for name in filter(wanted.__contains__, NAMES):
+    for name, level in itertools.product(filter(wanted.__contains__, NAMES), bench.levels()):
         try:
-            found, version = works[name]()
+            found, version = works[name](level)
         except NotMeasured as why:
-            missing.append((name, why))
-            tell(f"{name}: not measured: {why}")
+            missing.append((f"{name} at {level}", why))
+            tell(f"{name} at {level}: not measured: {why}")
             continue
         figures += found
         for figure in found:

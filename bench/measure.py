@@ -12,6 +12,8 @@ from pathlib import Path
 from rows import START, START_GOAL
 
 HERE = Path(__file__).resolve().parent
+HELD_TO_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""What keeps PyTorch and its libraries from instructions beyond AVX2."""
 
 
 class NotMeasured(Exception):
@@ -23,6 +25,8 @@ class Figure:
     """One line of the table."""
 
     row: str
+    level: str
+    """Instruction set that both sides were held to, or the machine's best."""
     quantity: str
     ours: float
     peer: str
@@ -64,6 +68,12 @@ class Bench:
         self.binary, self.models = Path(binary), Path(models)
         self.rounds, self.inner, self.threads = rounds, inner, threads
 
+    def levels(self):
+        """The machine's best instruction set, and AVX2, which most machines have."""
+        told = subprocess.run([self.binary, "doctor", "--json"], check=True, stdout=subprocess.PIPE).stdout
+        best = json.loads(told)["simd"]
+        return ["avx512", "avx2"] if best == "avx512" else [best]
+
     def model(self, shape):
         """Folder with the random weights of a shape, written once and read by both sides."""
         folder = self.models / f"shape-{shape}"
@@ -77,16 +87,21 @@ class Bench:
         rounds = min(row.rounds, self.inner or row.rounds)
         return ["--batch", row.batch, "--length", row.length, "--rounds", rounds, "--threads", self.threads]
 
-    def ours(self, row):
+    def ours(self, row, level):
         command = [self.binary, "bench", self.model(row.shape), "--mode", row.mode, "--dtype", row.dtype]
         command += ["--weights", row.weights]
-        return run(command + self.workload(row) + ["--json", "--quiet"])
+        figures = run(command + self.workload(row) + ["--json", "--quiet"], {"AMEND_SIMD": level})
+        if figures["simd"] != level:
+            raise NotMeasured(f"amend computed at {figures['simd']}")
+        return figures
 
-    def theirs(self, row, peer):
+    def theirs(self, row, peer, level):
         script, *options = peer.command
         command = [sys.executable, HERE / "peer" / script, self.model(row.shape), *options]
         threads = str(self.threads)
         environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
+        if level == "avx2":
+            environment |= HELD_TO_AVX2
         if peer.unlocked:
             environment["LD_PRELOAD"] = str(self.unlock())
         figures = run(command + self.workload(row), environment)
@@ -102,31 +117,32 @@ class Bench:
             subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "unlock.c"], check=True)
         return library
 
-    def measure(self, row):
+    def measure(self, row, level):
         """Figures of a row, rates, memory and share of the peak; and the peers' version of PyTorch."""
-        sides = [None, *row.peers]
+        peers = [peer for peer in row.peers if level == "avx512" or not peer.unlocked]
+        sides = [None, *peers]
         seen = {side: [] for side in sides}
         for index in range(self.rounds):
             # Whoever comes first meets another machine than whoever comes last.
             for side in sides if index % 2 == 0 else reversed(sides):
-                seen[side].append(self.ours(row) if side is None else self.theirs(row, side))
-            for peer in row.peers:
+                seen[side].append(self.ours(row, level) if side is None else self.theirs(row, side, level))
+            for peer in peers:
                 check_same_work(row, peer, seen[None][-1], seen[peer][-1])
-            tell(f"{row.name}: round {index + 1} of {self.rounds}")
+            tell(f"{row.name} at {level}: round {index + 1} of {self.rounds}")
         ours = seen[None]
         figures = []
-        for peer in row.peers:
-            key = "tokens_per_second"
-            figures.append(ratio(row, peer, "tokens/s", ours, seen[peer], key, peer.goal, True))
+        for peer in peers:
+            both = (row.name, level, peer.name, ours, seen[peer])
+            figures.append(ratio(*both, "tokens/s", "tokens_per_second", peer.goals.get(level), True))
             if peer.memory is not None:
-                key = "peak_resident_bytes"
-                figures.append(ratio(row, peer, "resident bytes", ours, seen[peer], key, peer.memory, False))
+                figures.append(ratio(*both, "resident bytes", "peak_resident_bytes", peer.memory, False))
         if ours[0].get("peak_fraction") is not None:
             shares = [run["peak_fraction"] for run in ours]
-            figures.append(alone(row.name, "share of the FMA peak", shares, row.fraction, True))
-        return figures, seen[row.peers[0]][0]["torch"]
+            goal = row.fractions.get(level)
+            figures.append(alone(row.name, level, "share of the FMA peak", shares, goal, True))
+        return figures, seen[peers[0]][0]["torch"]
 
-    def start(self, starts):
+    def start(self, starts, level):
         """The same of whole processes that score sixteen tokens, files in the page cache."""
         ids = ",".join(map(str, range(1, 17)))
         command = [self.binary, "score", self.model("a"), "--ids", ids, "--threads", self.threads, "--json"]
@@ -134,18 +150,20 @@ class Bench:
         seconds = []
         for _ in range(starts + 1):
             began = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            environment = {**os.environ, "AMEND_SIMD": level}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
             seconds.append(time.perf_counter() - began)
-        return [alone(START, "seconds to the first scored token", seconds[1:], START_GOAL, False)], None
+        return [alone(START, level, "seconds to the first scored token", seconds[1:], START_GOAL, False)], None
 
 
-def ratio(row, peer, quantity, ours, theirs, key, goal, at_least):
+def ratio(row, level, peer, ours, theirs, quantity, key, goal, at_least):
     ratios = [a[key] / b[key] for a, b in zip(ours, theirs)]
     return Figure(
-        row.name,
+        row,
+        level,
         quantity,
         statistics.median(a[key] for a in ours),
-        peer.name,
+        peer,
         statistics.median(b[key] for b in theirs),
         statistics.median(ratios),
         goal,
@@ -156,9 +174,9 @@ def ratio(row, peer, quantity, ours, theirs, key, goal, at_least):
     )
 
 
-def alone(row, quantity, values, goal, at_least):
-    middle = statistics.median(values)
-    return Figure(row, quantity, middle, "", None, middle, goal, at_least, min(values), max(values), len(values))
+def alone(row, level, quantity, values, goal, at_least):
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return Figure(row, level, quantity, middle, "", None, middle, goal, at_least, low, high, len(values))
 
 
 def check_same_work(row, peer, ours, theirs):

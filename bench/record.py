@@ -11,6 +11,7 @@ HEADING = "## Against peers"
 COLUMNS = (
     "date",
     "row",
+    "level",
     "figure",
     "amend",
     "peer",
@@ -51,6 +52,7 @@ def cells(figure):
     met = {None: "–", True: "met", False: "not met"}[figure.met]
     return [
         figure.row,
+        figure.level,
         figure.quantity,
         quantity(figure, figure.ours),
         figure.peer or "–",
@@ -65,7 +67,7 @@ def cells(figure):
 
 def show(figures):
     """Prints the table, columns aligned."""
-    rows = [list(COLUMNS[1:11])] + [cells(figure) for figure in figures]
+    rows = [list(COLUMNS[1:12])] + [cells(figure) for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
