@@ -15,6 +15,8 @@ pub(super) enum Format {
     HardwarePairs,
     /// One bf16, widened to f32 when it is read: the arithmetic is that of f32.
     Bf16,
+    /// One f16, widened likewise.
+    F16,
     /// One signed byte, widened to f32 when it is read; a factor per column comes last.
     Int8,
 }
@@ -24,7 +26,7 @@ impl Format {
     pub(super) fn bytes(self) -> usize {
         match self {
             Format::F32 | Format::Pairs | Format::HardwarePairs => 4,
-            Format::Bf16 => 2,
+            Format::Bf16 | Format::F16 => 2,
             Format::Int8 => 1,
         }
     }
@@ -56,12 +58,21 @@ impl Format {
 pub(super) trait Element<S: Simd> {
     /// Bytes of one element.
     const BYTES: usize;
+    /// Numbers in an element that are multiplied one after the other. All elements of a tile get through one
+    /// of them before the next: the halves of pairs do not fit sixteen registers together.
+    const PARTS: usize = 1;
 
-    /// Sixteen elements of the right operand.
+    /// Part `part` of sixteen elements of the right operand.
     ///
     /// # Safety
     /// `at` points at sixteen readable elements.
-    unsafe fn load(s: S, at: *const u8) -> S::V;
+    unsafe fn load(s: S, at: *const u8, part: usize) -> S::V;
+
+    /// Part `part` of elements of the left operand.
+    #[inline(always)]
+    fn left(_: S, x: S::V, _part: usize) -> S::V {
+        x
+    }
 
     /// The chain `sum` with the product of `x` and `y` added.
     #[inline(always)]
@@ -79,6 +90,8 @@ pub(super) struct Pairs;
 pub(super) struct PairDot;
 /// See [`Format::Bf16`].
 pub(super) struct Bf16;
+/// See [`Format::F16`].
+pub(super) struct F16;
 /// See [`Format::Int8`].
 pub(super) struct Int8;
 
@@ -86,25 +99,27 @@ impl<S: Simd> Element<S> for F32 {
     const BYTES: usize = 4;
 
     #[inline(always)]
-    unsafe fn load(s: S, at: *const u8) -> S::V {
+    unsafe fn load(s: S, at: *const u8, _: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe { s.load_ptr(at.cast()) }
     }
 }
 
+/// The second of a pair comes first, as in the processor's instruction.
 impl<S: Simd> Element<S> for Pairs {
     const BYTES: usize = 4;
+    const PARTS: usize = 2;
 
     #[inline(always)]
-    unsafe fn load(s: S, at: *const u8) -> S::V {
+    unsafe fn load(s: S, at: *const u8, part: usize) -> S::V {
         // SAFETY: the caller's.
-        unsafe { s.load_ptr(at.cast()) }
+        let pairs = unsafe { s.load_ptr(at.cast()) };
+        Self::left(s, pairs, part)
     }
 
     #[inline(always)]
-    fn step(s: S, x: S::V, y: S::V, sum: S::V) -> S::V {
-        let ([x_first, x_second], [y_first, y_second]) = (s.halves(x), s.halves(y));
-        s.fma(x_first, y_first, s.fma(x_second, y_second, sum))
+    fn left(s: S, pairs: S::V, part: usize) -> S::V {
+        s.halves(pairs)[1 - part]
     }
 }
 
@@ -113,7 +128,7 @@ impl Element<Avx512> for PairDot {
     const BYTES: usize = 4;
 
     #[inline(always)]
-    unsafe fn load(s: Avx512, at: *const u8) -> <Avx512 as Simd>::V {
+    unsafe fn load(s: Avx512, at: *const u8, _: usize) -> <Avx512 as Simd>::V {
         // SAFETY: the caller's.
         unsafe { s.load_ptr(at.cast()) }
     }
@@ -142,9 +157,19 @@ impl<S: Simd> Element<S> for Bf16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    unsafe fn load(s: S, at: *const u8) -> S::V {
+    unsafe fn load(s: S, at: *const u8, _: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe { s.load_bf16(at.cast()) }
+    }
+}
+
+impl<S: Simd> Element<S> for F16 {
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(s: S, at: *const u8, _: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { s.load_f16(at.cast()) }
     }
 }
 
@@ -152,7 +177,7 @@ impl<S: Simd> Element<S> for Int8 {
     const BYTES: usize = 1;
 
     #[inline(always)]
-    unsafe fn load(s: S, at: *const u8) -> S::V {
+    unsafe fn load(s: S, at: *const u8, _: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe { s.load_int8(at.cast()) }
     }

@@ -29,6 +29,10 @@ const NC: usize = 1536;
 const WHOLE: usize = 4 << 20;
 /// Up to this many rows, B is read where it lies if its rows are contiguous.
 const DIRECT_ROWS: usize = 16;
+/// Up to this many columns of C, rows of A serve as they lie: packing would not be repaid.
+const DIRECT_COLUMNS: usize = 96;
+/// Up to this many steps, so do columns of A: a line of the cache each, they stay for all tiles.
+const DIRECT_STEPS: usize = 64;
 /// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
 const TASK: usize = 1 << 19;
 /// A product with fewer rows than this is bound by reading B, so its rows count as this many.
@@ -372,12 +376,14 @@ struct Lhs<'a> {
 }
 
 impl<'a> Lhs<'a> {
-    /// Packs the block where that pays: few columns of C do not repay it if rows of A are
-    /// contiguous already, and steps single elements.
+    /// Packs the block where that pays: few columns of C do not repay it, or rows of a single tile, where
+    /// steps are single elements.
     #[inline(always)]
     fn new<S: Tiles, K: Step>(s: S, a: Mat<'a>, n: usize, scratch: &'a mut [f32]) -> Self {
-        if K::WIDTH == 1 && a.col_stride == 1 && (n <= 2 * S::NR || a.rows <= S::MR) {
-            return Lhs { data: a.data, kc: a.cols, panel: S::MR * a.row_stride, row: a.row_stride, step: 1 };
+        let few = K::WIDTH == 1 && (n <= DIRECT_COLUMNS || a.rows <= S::MR);
+        if few && (a.col_stride == 1 || (a.row_stride == 1 && a.cols <= DIRECT_STEPS)) {
+            let (row, step) = (a.row_stride, a.col_stride);
+            return Lhs { data: a.data, kc: a.cols, panel: S::MR * row, row, step };
         }
         pack::left::<S, K>(s, a, scratch);
         let kc = K::count(a.cols);

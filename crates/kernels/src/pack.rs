@@ -55,6 +55,15 @@ impl Step for Single {
     }
 }
 
+/// Steps between what is packed and what is asked for: rows lie too far apart for the processor to foresee.
+const AHEAD: usize = LANES;
+
+/// Asks for element (i, j), which need not be there.
+#[inline(always)]
+fn ask_for<S: Simd>(s: S, m: Mat, i: usize, j: usize) {
+    s.prefetch(m.data.as_ptr().wrapping_add(i * m.row_stride + j * m.col_stride));
+}
+
 /// Elements of the packed form of a right operand of k steps.
 pub(super) fn right_len(steps: usize, n: usize) -> usize {
     steps * n.next_multiple_of(LANES)
@@ -68,6 +77,7 @@ pub(super) fn right_panel<S: Simd, K: Step>(s: S, b: Mat, width: usize, out: &mu
             // Vectors of known length stay in registers.
             let (full, _) = row.as_chunks_mut::<LANES>();
             for (v, out) in full.iter_mut().enumerate() {
+                ask_for(s, b, (k + AHEAD) * K::WIDTH, v * LANES);
                 let cols = b.cols - v * LANES;
                 if cols >= LANES {
                     K::across(s, b, k, v * LANES, out);
@@ -115,6 +125,7 @@ fn transposed<S: Simd, K: Step>(s: S, usual: usize, b: Mat, width: usize, out: &
     for k in (0..whole).step_by(LANES) {
         let mut block = [s.splat(0.0); LANES];
         for (j, v) in block[..usual].iter_mut().enumerate() {
+            ask_for(s, b, k * K::WIDTH, j + usual);
             *v = K::along(s, &b.data[j * b.col_stride + k * K::WIDTH..][..block_k]);
         }
         s.transpose(&mut block);
@@ -195,6 +206,7 @@ fn rows_contiguous<S: Tiles, K: Step>(s: S, columns: Mat, k: Range<usize>, steps
         let panel = &mut out[i * steps..(i + S::MR) * steps];
         let width = S::MR.min(rows - i);
         for k in k.clone() {
+            ask_for(s, columns, (k + AHEAD) * K::WIDTH, i);
             let out = &mut panel[k * S::MR..(k + 1) * S::MR];
             if width == S::MR {
                 K::across(s, columns, k, i, out);

@@ -1,5 +1,6 @@
 //! Right operands that are packed once and used many times, and the forms they can be kept in.
 
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use crate::tensor::Block;
@@ -125,8 +126,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Packs one panel and rounds it to bf16, or to steps of its columns' scales.
-    fn compress_panel(b: Mat, scales: &[f32], out: &mut [u8]) = compress_panel_body;
+    /// Packs one panel and rounds it to a narrower format; to int8 in steps of its columns' scales.
+    fn compress_panel(b: Mat, format: Format, scales: &[f32], out: &mut [u8]) = compress_panel_body;
 }
 
 #[inline(always)]
@@ -139,23 +140,47 @@ fn pack_panel_body<S: Simd>(s: S, b: Mat, paired: bool, out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn compress_panel_body<S: Simd>(s: S, b: Mat, scales: &[f32], out: &mut [u8]) {
+fn compress_panel_body<S: Simd>(s: S, b: Mat, format: Format, scales: &[f32], out: &mut [u8]) {
     let width = b.cols.next_multiple_of(LANES);
     let mut panel = vec![0.0; width * b.rows];
     pack::right_panel::<S, Single>(s, b, width, &mut panel);
-    if scales.is_empty() {
-        let out: &mut [u16] = bytemuck::cast_slice_mut(out);
-        for (x, out) in panel.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
-            s.store_bf16(s.load(x), out);
-        }
-    } else {
-        for (row, out) in panel.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            for ((&x, out), &scale) in row.iter().zip(out).zip(scales) {
-                let steps = if scale > 0.0 { (x / scale).round_ties_even() } else { 0.0 };
-                *out = steps.clamp(-127.0, 127.0) as i8 as u8;
+    match format {
+        Format::Bf16 => {
+            let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+            for (x, out) in panel.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
+                s.store_bf16(s.load(x), out);
             }
         }
+        Format::F16 => bytemuck::cast_slice_mut::<u8, half::f16>(out).convert_from_f32_slice(&panel),
+        Format::Int8 => {
+            for (row, out) in panel.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                for ((&x, out), &scale) in row.iter().zip(out).zip(scales) {
+                    let steps = if scale > 0.0 { (x / scale).round_ties_even() } else { 0.0 };
+                    *out = steps.clamp(-127.0, 127.0) as i8 as u8;
+                }
+            }
+        }
+        Format::F32 | Format::Pairs | Format::HardwarePairs => {
+            unreachable!("{format:?} is not narrower than f32")
+        }
     }
+}
+
+/// Whether bf16 numbers are all there is: the lower half of an f32 is what bf16 leaves out.
+fn all_bf16(x: &[f32]) -> bool {
+    x.iter().all(|x| x.to_bits() << 16 == 0)
+}
+
+/// Whether f16 numbers are all there is.
+fn all_f16(x: &[f32]) -> bool {
+    const PART: usize = 256;
+    let (mut halves, mut widened) = ([half::f16::ZERO; PART], [0.0; PART]);
+    x.chunks(PART).all(|x| {
+        let (halves, widened) = (&mut halves[..x.len()], &mut widened[..x.len()]);
+        halves.convert_from_f32_slice(x);
+        halves.convert_to_f32_slice(widened);
+        x.iter().zip(widened).all(|(x, y)| x.to_bits() == y.to_bits())
+    })
 }
 
 /// The factor of every column: its largest magnitude is 127 steps.
@@ -190,11 +215,28 @@ impl Packed {
 
     /// Packs `b` `[k, n]` in a form that takes less memory.
     pub fn stored(b: Mat, storage: Storage) -> Self {
-        let (format, scales) = match storage {
-            Storage::F32 => return Packed::new(b),
-            Storage::Bf16 => (Format::Bf16, Buffer::default()),
-            Storage::Int8 => (Format::Int8, column_scales(&b.checked())),
-        };
+        match storage {
+            Storage::F32 => Packed::new(b),
+            Storage::Bf16 => Packed::narrowed(b, Format::Bf16, Buffer::default()),
+            Storage::Int8 => Packed::narrowed(b, Format::Int8, column_scales(&b.checked())),
+        }
+    }
+
+    /// Packs `b` `[k, n]`, a whole matrix, in the smallest form that keeps every value: products have
+    /// the bits of f32.
+    pub fn lossless(b: Mat) -> Self {
+        let all = |fits: fn(&[f32]) -> bool| b.data.par_chunks(1 << 16).all(fits);
+        if all(all_bf16) {
+            Packed::narrowed(b, Format::Bf16, Buffer::default())
+        } else if all(all_f16) {
+            Packed::narrowed(b, Format::F16, Buffer::default())
+        } else {
+            Packed::new(b)
+        }
+    }
+
+    /// Packs `b` in a format that is narrower than f32.
+    fn narrowed(b: Mat, format: Format, scales: Buffer) -> Self {
         let (b, nr) = (b.checked(), columns_per_panel());
         let row = b.rows * format.bytes();
         let mut data = Block::for_weights(b.cols.next_multiple_of(LANES) * row);
@@ -203,18 +245,9 @@ impl Packed {
             let cols = p * nr..b.cols.min((p + 1) * nr);
             let length = cols.len().next_multiple_of(LANES) * row;
             let scales = scales.all().get(cols.clone()).unwrap_or_default();
-            compress_panel(b.columns(cols), scales, &mut out[..length]);
+            compress_panel(b.columns(cols), format, scales, &mut out[..length]);
         });
         Packed { data, scales, format, k: b.rows, n: b.cols, nr }
-    }
-
-    /// Packs `b` `[k, n]`, a whole matrix, in the smallest form that keeps every value: products have
-    /// the bits of f32.
-    pub fn lossless(b: Mat) -> Self {
-        // The lower half of an f32 is what bf16 leaves out.
-        let halves = |part: &[f32]| part.iter().all(|x| x.to_bits() << 16 == 0);
-        let fits = b.data.par_chunks(1 << 16).all(halves);
-        Packed::stored(b, if fits { Storage::Bf16 } else { Storage::F32 })
     }
 
     /// Memory the packed form takes.

@@ -6,7 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::element::PairDot;
-use super::element::{Bf16, Element, F32, Format, Int8, Pairs};
+use super::element::{Bf16, Element, F16, F32, Format, Int8, Pairs};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{LANES, Portable, Simd};
@@ -76,14 +76,16 @@ unsafe fn body<S: Simd, E: Element<S>, const MR: usize, const NV: usize, const U
             s.prefetch_far(ahead.cast());
             ahead = ahead.wrapping_add(t.ahead_step);
         }
-        // SAFETY: step k of both operands, see `TileFn`.
-        unsafe {
-            let row: [S::V; NV] = std::array::from_fn(
-                #[inline(always)]
-                |j| E::load(s, b.add(j * LANES * E::BYTES)),
-            );
+        for part in 0..E::PARTS {
+            // Plain loops: `array::from_fn` is not always inlined, and then called at every step.
+            let mut row = [s.splat(0.0); NV];
+            for (j, y) in row.iter_mut().enumerate() {
+                // SAFETY: step k of the right operand, see `TileFn`.
+                *y = unsafe { E::load(s, b.add(j * LANES * E::BYTES), part) };
+            }
             for (i, acc) in acc.iter_mut().enumerate() {
-                let x = s.splat(*a.add(i * a_row));
+                // SAFETY: step k of row i of the left operand, see `TileFn`.
+                let x = E::left(s, s.splat(unsafe { *a.add(i * a_row) }), part);
                 for (acc, &y) in acc.iter_mut().zip(&row) {
                     *acc = E::step(s, x, y, *acc);
                 }
@@ -130,12 +132,14 @@ macro_rules! tiles {
                 const OF_PAIRS: Table = tiles!(@table plain Pairs $nv $mr);
                 const OF_HARDWARE_PAIRS: Table = tiles!(@table paired $pairs $nv $mr);
                 const OF_BF16: Table = tiles!(@table plain Bf16 $nv $mr);
+                const OF_F16: Table = tiles!(@table plain F16 $nv $mr);
                 const OF_INT8: Table = tiles!(@table plain Int8 $nv $mr);
                 let table = match format {
                     Format::F32 => OF_F32,
                     Format::Pairs => OF_PAIRS,
                     Format::HardwarePairs => OF_HARDWARE_PAIRS,
                     Format::Bf16 => OF_BF16,
+                    Format::F16 => OF_F16,
                     Format::Int8 => OF_INT8,
                 };
                 table[rows - 1][vectors - 1][usize::from(unit)]
@@ -169,7 +173,7 @@ tiles!(
 );
 // 6 × 16: 12 accumulators, 2 halves of B and a broadcast of A in 16 registers.
 #[cfg(target_arch = "x86_64")]
-tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma"], Pairs ["avx2,fma"]);
+tiles!(Avx2, Avx2::assume(), 1, [1 2 3 4 5 6], ["avx2,fma,f16c"], Pairs ["avx2,fma,f16c"]);
 // Six rows of four registers fit the 32 of aarch64; the 16 of the x86-64 baseline hold two.
 #[cfg(not(target_arch = "x86_64"))]
 tiles!(Portable, Portable, 1, [1 2 3 4 5 6], [], Pairs []);

@@ -131,6 +131,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(self, x: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for the memory, `self` for the instructions.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.cast())) }
+    }
+
+    #[inline(always)]
     unsafe fn load_int8(self, x: *const i8) -> __m512 {
         // SAFETY: the caller vouches for the memory, `self` for the instructions.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) }

@@ -78,6 +78,21 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         self.load(&wide)
     }
 
+    /// Sixteen f16 as f32.
+    ///
+    /// # Safety
+    /// `x` points at sixteen readable f16, of any alignment.
+    #[inline(always)]
+    unsafe fn load_f16(self, x: *const u16) -> Self::V {
+        // SAFETY: the caller's.
+        let x = unsafe { x.cast::<[u16; LANES]>().read_unaligned() };
+        let mut wide = [0.0; LANES];
+        for (wide, x) in wide.iter_mut().zip(x) {
+            *wide = half::f16::from_bits(x).to_f32();
+        }
+        self.load(&wide)
+    }
+
     /// Sixteen signed bytes as f32.
     ///
     /// # Safety
@@ -294,7 +309,7 @@ macro_rules! multiversion {
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(s: $crate::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 $body(s, $($arg),*)
             }
@@ -357,7 +372,52 @@ pub(super) fn map<S: Simd, const I: usize, const O: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, choose};
+    use super::{LANES, Level, Simd, choose, forced};
+
+    multiversion! {
+        fn conversions(x: &[[f32; LANES]; 2]) -> Vec<u32> = conversions_body;
+    }
+
+    /// The bits of everything between f32 and narrower numbers.
+    #[inline(always)]
+    fn conversions_body<S: Simd>(s: S, x: &[[f32; LANES]; 2]) -> Vec<u32> {
+        let (first, second) = (s.load(&x[0]), s.load(&x[1]));
+        let [lower, upper] = s.halves(first);
+        let mut stored = [0; LANES];
+        s.store_bf16(first, &mut stored);
+        let bytes: Vec<i8> = x[1].iter().map(|x| (x.to_bits() >> 16) as i8).collect();
+        // SAFETY: both arrays have sixteen elements.
+        let [bf16, f16, int8] = unsafe {
+            [s.load_bf16(stored.as_ptr()), s.load_f16(stored.as_ptr()), s.load_int8(bytes.as_ptr())]
+        };
+        let (zipped, joined) = (s.zip_bf16(first, second), s.join_bf16(first, second));
+        let mut seen = vec![s.largest(second).to_bits()];
+        for v in [s.round_bf16(first), lower, upper, bf16, f16, int8, zipped, joined] {
+            let mut lanes = [0.0; LANES];
+            s.store(v, &mut lanes);
+            seen.extend(lanes.map(f32::to_bits));
+        }
+        seen
+    }
+
+    #[test]
+    fn narrow_numbers_are_the_same_at_every_level() {
+        let mut rng = crate::Rng::at(&[1]);
+        for round in 0..2000 {
+            // Any bits at all, infinities and NaNs among them; NaNs are not for `largest`.
+            let mut any = || (rng.uniform() * f64::from(u32::MAX)) as u32;
+            let x = [(); 2].map(|()| [(); LANES].map(|()| f32::from_bits(any())));
+            let x = if round % 2 == 0 { x.map(|x| x.map(|x| if x.is_nan() { 1.0 } else { x })) } else { x };
+            let mut seen: Vec<_> = Level::available()
+                .into_iter()
+                .map(|level| forced::on(level, 1, || conversions(&x)))
+                .collect();
+            if round % 2 == 1 {
+                seen.iter_mut().for_each(|seen| seen[0] = 0);
+            }
+            assert!(seen.windows(2).all(|two| two[0] == two[1]), "{x:?}");
+        }
+    }
 
     #[test]
     fn a_level_is_chosen_by_name_and_the_best_without_one() {

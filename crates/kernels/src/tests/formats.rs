@@ -69,19 +69,37 @@ fn products_of_pairs_are_those_of_rounded_operands() {
 }
 
 #[test]
-fn a_weight_that_is_bf16_loses_nothing_by_being_kept_as_such() {
+fn a_weight_of_sixteen_bits_loses_nothing_by_being_kept_as_such() {
+    // The whole range of f16, numbers below its smallest normal one included.
+    let f16 = |x: &f32| half::f16::from_f32(x * x * x * 6e4 + 1e-6 * x).to_f32();
     each_level(|| {
         for &(m, n, k) in &SHAPES {
-            let (a, b) = (random(m * k, 1), rounded(&random(k * n, 2)));
-            let (mut plain, mut stored) = (vec![0.0; m * n], vec![0.0; m * n]);
-            let b = Mat::new(&b, k, n);
-            gemm(Mat::new(&a, m, k), b, MatMut::new(&mut plain, m, n), false);
-            let packed = Packed::stored(b, Storage::Bf16);
-            gemm_packed(Mat::new(&a, m, k), &packed, MatMut::new(&mut stored, m, n), false);
-            assert_eq!(bits(&plain), bits(&stored), "[{m}, {n}, {k}]");
-            assert_eq!(Packed::lossless(b).bytes(), packed.bytes());
+            let a = random(m * k, 1);
+            let b = random(k * n, 2);
+            for b in [rounded(&b), b.iter().map(f16).collect()] {
+                let (mut plain, mut kept) = (vec![0.0; m * n], vec![0.0; m * n]);
+                let b = Mat::new(&b, k, n);
+                gemm(Mat::new(&a, m, k), b, MatMut::new(&mut plain, m, n), false);
+                let packed = Packed::lossless(b);
+                gemm_packed(Mat::new(&a, m, k), &packed, MatMut::new(&mut kept, m, n), false);
+                assert_eq!(bits(&plain), bits(&kept), "[{m}, {n}, {k}]");
+                assert_eq!(packed.bytes(), Packed::stored(b, Storage::Bf16).bytes());
+            }
         }
     });
+}
+
+#[test]
+fn a_weight_that_half_the_bits_cannot_hold_stays_f32() {
+    let (n, k) = (33, 20);
+    let b: Vec<f32> = rounded(&random(n * k, 1));
+    let f32_bytes = Packed::new(Mat::new(&b, k, n)).bytes();
+    // Too fine for either; or one number for bf16 alone, among others for f16 alone.
+    for odd in [&[1.0 + f32::EPSILON][..], &[1e30, 1.0 + 1.0 / 1024.0]] {
+        let mut b = b.clone();
+        b[n..n + odd.len()].copy_from_slice(odd);
+        assert_eq!(Packed::lossless(Mat::new(&b, k, n)).bytes(), f32_bytes, "{odd:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Measurements, run by hand: `cargo test --release -p amend-engine speed -- --ignored --nocapture`.
+//! Measurements, run by hand: `cargo test --release -p amend-kernels speed -- --ignored --nocapture`.
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
