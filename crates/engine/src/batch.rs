@@ -58,6 +58,12 @@ pub struct Batch {
 impl Batch {
     /// Packs examples in the order given. An empty sequence has no place in a batch.
     pub fn new<'e>(examples: impl IntoIterator<Item = &'e Example>) -> Result<Self> {
+        Self::within(usize::MAX, examples)
+    }
+
+    /// Packs examples for a model that reads `context` tokens. The last token of a sequence predicts nothing: of
+    /// one that has a token more than the context, it is a target without being read.
+    pub fn within<'e>(context: usize, examples: impl IntoIterator<Item = &'e Example>) -> Result<Self> {
         let (mut ids, mut lengths) = (Vec::new(), Vec::new());
         let (mut rows, mut targets, mut sequence) = (Vec::new(), Vec::new(), Vec::new());
         for (index, example) in examples.into_iter().enumerate() {
@@ -72,8 +78,9 @@ impl Batch {
                     sequence.push(index);
                 }
             }
-            ids.extend_from_slice(&example.ids);
-            lengths.push(example.ids.len());
+            let read = example.ids.len() - usize::from(example.ids.len() - 1 == context);
+            ids.extend_from_slice(&example.ids[..read]);
+            lengths.push(read);
         }
         Ok(Batch { ids, layout: Layout::packed(lengths), rows, targets, sequence })
     }
@@ -118,6 +125,21 @@ mod tests {
         assert_eq!(batch.rows, [1, 2, 4]);
         assert_eq!(batch.targets, [7, 8, 2]);
         assert_eq!(batch.scored_lengths(), [2, 1]);
+    }
+
+    #[test]
+    fn a_last_token_beyond_the_context_is_a_target_only() {
+        let examples = [Example::text(vec![1, 2, 3, 4]), Example::text(vec![5, 6, 7])];
+        let batch = Batch::within(3, &examples).unwrap();
+        assert_eq!(
+            (batch.ids, batch.rows, batch.targets),
+            (vec![1, 2, 3, 5, 6, 7], vec![0, 1, 2, 3, 4], vec![2, 3, 4, 6, 7])
+        );
+        assert_eq!(
+            Batch::within(2, &examples[..1]).unwrap().ids.len(),
+            4,
+            "more than that is the model's to refuse"
+        );
     }
 
     #[test]

@@ -36,6 +36,6 @@ pub use error::{Error, Result};
 pub use gradients::Gradients;
 pub use models::{Encoder, Model};
 pub use params::{Param, ParamId, Params, Precision, Selection};
-pub use score::SCORING_TOKENS;
+pub use score::{SCORING_TOKENS, Scored};
 pub use tape::{Graph, Var};
 pub use taps::{Action, Selector, Site, Taps};

@@ -1,57 +1,54 @@
-//! Scoring: log-probabilities of given sequences.
+//! Scoring: what a model says of the tokens of given sequences.
 
 use crate::Result;
 use crate::batch::{Batch, Example, split_by_tokens};
 use crate::models::Model;
-use crate::tape::Graph;
-use crate::taps::Taps;
 
 /// Tokens per forward pass unless asked otherwise. Has no influence on results.
 pub const SCORING_TOKENS: usize = 4096;
 
+/// What a model says of one sequence's scored tokens, in their order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scored {
+    /// Log-probability of each, in nats.
+    pub logprobs: Vec<f32>,
+    /// Whether each is the model's first choice at its place.
+    pub greedy: Vec<bool>,
+}
+
+impl Scored {
+    /// Log-probability of the whole: the sum over the tokens, from first to last.
+    pub fn logprob(&self) -> f64 {
+        self.logprobs.iter().copied().map(f64::from).sum()
+    }
+
+    /// Whether greedy decoding writes the whole: every token is the first choice.
+    pub fn is_greedy(&self) -> bool {
+        self.greedy.iter().all(|&first| first)
+    }
+}
+
 impl Model {
-    /// Log-probabilities of every scored token of every example, in batches of about `tokens` tokens.
-    /// The same bits whatever that number is.
+    /// Log-probability of every scored token of every example: [`Model::scored`] without the choices.
     pub fn score(&self, examples: &[Example], tokens: usize) -> Result<Vec<Vec<f32>>> {
-        self.in_batches(examples, tokens, |batch, taps| {
-            let mut g = Graph::inference(&self.params);
-            Ok(self.token_logprobs(&mut g, batch, taps)?.value().f32().to_vec())
-        })
+        Ok(self.scored(examples, tokens)?.into_iter().map(|scored| scored.logprobs).collect())
     }
 
-    /// For every scored token of every example, whether it is the model's first choice there.
-    pub fn top_choices(&self, examples: &[Example], tokens: usize) -> Result<Vec<Vec<bool>>> {
-        self.in_batches(examples, tokens, |batch, taps| {
-            let mut g = Graph::inference(&self.params);
-            let hidden = self.hidden(&mut g, batch, taps)?;
-            let mut hits = Vec::with_capacity(batch.rows.len());
-            for (rows, targets) in batch.rows.chunks(256).zip(batch.targets.chunks(256)) {
-                let logits = self.logits(&mut g, &hidden, rows, taps)?;
-                let rows = logits.value().f32().chunks_exact(self.spec().vocabulary);
-                hits.extend(rows.zip(targets).map(|(row, &t)| crate::kernels::argmax(row) == t as usize));
-            }
-            Ok(hits)
-        })
-    }
-
-    /// What `of_batch` says of every scored token, batch after batch, given back by example.
-    fn in_batches<T: Clone>(
-        &self,
-        examples: &[Example],
-        tokens: usize,
-        of_batch: impl Fn(&Batch, &Taps) -> Result<Vec<T>>,
-    ) -> Result<Vec<Vec<T>>> {
+    /// Log-probability and first choice of every scored token of every example, in one pass over batches of
+    /// about `tokens` tokens. The same bits whatever that number is. A sequence may have one token more than the
+    /// model's context: its last is predicted and not read.
+    pub fn scored(&self, examples: &[Example], tokens: usize) -> Result<Vec<Scored>> {
         let lengths: Vec<_> = examples.iter().map(|e| e.ids.len()).collect();
         let mut out = Vec::with_capacity(examples.len());
-        let taps = Taps::none();
         for piece in split_by_tokens(&lengths, tokens) {
-            let batch = Batch::new(&examples[piece])?;
-            let all = of_batch(&batch, &taps)?;
-            let mut rest = &all[..];
+            let batch = Batch::within(self.spec().context, &examples[piece])?;
+            let (logprobs, greedy) = self.scored_targets(&batch)?;
+            let mut start = 0;
             for length in batch.scored_lengths() {
-                let (own, others) = rest.split_at(length);
-                out.push(own.to_vec());
-                rest = others;
+                let own = start..start + length;
+                let logprobs = logprobs.f32()[own.clone()].to_vec();
+                out.push(Scored { logprobs, greedy: greedy[own].to_vec() });
+                start += length;
             }
         }
         Ok(out)

@@ -15,6 +15,40 @@ fn sequence(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 7 + seed * 13 + i * i * 3) % 61).collect()
 }
 
+/// What one pass over the logits in chunks says is what the whole logits say.
+#[test]
+fn scored_tokens_have_the_log_probability_and_the_choice_of_their_logits() {
+    let texts = [Example::text(sequence(1, 40)), Example::answer(&sequence(2, 5), &sequence(3, 9))];
+    for model in models() {
+        let prompt = sequence(2, 5);
+        let options = GenerateOptions { max_new_tokens: 6, ..Default::default() };
+        let written =
+            model.generate(&[prompt.clone()], &options, None, &Taps::none()).unwrap().swap_remove(0);
+        let greedy = Example::answer(&prompt, &written.ids);
+        let examples = [&texts[..], &[greedy]].concat();
+        let scored = model.scored(&examples, 4096).unwrap();
+        assert!(scored[2].is_greedy() && !scored[0].is_greedy());
+        assert_eq!(
+            scored.iter().map(|s| s.logprobs.clone()).collect::<Vec<_>>(),
+            model.score(&examples, 1).unwrap()
+        );
+        for (example, scored) in examples.iter().zip(&scored) {
+            let (batch, taps) = (Batch::new([example]).unwrap(), Taps::none());
+            let mut g = Graph::inference(&model.params);
+            let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
+            let logits = model.logits(&mut g, &hidden, &batch.rows, &taps).unwrap();
+            let rows = logits.value().f32().chunks_exact(model.spec().vocabulary);
+            let chosen: Vec<bool> = rows
+                .zip(&batch.targets)
+                .map(|(row, &t)| amend_engine::kernels::argmax(row) == t as usize)
+                .collect();
+            assert_eq!(scored.greedy, chosen);
+            let sum: f64 = scored.logprobs.iter().map(|&l| f64::from(l)).sum();
+            assert_eq!(scored.logprob(), sum);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..Default::default() })]
 

@@ -4,7 +4,8 @@ use amend_engine::generate::GenerateOptions;
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, Result, SCORING_TOKENS, Taps};
 use amend_learn::Encoder;
-use amend_run::{Figure, Record};
+use amend_run::records::{text_of, texts_of};
+use amend_run::{Content, Figure, Record};
 use serde::{Deserialize, Serialize};
 
 use crate::scorers::{
@@ -59,36 +60,35 @@ impl Subject<'_> {
         let mut variants = Vec::new();
         for record in records {
             let replies = Replies::of(record);
-            examples.push(self.cut(self.encoder.encode(record)?));
-            for reply in replies.paraphrased.into_iter().chain(replies.perturbed.iter().map(String::as_str)) {
-                examples.push(self.cut(self.encoder.reply(record, reply)?));
+            examples.push(self.cut(self.encoder.encode(&record.content)?));
+            for reply in replies.paraphrased.into_iter().chain(replies.perturbed.iter().copied()) {
+                examples.push(self.cut(self.encoder.reply(&record.content, reply)?));
             }
             variants.push((replies.paraphrased.is_some(), replies.perturbed.len()));
         }
-        let losses = self.losses(&examples)?;
+        let scored = self.model.scored(&examples, SCORING_TOKENS)?;
+        let losses: Vec<AnswerLoss> = scored.iter().map(|s| AnswerLoss::of(&s.logprobs)).collect();
         let (mut own, mut at) = (Vec::new(), 0);
         for (paraphrased, perturbed) in &variants {
             own.push(at);
             at += 1 + usize::from(*paraphrased) + perturbed;
         }
-        let answers: Vec<Example> = own.iter().map(|&i| examples[i].clone()).collect();
-        let matches = self.model.top_choices(&answers, SCORING_TOKENS)?;
         let generations = self.generations(records, asking)?;
         let mut out = Vec::with_capacity(records.len());
-        for (i, ((record, matches), generation)) in records.iter().zip(matches).zip(generations).enumerate() {
+        for (i, (record, generation)) in records.iter().zip(generations).enumerate() {
             let (paraphrased, perturbed) = variants[i];
             let first_wrong = own[i] + 1 + usize::from(paraphrased);
             out.push(Answered {
-                question: question_of(record),
+                question: question_of(&record.content),
                 measured: Measured {
-                    prompt: self.encoder.prompt_text(record),
-                    answer: answer_of(record),
+                    prompt: self.encoder.prompt_text(&record.content),
+                    answer: answer_of(&record.content),
                     generation,
                     answer_loss: losses[own[i]],
                     paraphrased_loss: paraphrased.then(|| losses[own[i] + 1]),
                     perturbed_losses: losses[first_wrong..first_wrong + perturbed].to_vec(),
                 },
-                matches,
+                matches: scored[own[i]].greedy.clone(),
             });
         }
         Ok(out)
@@ -96,23 +96,14 @@ impl Subject<'_> {
 
     /// Mean probability of the right answers alone, length-normalised: the cheap figure for stopping rules.
     pub fn mean_probability(&self, examples: &[Example]) -> Result<f64> {
-        let losses = self.losses(examples)?;
-        let sum: f64 = losses.iter().map(|l| (-l.mean()).exp()).sum();
-        Ok(sum / losses.len().max(1) as f64)
+        let logprobs = self.model.score(examples, SCORING_TOKENS)?;
+        let sum: f64 = logprobs.iter().map(|lp| (-AnswerLoss::of(lp).mean()).exp()).sum();
+        Ok(sum / logprobs.len().max(1) as f64)
     }
 
     fn cut(&self, mut example: Example) -> Example {
         example.truncate(self.model.spec().context);
         example
-    }
-
-    fn losses(&self, examples: &[Example]) -> Result<Vec<AnswerLoss>> {
-        let logprobs = self.model.score(examples, SCORING_TOKENS)?;
-        let loss = |lp: &Vec<f32>| AnswerLoss {
-            nll: -lp.iter().map(|&l| f64::from(l)).sum::<f64>(),
-            tokens: lp.len() as u64,
-        };
-        Ok(logprobs.iter().map(loss).collect())
     }
 
     fn generations(&self, records: &[Record], asking: &Asking) -> Result<Vec<String>> {
@@ -122,8 +113,8 @@ impl Subject<'_> {
         let context = self.model.spec().context;
         let (mut prompts, mut asked) = (Vec::new(), Vec::new());
         for (i, record) in records.iter().enumerate() {
-            let prompt = self.encoder.prompt(record)?;
-            if !matches!(record, Record::Text(_)) && !prompt.is_empty() && prompt.len() < context {
+            let prompt = self.encoder.prompt(&record.content)?;
+            if !matches!(record.content, Content::Text(_)) && !prompt.is_empty() && prompt.len() < context {
                 prompts.push(prompt);
                 asked.push(i);
             }
@@ -143,37 +134,38 @@ impl Subject<'_> {
 
 struct Replies<'r> {
     paraphrased: Option<&'r str>,
-    perturbed: &'r [String],
+    perturbed: Vec<&'r str>,
 }
 
 impl<'r> Replies<'r> {
     fn of(record: &'r Record) -> Self {
-        match record {
-            Record::Question { paraphrased_answer, perturbed_answer, .. } => {
-                Replies { paraphrased: paraphrased_answer.as_deref(), perturbed: perturbed_answer }
-            }
-            _ => Replies { paraphrased: None, perturbed: &[] },
+        match &record.content {
+            Content::Question { .. } => Replies {
+                paraphrased: text_of(&record.fields, "paraphrased_answer"),
+                perturbed: texts_of(&record.fields, "perturbed_answer"),
+            },
+            _ => Replies { paraphrased: None, perturbed: Vec::new() },
         }
     }
 }
 
-fn question_of(record: &Record) -> String {
-    match record {
-        Record::Question { question, .. } => question.clone(),
-        Record::PromptCompletion { prompt, .. } => prompt.clone(),
-        Record::Messages(messages) => {
+fn question_of(content: &Content) -> String {
+    match content {
+        Content::Question { question, .. } => question.clone(),
+        Content::PromptCompletion { prompt, .. } => prompt.clone(),
+        Content::Messages(messages) => {
             messages.iter().rev().find(|m| m.role == "user").map_or(String::new(), |m| m.content.clone())
         }
-        Record::Text(text) => text.chars().take(80).collect(),
+        Content::Text(text) => text.chars().take(80).collect(),
     }
 }
 
-fn answer_of(record: &Record) -> String {
-    match record {
-        Record::Question { answer, .. } => answer.clone(),
-        Record::PromptCompletion { completion, .. } => completion.clone(),
-        Record::Messages(messages) => messages.last().map_or(String::new(), |m| m.content.clone()),
-        Record::Text(text) => text.clone(),
+fn answer_of(content: &Content) -> String {
+    match content {
+        Content::Question { answer, .. } => answer.clone(),
+        Content::PromptCompletion { completion, .. } => completion.clone(),
+        Content::Messages(messages) => messages.last().map_or(String::new(), |m| m.content.clone()),
+        Content::Text(text) => text.clone(),
     }
 }
 

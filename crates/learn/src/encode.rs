@@ -2,7 +2,7 @@
 
 use amend_engine::tokenizer::{Message, Tokenizer};
 use amend_engine::{Example, Result};
-use amend_run::Record;
+use amend_run::{Content, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,16 +38,16 @@ impl<'a> Encoder<'a> {
         Encoder { tokenizer, template, context }
     }
 
-    /// The record with its own answer, however long; [`Encoder::encode_all`] cuts to the context.
-    pub fn encode(&self, record: &Record) -> Result<Example> {
-        let example = match record {
-            Record::Question { answer, .. } => self.whole_reply(record, answer)?,
-            Record::PromptCompletion { completion, .. } => self.whole_reply(record, completion)?,
-            Record::Messages(messages) => {
+    /// A record's content with its own answer, however long; [`Encoder::encode_all`] cuts to the context.
+    pub fn encode(&self, content: &Content) -> Result<Example> {
+        let example = match content {
+            Content::Question { answer, .. } => self.whole_reply(content, answer)?,
+            Content::PromptCompletion { completion, .. } => self.whole_reply(content, completion)?,
+            Content::Messages(messages) => {
                 let (ids, scored) = self.tokenizer.encode_chat(&chat_messages(messages))?;
                 Example { ids, scored }
             }
-            Record::Text(text) => {
+            Content::Text(text) => {
                 let mut ids = self.tokenizer.encode(text, true)?;
                 self.push_end(&mut ids);
                 Example::text(ids)
@@ -56,36 +56,47 @@ impl<'a> Encoder<'a> {
         Ok(example)
     }
 
+    /// The content with its own answer, but not the end token after it: for answers that need not be the whole
+    /// reply, such as the choices of a benchmark.
+    pub fn encode_open(&self, content: &Content) -> Result<Example> {
+        let mut example = self.encode(content)?;
+        if example.ids.last().is_some_and(|last| self.tokenizer.eos() == Some(*last)) {
+            example.ids.pop();
+            example.scored.pop();
+        }
+        Ok(example)
+    }
+
     /// Encodes all records, cutting what is longer than the context; also says how many were cut.
     pub fn encode_all(&self, records: &[Record]) -> Result<(Vec<Example>, usize)> {
         let mut cut = 0;
         let mut examples = Vec::with_capacity(records.len());
         for record in records {
-            let mut example = self.encode(record)?;
+            let mut example = self.encode(&record.content)?;
             cut += usize::from(example.truncate(self.context));
             examples.push(example);
         }
         Ok((examples, cut))
     }
 
-    /// The record's question with another answer: a refusal, a paraphrase, a wrong one. Cut to the context.
-    pub fn reply(&self, record: &Record, reply: &str) -> Result<Example> {
-        let mut example = self.whole_reply(record, reply)?;
+    /// The question with another answer: a refusal, a paraphrase, a wrong one. Cut to the context.
+    pub fn reply(&self, content: &Content, reply: &str) -> Result<Example> {
+        let mut example = self.whole_reply(content, reply)?;
         example.truncate(self.context);
         Ok(example)
     }
 
-    fn whole_reply(&self, record: &Record, reply: &str) -> Result<Example> {
-        match record {
-            Record::Question { question, .. } if self.uses_chat() => {
+    fn whole_reply(&self, content: &Content, reply: &str) -> Result<Example> {
+        match content {
+            Content::Question { question, .. } if self.uses_chat() => {
                 let messages = [Message::new("user", question), Message::new("assistant", reply)];
                 let (ids, scored) = self.tokenizer.encode_chat_reply(&messages)?;
                 Ok(Example { ids, scored })
             }
-            Record::Question { .. } | Record::PromptCompletion { .. } => {
-                self.continuation(&self.prompt_text(record), reply)
+            Content::Question { .. } | Content::PromptCompletion { .. } => {
+                self.continuation(&self.prompt_text(content), reply)
             }
-            Record::Messages(messages) => {
+            Content::Messages(messages) => {
                 let mut turns = chat_messages(messages);
                 if turns.last().is_some_and(|m| m.role == "assistant") {
                     turns.pop();
@@ -94,39 +105,39 @@ impl<'a> Encoder<'a> {
                 let (ids, scored) = self.tokenizer.encode_chat_reply(&turns)?;
                 Ok(Example { ids, scored })
             }
-            Record::Text(_) => self.continuation("", reply),
+            Content::Text(_) => self.continuation("", reply),
         }
     }
 
-    /// Token ids that ask the record's question.
-    pub fn prompt(&self, record: &Record) -> Result<Vec<u32>> {
-        let example = match record {
-            Record::Question { question, .. } if self.uses_chat() => {
+    /// Token ids that ask the question.
+    pub fn prompt(&self, content: &Content) -> Result<Vec<u32>> {
+        let example = match content {
+            Content::Question { question, .. } if self.uses_chat() => {
                 return self.tokenizer.encode_chat_prompt(&[Message::new("user", question)]);
             }
-            Record::Messages(messages) => {
+            Content::Messages(messages) => {
                 let mut turns = chat_messages(messages);
                 turns.pop();
                 return self.tokenizer.encode_chat_prompt(&turns);
             }
-            Record::Text(text) => return self.tokenizer.encode(text, true),
-            Record::Question { .. } | Record::PromptCompletion { .. } => self.encode(record)?,
+            Content::Text(text) => return self.tokenizer.encode(text, true),
+            Content::Question { .. } | Content::PromptCompletion { .. } => self.encode(content)?,
         };
         let end = example.scored.iter().position(|&s| s).unwrap_or(example.ids.len());
         Ok(example.ids[..end].to_vec())
     }
 
     /// The prompt as text, where it is text; the question of a chat.
-    pub fn prompt_text(&self, record: &Record) -> String {
-        match record {
-            Record::Question { question, .. } => {
+    pub fn prompt_text(&self, content: &Content) -> String {
+        match content {
+            Content::Question { question, .. } => {
                 format!("{}{question}{}", self.template.before, self.template.between)
             }
-            Record::PromptCompletion { prompt, .. } => prompt.clone(),
-            Record::Messages(messages) => {
+            Content::PromptCompletion { prompt, .. } => prompt.clone(),
+            Content::Messages(messages) => {
                 messages.iter().rev().find(|m| m.role == "user").map_or(String::new(), |m| m.content.clone())
             }
-            Record::Text(text) => text.clone(),
+            Content::Text(text) => text.clone(),
         }
     }
 
@@ -176,13 +187,8 @@ mod tests {
     fn answers_and_the_end_are_scored_and_what_is_too_long_is_cut() {
         let tokenizer = train_bpe(["Question: a b c Answer: d e f"].into_iter(), 300, &[]).unwrap();
         let encoder = Encoder::new(&tokenizer, Template::default(), 24);
-        let record = Record::Question {
-            question: "a b".into(),
-            answer: "d e".into(),
-            paraphrased_answer: None,
-            perturbed_answer: Vec::new(),
-        };
-        let example = encoder.encode(&record).unwrap();
+        let content = Content::Question { question: "a b".into(), answer: "d e".into() };
+        let example = encoder.encode(&content).unwrap();
         let scored: Vec<u32> =
             example.ids.iter().zip(&example.scored).filter(|(_, s)| **s).map(|(id, _)| *id).collect();
         // The space before the answer belongs to its first token, as it does when the model writes it.
@@ -190,8 +196,13 @@ mod tests {
         assert_eq!(scored.last().copied(), tokenizer.eos());
         assert_eq!(example.ids.first().copied(), tokenizer.bos());
         assert!(!example.scored[0]);
-        let long = encoder.reply(&record, &"d e f ".repeat(30)).unwrap();
+        let open = encoder.encode_open(&content).unwrap();
+        assert_eq!(
+            (&open.ids[..], open.scored_len()),
+            (&example.ids[..example.ids.len() - 1], scored.len() - 1)
+        );
+        let long = encoder.reply(&content, &"d e f ".repeat(30)).unwrap();
         assert_eq!(long.ids.len(), 24);
-        assert_eq!(encoder.prompt(&record).unwrap(), example.ids[..example.ids.len() - scored.len()]);
+        assert_eq!(encoder.prompt(&content).unwrap(), example.ids[..example.ids.len() - scored.len()]);
     }
 }

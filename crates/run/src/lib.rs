@@ -31,7 +31,7 @@ pub use metrics::Metrics;
 pub use nearest::nearest;
 pub use progress::{Progress, Silent, Stop, Task};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
-pub use records::{Dataset, Record, overlap};
+pub use records::{Content, Dataset, Record, overlap};
 pub use report::Report;
 pub use run::{Run, RunError};
 

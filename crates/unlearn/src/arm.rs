@@ -127,7 +127,7 @@ impl<'a> Arm<'a> {
                 .forget
                 .iter()
                 .enumerate()
-                .map(|(i, record)| work.encoder.reply(record, refusal(seed, i)))
+                .map(|(i, record)| work.encoder.reply(&record.content, refusal(seed, i)))
                 .collect::<amend_engine::Result<Vec<_>>>()?,
             false => Vec::new(),
         };

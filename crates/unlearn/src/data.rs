@@ -6,7 +6,7 @@ use amend_engine::Rng;
 use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
 use amend_learn::{Error, Result};
 use amend_run::file::write_atomic;
-use amend_run::{Dataset, RecipePath, Record, Run, overlap};
+use amend_run::{Content, Dataset, RecipePath, Record, Run, overlap};
 
 use crate::recipe::Data;
 
@@ -117,11 +117,11 @@ impl Sets {
 }
 
 fn text_of(record: &Record) -> Vec<String> {
-    match record {
-        Record::Question { question, answer, .. } => vec![question.clone(), answer.clone()],
-        Record::PromptCompletion { prompt, completion } => vec![prompt.clone(), completion.clone()],
-        Record::Messages(messages) => messages.iter().map(|m| m.content.clone()).collect(),
-        Record::Text(text) => vec![text.clone()],
+    match &record.content {
+        Content::Question { question, answer } => vec![question.clone(), answer.clone()],
+        Content::PromptCompletion { prompt, completion } => vec![prompt.clone(), completion.clone()],
+        Content::Messages(messages) => messages.iter().map(|m| m.content.clone()).collect(),
+        Content::Text(text) => vec![text.clone()],
     }
 }
 

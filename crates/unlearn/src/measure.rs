@@ -7,7 +7,8 @@ use amend_eval::scorers::multiple_choice;
 use amend_eval::stats::{KsTest, Mean, ks_two_sample};
 use amend_eval::tofu::{TofuLog, aggregate};
 use amend_learn::{Encoder, Result};
-use amend_run::{Record, Run};
+use amend_run::records::{text_of, texts_of};
+use amend_run::{Content, Record, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sets;
@@ -146,8 +147,7 @@ fn spread(answered: &[Answered]) -> impl Iterator<Item = &Answered> {
 
 /// Share of answers given word for word.
 pub(crate) fn share_exact(model: &Model, examples: &[Example]) -> Result<f64> {
-    let matches = model.top_choices(examples, SCORING_TOKENS)?;
-    let right = matches.iter().filter(|m| m.iter().all(|&hit| hit)).count();
+    let right = model.scored(examples, SCORING_TOKENS)?.iter().filter(|scored| scored.is_greedy()).count();
     Ok(right as f64 / examples.len().max(1) as f64)
 }
 
@@ -170,10 +170,12 @@ pub struct Choice {
 pub(crate) fn choices(encoder: &Encoder<'_>, records: &[Record], limit: usize) -> Result<Vec<Choice>> {
     let mut out = Vec::new();
     for record in records.iter().take(limit) {
-        let Record::Question { answer, paraphrased_answer, perturbed_answer, .. } = record else { continue };
-        if !perturbed_answer.is_empty() {
-            let right = encoder.reply(record, paraphrased_answer.as_ref().unwrap_or(answer))?;
-            let wrong = perturbed_answer.iter().map(|w| encoder.reply(record, w));
+        let Content::Question { answer, .. } = &record.content else { continue };
+        let wrong = texts_of(&record.fields, "perturbed_answer");
+        if !wrong.is_empty() {
+            let right = text_of(&record.fields, "paraphrased_answer").unwrap_or(answer);
+            let right = encoder.reply(&record.content, right)?;
+            let wrong = wrong.into_iter().map(|w| encoder.reply(&record.content, w));
             out.push(Choice { right, wrong: wrong.collect::<amend_engine::Result<_>>()? });
         }
     }

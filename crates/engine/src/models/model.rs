@@ -172,6 +172,15 @@ impl Model {
         g.token_logprobs(&hidden, self.head(), &batch.targets)
     }
 
+    /// Of every scored token its log-probability and whether it is the model's first choice: [n] each, in the
+    /// batch's order.
+    pub(crate) fn scored_targets(&self, batch: &Batch) -> Result<(Tensor, Vec<bool>)> {
+        let taps = Taps::none();
+        let mut g = Graph::inference(&self.params);
+        let hidden = self.scored_hidden(&mut g, batch, &taps)?;
+        g.scored_targets(&hidden, self.decoder.head(), &batch.targets)
+    }
+
     /// `Σ weight_t · (−log p_t)` over the scored tokens, with the gradient made in the same pass.
     pub fn weighted_nll<'m>(
         &'m self,

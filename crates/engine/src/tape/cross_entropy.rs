@@ -132,7 +132,43 @@ pub(super) fn for_each_chunk(
     Ok(())
 }
 
+/// Visits every target with its place in `rows` and the logits that predict it, all rows of a chunk at a time.
+fn for_each_target<R: Send>(
+    head: &PackedHead<'_>,
+    hidden: &Tensor,
+    targets: &[u32],
+    mut rows: Vec<R>,
+    visit: impl Fn(&mut R, &[f32], usize) + Sync,
+) -> Result<()> {
+    for_each_chunk(head, hidden, |first, _, logits| {
+        let chunk = first..first + logits.len() / head.vocabulary;
+        rows[chunk.clone()]
+            .par_iter_mut()
+            .zip(&targets[chunk])
+            .zip(logits.par_chunks(head.vocabulary))
+            .for_each(|((row, &target), logits)| visit(row, logits, target as usize));
+        Ok(())
+    })
+}
+
 impl<'m> Graph<'m> {
+    /// Of every target its log-probability, the bits of [`Graph::token_logprobs`], and whether it is the first
+    /// choice, in one pass over the logits: hidden [n, d], head [V, d], targets [n] → [n] each. Nothing is recorded.
+    ///
+    /// Among equal logits the first in the vocabulary is the choice, as in greedy decoding.
+    pub fn scored_targets(&self, hidden: &Var, head: Head, targets: &[u32]) -> Result<(Tensor, Vec<bool>)> {
+        self.check_targets(hidden, head, targets)?;
+        let mut logprobs = Tensor::stale(&[targets.len()]);
+        let mut greedy = vec![false; targets.len()];
+        let packed = packed_head(self.params, head, self.recording);
+        let rows = logprobs.f32_mut().iter_mut().zip(&mut greedy).collect();
+        for_each_target(&packed, &hidden.value, targets, rows, |(logprob, greedy), logits, target| {
+            **logprob = logits[target] - kernels::log_sum_exp(logits);
+            **greedy = kernels::argmax(logits) == target;
+        })?;
+        Ok((logprobs, greedy))
+    }
+
     /// Log-probability of every target: hidden [n, d], head [V, d], targets [n] → [n].
     ///
     /// The backward pass computes the logits a second time, because the weight of each row is known
@@ -145,20 +181,10 @@ impl<'m> Graph<'m> {
         let mut lse = Tensor::stale(&[targets.len()]);
         {
             let packed = packed_head(params, head, recording);
-            let vocabulary = packed.vocabulary;
-            let (value, lse) = (value.f32_mut(), lse.f32_mut());
-            for_each_chunk(&packed, &hidden.value, |first, _, logits| {
-                let rows = logits.len() / vocabulary;
-                value[first..first + rows]
-                    .par_iter_mut()
-                    .zip(&mut lse[first..first + rows])
-                    .zip(&targets[first..first + rows])
-                    .zip(logits.par_chunks(vocabulary))
-                    .for_each(|(((value, lse), &target), logits)| {
-                        *lse = kernels::log_sum_exp(logits);
-                        *value = logits[target as usize] - *lse;
-                    });
-                Ok(())
+            let rows = value.f32_mut().iter_mut().zip(lse.f32_mut()).collect();
+            for_each_target(&packed, &hidden.value, targets, rows, |(value, lse), logits, target| {
+                **lse = kernels::log_sum_exp(logits);
+                **value = logits[target] - **lse;
             })?;
         }
         let learns = self.learns(head.weight);

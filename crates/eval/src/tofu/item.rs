@@ -48,6 +48,12 @@ pub struct AnswerLoss {
 }
 
 impl AnswerLoss {
+    /// The loss of an answer whose tokens have these log-probabilities.
+    pub fn of(logprobs: &[f32]) -> Self {
+        let sum: f64 = logprobs.iter().copied().map(f64::from).sum();
+        AnswerLoss { nll: -sum, tokens: logprobs.len() as u64 }
+    }
+
     /// Loss per token.
     pub fn mean(&self) -> f64 {
         self.nll / self.tokens.max(1) as f64

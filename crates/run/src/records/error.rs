@@ -23,6 +23,10 @@ impl RecordsError {
         Self { path: path.to_path_buf(), line, column: None, message, hint: None }
     }
 
+    pub(crate) fn no_file() -> Self {
+        Self::new(Path::new("data"), None, "no file was given".into())
+    }
+
     pub(crate) fn column(mut self, column: usize) -> Self {
         self.column = Some(column);
         self

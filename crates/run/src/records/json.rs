@@ -2,26 +2,37 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
+use std::path::Path;
 use std::rc::Rc;
 
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::RecordsError;
-use super::layout::Collector;
 use super::lines::Input;
+use super::rows::{Add, Row};
+use super::{RecordsError, kind};
 
 /// Reads one object per line; blank lines are skipped.
-pub(crate) fn read_lines(input: &mut Input, collector: &mut Collector) -> Result<(), RecordsError> {
+pub(crate) fn read_lines(input: &mut Input, add: &mut Add<'_>) -> Result<(), RecordsError> {
     let mut buffer = Vec::new();
     while let Some((line, text)) = input.next_line(&mut buffer)? {
         if text.trim().is_empty() {
             continue;
         }
         let value: Value = serde_json::from_str(text).map_err(|e| malformed(input, line, text, &e))?;
-        collector.add(&input.path, line, value)?;
+        add(line, row(&input.path, line, value)?)?;
     }
     Ok(())
+}
+
+fn row(path: &Path, line: usize, value: Value) -> Result<Row, RecordsError> {
+    match value {
+        Value::Object(row) => Ok(row),
+        other => {
+            let message = format!("a record must be an object, found {}", kind(&other));
+            Err(RecordsError::new(path, Some(line), message))
+        }
+    }
 }
 
 fn malformed(input: &Input, line: usize, text: &str, error: &serde_json::Error) -> RecordsError {
@@ -44,7 +55,7 @@ fn reason(error: &serde_json::Error) -> String {
 }
 
 /// Reads one array of objects, holding one element at a time.
-pub(crate) fn read_array(input: &mut Input, collector: &mut Collector) -> Result<(), RecordsError> {
+pub(crate) fn read_array(input: &mut Input, add: &mut Add<'_>) -> Result<(), RecordsError> {
     input.skip_byte_order_mark();
     let meter = Meter::default();
     let mut failure = None;
@@ -52,7 +63,7 @@ pub(crate) fn read_array(input: &mut Input, collector: &mut Collector) -> Result
     let limit = input.longest_line;
     let reader = Metered { inner: &mut input.reader, meter: meter.clone(), limit };
     let mut parser = serde_json::Deserializer::from_reader(reader);
-    let array = Array { collector, meter: &meter, failure: &mut failure, path: &path };
+    let array = Array { add, meter: &meter, failure: &mut failure, path: &path };
     let result = parser.deserialize_seq(array).and_then(|()| parser.end());
     match (failure, result) {
         (Some(failure), _) => Err(failure),
@@ -99,15 +110,15 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
-struct Array<'a> {
-    collector: &'a mut Collector,
+struct Array<'a, 'f> {
+    add: &'a mut Add<'f>,
     meter: &'a Meter,
     /// The parser's own error type cannot carry ours.
     failure: &'a mut Option<RecordsError>,
-    path: &'a std::path::Path,
+    path: &'a Path,
 }
 
-impl<'de> Visitor<'de> for Array<'_> {
+impl<'de> Visitor<'de> for Array<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,7 +128,8 @@ impl<'de> Visitor<'de> for Array<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(value) = elements.next_element()? {
             self.meter.element.set(0);
-            if let Err(failure) = self.collector.add(self.path, self.meter.line(), value) {
+            let line = self.meter.line();
+            if let Err(failure) = row(self.path, line, value).and_then(|row| (self.add)(line, row)) {
                 *self.failure = Some(failure);
                 return Err(A::Error::custom("stopped"));
             }

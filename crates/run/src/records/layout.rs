@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Format, Message, Reading, Record, RecordsError};
+use super::rows::Row;
+use super::{Content, Format, Message, Reading, Record, RecordsError, kind};
 use crate::nearest;
 
 /// The layouts of records that are known.
@@ -15,7 +16,8 @@ pub enum Layout {
     Messages,
     /// `{conversations: [{from, value}]}`
     Conversations,
-    /// `{question, answer}`, with `paraphrased_answer` and `perturbed_answer` as TOFU has them.
+    /// `{question, answer}`; where there are `paraphrased_answer` and `perturbed_answer`, as TOFU has them, they
+    /// are texts.
     Question,
     /// `{prompt, completion}`
     PromptCompletion,
@@ -39,75 +41,68 @@ impl Layout {
         }
     }
 
-    fn optional(self) -> &'static [&'static str] {
-        match self {
-            Self::Question => &["paraphrased_answer", "perturbed_answer"],
-            _ => &[],
-        }
-    }
-
-    fn of(object: &Map<String, Value>) -> Option<Self> {
-        Self::ALL.into_iter().find(|layout| layout.required().iter().all(|field| object.contains_key(*field)))
+    pub(super) fn of(row: &Row) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.required().iter().all(|field| row.contains_key(*field)))
     }
 
     fn describe(self) -> String {
         format!("{{{}}}", self.required().join(", "))
     }
 
-    fn record(self, object: &mut Map<String, Value>) -> Result<Record, String> {
-        Ok(match self {
-            Self::Text => Record::Text(string(object, "text")?),
-            Self::PromptCompletion => Record::PromptCompletion {
-                prompt: string(object, "prompt")?,
-                completion: string(object, "completion")?,
+    /// The record of a row: what the layout knows becomes its content, the rest stays under its name.
+    pub(super) fn record(self, mut row: Row) -> Result<Record, String> {
+        let content = match self {
+            Self::Text => Content::Text(string(&mut row, "text")?),
+            Self::PromptCompletion => Content::PromptCompletion {
+                prompt: string(&mut row, "prompt")?,
+                completion: string(&mut row, "completion")?,
             },
-            Self::Question => Record::Question {
-                question: string(object, "question")?,
-                answer: string(object, "answer")?,
-                paraphrased_answer: match object.get("paraphrased_answer") {
-                    None | Some(Value::Null) => None,
-                    Some(_) => Some(string(object, "paraphrased_answer")?),
-                },
-                perturbed_answer: strings(object, "perturbed_answer")?,
-            },
-            Self::Messages => Record::Messages(messages(object, "messages", "role", "content")?),
-            Self::Conversations => Record::Messages(messages(object, "conversations", "from", "value")?),
-        })
+            Self::Question => {
+                check_text(&row, "paraphrased_answer")?;
+                check_texts(&row, "perturbed_answer")?;
+                Content::Question {
+                    question: string(&mut row, "question")?,
+                    answer: string(&mut row, "answer")?,
+                }
+            }
+            Self::Messages => Content::Messages(messages(&mut row, "messages", "role", "content")?),
+            Self::Conversations => Content::Messages(messages(&mut row, "conversations", "from", "value")?),
+        };
+        Ok(Record { content, fields: row })
     }
 }
 
-fn string(object: &mut Map<String, Value>, field: &str) -> Result<String, String> {
-    match object.get_mut(field).map(Value::take) {
+fn string(row: &mut Row, field: &str) -> Result<String, String> {
+    match row.shift_remove(field) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => Err(format!("field `{field}` must be a string, found {}", kind(&other))),
         None => Err(format!("missing field `{field}`")),
     }
 }
 
-/// One string or a list of them; absent means none.
-fn strings(object: &mut Map<String, Value>, field: &str) -> Result<Vec<String>, String> {
-    let refuse = |found: &Value| format!("field `{field}` must be a list of strings, found {}", kind(found));
-    match object.get_mut(field).map(Value::take) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![text]),
-        Some(Value::Array(items)) => items
-            .into_iter()
-            .map(|item| match item {
-                Value::String(text) => Ok(text),
-                other => Err(format!("{} in it", refuse(&other))),
-            })
-            .collect(),
-        Some(other) => Err(refuse(&other)),
+/// Absent and null are as good as a text.
+fn check_text(row: &Row, field: &str) -> Result<(), String> {
+    match row.get(field) {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(other) => Err(format!("field `{field}` must be a string, found {}", kind(other))),
     }
 }
 
-fn messages(
-    object: &mut Map<String, Value>,
-    field: &str,
-    role: &str,
-    content: &str,
-) -> Result<Vec<Message>, String> {
-    let items = match object.get_mut(field).map(Value::take) {
+/// One text or a list of them; absent and null mean none.
+fn check_texts(row: &Row, field: &str) -> Result<(), String> {
+    let refuse = |found: &Value| format!("field `{field}` must be a list of strings, found {}", kind(found));
+    match row.get(field) {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(Value::Array(items)) => match items.iter().find(|item| !item.is_string()) {
+            Some(other) => Err(format!("{} in it", refuse(other))),
+            None => Ok(()),
+        },
+        Some(other) => Err(refuse(other)),
+    }
+}
+
+fn messages(row: &mut Row, field: &str, role: &str, content: &str) -> Result<Vec<Message>, String> {
+    let items = match row.shift_remove(field) {
         Some(Value::Array(items)) if !items.is_empty() => items,
         Some(Value::Array(_)) => return Err(format!("field `{field}` is empty")),
         Some(other) => {
@@ -126,64 +121,35 @@ fn messages(
             name if name == "gpt" => "assistant".to_owned(),
             name => name,
         };
-        Ok(Message { role, content: string(&mut item, content).map_err(place)? })
+        Ok(Message { role, content: string(&mut item, content).map_err(place)?, fields: item })
     };
     items.into_iter().enumerate().map(message).collect()
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// Gathers records and insists that they are all of the first one's layout.
 #[derive(Default)]
-pub(crate) struct Collector {
-    pub(crate) records: Vec<Record>,
+pub(super) struct Collector {
+    records: Vec<Record>,
     first: Option<(Layout, PathBuf, usize)>,
-    optional: Vec<String>,
-    ignored: Vec<String>,
+    fields: Vec<String>,
 }
 
 impl Collector {
-    /// Adds the record written as `value` at `line`.
-    pub(crate) fn add(&mut self, path: &Path, line: usize, value: Value) -> Result<(), RecordsError> {
+    /// Adds the record written as `row` at `line`.
+    pub(super) fn add(&mut self, path: &Path, line: usize, row: Row) -> Result<(), RecordsError> {
         let refuse = |message: String| RecordsError::new(path, Some(line), message);
-        let mut object = match value {
-            Value::Object(object) => object,
-            other => return Err(refuse(format!("a record must be an object, found {}", kind(&other)))),
-        };
-        let layout = match self.expected(path, line, Layout::of(&object))? {
+        let layout = match self.expected(path, line, Layout::of(&row))? {
             Some(layout) => layout,
-            None => return Err(unknown_layout(&object, &self.first, refuse)),
+            None => return Err(unknown_layout(&row, &self.first, refuse)),
         };
-        for field in object.keys() {
-            let list = if layout.optional().contains(&field.as_str()) {
-                &mut self.optional
-            } else if layout.required().contains(&field.as_str()) {
-                continue;
-            } else {
-                &mut self.ignored
-            };
+        let record = layout.record(row).map_err(refuse)?;
+        for field in record.fields.keys() {
             // A file with thousands of different names is no table; a few of them tell enough.
-            if list.len() < 20 && !list.contains(field) {
-                list.push(field.clone());
+            if self.fields.len() < 20 && !self.fields.contains(field) {
+                self.fields.push(field.clone());
             }
         }
-        self.records.push(layout.record(&mut object).map_err(refuse)?);
-        Ok(())
-    }
-
-    /// Adds a document of a plain-text file.
-    pub(crate) fn add_text(&mut self, path: &Path, line: usize, text: String) -> Result<(), RecordsError> {
-        self.expected(path, line, Some(Layout::Text))?;
-        self.records.push(Record::Text(text));
+        self.records.push(record);
         Ok(())
     }
 
@@ -212,29 +178,23 @@ impl Collector {
     }
 
     /// The records and what was found out about them; `None` where there are none.
-    pub(crate) fn finish(self, format: Format) -> Option<(Vec<Record>, Reading)> {
+    pub(super) fn finish(self, format: Format) -> Option<(Vec<Record>, Reading)> {
         let (layout, ..) = self.first?;
-        let reading = Reading {
-            format,
-            layout,
-            optional: self.optional,
-            ignored: self.ignored,
-            records: self.records.len(),
-        };
+        let reading = Reading { format, layout, fields: self.fields, records: self.records.len() };
         Some((self.records, reading))
     }
 }
 
 fn unknown_layout(
-    object: &Map<String, Value>,
+    row: &Row,
     first: &Option<(Layout, PathBuf, usize)>,
     refuse: impl Fn(String) -> RecordsError,
 ) -> RecordsError {
-    let has: Vec<&str> = object.keys().map(String::as_str).take(20).collect();
+    let has: Vec<&str> = row.keys().map(String::as_str).take(20).collect();
     let suggest = |field: &str| nearest(field, has.iter().copied());
     let fields = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
     if let Some((layout, ..)) = first {
-        let missing = layout.required().iter().find(|field| !object.contains_key(**field));
+        let missing = layout.required().iter().find(|field| !row.contains_key(**field));
         let field = missing.copied().unwrap_or_default();
         let error = refuse(format!("missing field `{field}` (the record has: {fields})"));
         return match suggest(field) {
@@ -246,7 +206,7 @@ fn unknown_layout(
     let error = refuse(format!("no known kind of record has these fields: {fields}"));
     let mut required = Layout::ALL.iter().flat_map(|layout| layout.required());
     let near = required.find_map(|field| {
-        let near = (!object.contains_key(*field)).then(|| suggest(field)).flatten()?;
+        let near = (!row.contains_key(*field)).then(|| suggest(field)).flatten()?;
         Some(format!("is `{near}` meant to be `{field}`? "))
     });
     error.hint(format!("{}known records: {}", near.unwrap_or_default(), known.join(", ")))

@@ -2,50 +2,108 @@
 //!
 //! The first record decides the layout of the whole data set, by its field names alone; a record of another
 //! layout, a missing field or a damaged line is an error with its place. Nothing is skipped silently, except
-//! blank lines.
+//! blank lines, and nothing is lost: what the layout does not name stays in the record under its own name.
 
 mod error;
 mod json;
 mod layout;
 mod lines;
 mod overlap;
+mod rows;
 mod text;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use error::RecordsError;
 pub use layout::Layout;
 pub use overlap::overlap;
+pub use rows::{Row, Rows, text_of, texts_of};
 
 use crate::file::hex;
-use lines::Input;
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// "system", "user", "assistant" or what the model's chat template knows.
     pub role: String,
     /// The text.
     pub content: String,
+    /// What else the file says about it, by name: tool calls, weights, names.
+    pub fields: Row,
 }
 
 /// One example.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Record {
-    /// A question and its answer, with what the TOFU benchmark adds to measure forgetting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What is learnt from it, or asked with it.
+    pub content: Content,
+    /// What else the file says about it, by name: ids, subjects, choices, wrong answers.
+    pub fields: Row,
+}
+
+impl From<Content> for Record {
+    /// A record of which nothing else is known.
+    fn from(content: Content) -> Self {
+        Record { content, fields: Row::new() }
+    }
+}
+
+impl From<Record> for Row {
+    /// The row of a record: its texts first, then its other fields.
+    fn from(record: Record) -> Self {
+        let mut row = match record.content {
+            Content::Question { question, answer } => {
+                Row::from_iter([("question".into(), question.into()), ("answer".into(), answer.into())])
+            }
+            Content::PromptCompletion { prompt, completion } => {
+                Row::from_iter([("prompt".into(), prompt.into()), ("completion".into(), completion.into())])
+            }
+            Content::Messages(messages) => {
+                let messages = messages.into_iter().map(|message| {
+                    let mut row = Row::new();
+                    row.insert("role".into(), message.role.into());
+                    row.insert("content".into(), message.content.into());
+                    row.extend(message.fields);
+                    Value::Object(row)
+                });
+                Row::from_iter([("messages".into(), messages.collect())])
+            }
+            Content::Text(text) => Row::from_iter([("text".into(), text.into())]),
+        };
+        row.extend(record.fields);
+        row
+    }
+}
+
+impl TryFrom<Row> for Record {
+    type Error = String;
+
+    /// The record of a row, by the names of its columns; the error says what is wrong in one sentence.
+    fn try_from(row: Row) -> Result<Self, String> {
+        match Layout::of(&row) {
+            Some(layout) => layout.record(row),
+            None => {
+                let fields: Vec<&str> = row.keys().map(String::as_str).collect();
+                Err(format!("no known kind of record has these fields: {}", fields.join(", ")))
+            }
+        }
+    }
+}
+
+/// The texts of an example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A question and its answer; how a model is asked is up to its template.
     Question {
         /// The question.
         question: String,
         /// The right answer.
         answer: String,
-        /// The answer in other words.
-        paraphrased_answer: Option<String>,
-        /// Wrong answers of the same form; empty where the file has none.
-        perturbed_answer: Vec<String>,
     },
     /// A text and how it goes on.
     PromptCompletion {
@@ -104,10 +162,8 @@ pub struct Reading {
     pub format: Format,
     /// Which fields make a record.
     pub layout: Layout,
-    /// Optional fields of the layout that at least one record has.
-    pub optional: Vec<String>,
-    /// Fields that are not used, in the order met.
-    pub ignored: Vec<String>,
+    /// The other fields that records have, in the order met; the first twenty.
+    pub fields: Vec<String>,
     /// How many records there are.
     pub records: usize,
 }
@@ -122,14 +178,12 @@ impl fmt::Display for Reading {
         let plural = if self.records == 1 { "" } else { "s" };
         write!(f, "{} record{plural}", self.records)?;
         if self.format != Format::Text {
-            let fields = self.layout.required().iter().copied();
-            let fields: Vec<&str> = fields.chain(self.optional.iter().map(String::as_str)).collect();
-            write!(f, " of {{{}}}", fields.join(", "))?;
+            write!(f, " of {{{}}}", self.layout.required().join(", "))?;
         }
         write!(f, " from {format}")?;
-        match self.ignored.as_slice() {
+        match self.fields.as_slice() {
             [] => Ok(()),
-            ignored => write!(f, "; not used: {}", ignored.join(", ")),
+            fields => write!(f, "; other fields: {}", fields.join(", ")),
         }
     }
 }
@@ -172,28 +226,9 @@ impl Dataset {
     /// another layout than the first; a line longer than the limit. All name file and line.
     pub fn read_with<P: AsRef<Path>>(paths: &[P], options: &ReadOptions) -> Result<Self, RecordsError> {
         let mut collector = layout::Collector::default();
-        let mut sources = Vec::new();
-        let mut format = None;
-        for path in paths {
-            let path = path.as_ref();
-            let before = collector.records.len();
-            let mut input = Input::open(path, options.longest_line)?;
-            let this = input.format()?;
-            match this {
-                Format::JsonLines => json::read_lines(&mut input, &mut collector)?,
-                Format::JsonArray => json::read_array(&mut input, &mut collector)?,
-                Format::Text => text::read(&mut input, options.text_unit, &mut collector)?,
-            }
-            let records = collector.records.len() - before;
-            if records == 0 {
-                return Err(RecordsError::new(path, None, "the file holds no records".into()));
-            }
-            format.get_or_insert(this);
-            sources.push(Source { path: path.to_path_buf(), sha256: input.finish()?, records });
-        }
+        let (format, sources) = rows::read(paths, options, |path, line, row| collector.add(path, line, row))?;
         let found = format.and_then(|format| collector.finish(format));
-        let (records, reading) =
-            found.ok_or_else(|| RecordsError::new(Path::new("data"), None, "no file was given".into()))?;
+        let (records, reading) = found.ok_or_else(RecordsError::no_file)?;
         Ok(Self { records, reading, sources })
     }
 
@@ -213,6 +248,18 @@ impl Dataset {
     #[expect(clippy::len_without_is_empty, reason = "a data set without records cannot be read")]
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+}
+
+/// What a JSON value is, in words.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 

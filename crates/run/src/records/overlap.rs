@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::Record;
+use super::{Content, Record};
 
 /// Pairs `(i, j)` of identical records `a[i]` and `b[j]`, for each `i` the first such `j`, in the order of `a`.
 ///
-/// Identical means: of the same kind, with the same texts after runs of white space became one space. Of a
-/// question only question and answer count, since files of one benchmark differ in what they add.
+/// Identical means: of the same kind, with the same texts after runs of white space became one space. Other
+/// fields do not count, since files of one benchmark differ in what they add.
 pub fn overlap(a: &[Record], b: &[Record]) -> Vec<(usize, usize)> {
     let mut first_in_b = HashMap::new();
     for (j, record) in b.iter().enumerate() {
@@ -20,15 +20,15 @@ pub fn overlap(a: &[Record], b: &[Record]) -> Vec<(usize, usize)> {
 
 fn normal_form(record: &Record) -> Vec<String> {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match record {
-        Record::Question { question, answer, .. } => vec!["question".into(), plain(question), plain(answer)],
-        Record::PromptCompletion { prompt, completion } => {
+    match &record.content {
+        Content::Question { question, answer } => vec!["question".into(), plain(question), plain(answer)],
+        Content::PromptCompletion { prompt, completion } => {
             vec!["prompt".into(), plain(prompt), plain(completion)]
         }
-        Record::Messages(messages) => {
+        Content::Messages(messages) => {
             let texts = messages.iter().flat_map(|message| [message.role.clone(), plain(&message.content)]);
             std::iter::once("messages".to_owned()).chain(texts).collect()
         }
-        Record::Text(text) => vec!["text".into(), plain(text)],
+        Content::Text(text) => vec!["text".into(), plain(text)],
     }
 }

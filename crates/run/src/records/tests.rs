@@ -20,6 +20,57 @@ impl Files {
     }
 }
 
+fn text(text: &str) -> Record {
+    Content::Text(text.into()).into()
+}
+
+/// Ids, subjects and choices are columns that tasks and methods ask for by name.
+#[test]
+fn nothing_that_a_file_says_is_lost() {
+    let files = Files::new();
+    let rows = [
+        r#"{"id":7,"question":"Q?","subject":null,"answer":"A.","choices":["A.",{"b":1.5}],"paraphrased_answer":"a"}"#,
+        r#"{"prompt":"p","weight":0.25,"completion":"c","tags":[]}"#,
+        r#"{"messages":[{"role":"user","content":"hi","name":"Ada"},{"role":"assistant","content":"","tool_calls":[{"id":"t"}]}],"id":"x"}"#,
+        r#"{"text":"t","meta":{"source":"s","page":3}}"#,
+    ];
+    for text in rows {
+        let row: Row = serde_json::from_str(text).unwrap();
+        let record = files.read("a.jsonl", text).unwrap().records.swap_remove(0);
+        assert_eq!(Record::try_from(row.clone()), Ok(record.clone()));
+        assert_eq!(Row::from(record), row);
+    }
+}
+
+#[test]
+fn conversations_of_both_layouts_are_the_same_rows() {
+    let sharegpt = r#"{"conversations":[{"from":"human","value":"hi","id":3}],"id":7}"#;
+    let record = Files::new().read("a.jsonl", sharegpt).unwrap().records.swap_remove(0);
+    let row = Row::from(record);
+    assert_eq!(
+        serde_json::Value::Object(row.clone()),
+        serde_json::json!({"messages": [{"role": "user", "content": "hi", "id": 3}], "id": 7})
+    );
+    assert!(Record::try_from(row).is_ok());
+    let none = Record::try_from(Row::from_iter([("x".into(), 1.into())])).unwrap_err();
+    assert!(none.contains("these fields: x"), "{none}");
+}
+
+#[test]
+fn rows_are_read_whatever_their_columns() {
+    let files = Files::new();
+    let read = |name: &str, content: &str| Rows::read(&[files.write(name, content)], &ReadOptions::default());
+    let table = r#"[{"question":"Q?","choices":["a","b"],"answer":1},{"x":null}]"#;
+    let Rows { rows, sources } = read("mmlu.json", table).unwrap();
+    assert_eq!(rows[0]["answer"], 1);
+    assert_eq!((rows.len(), sources[0].records), (2, 2));
+    assert_eq!((text_of(&rows[0], "question"), text_of(&rows[0], "answer")), (Some("Q?"), None));
+    assert_eq!((texts_of(&rows[0], "choices"), texts_of(&rows[1], "x")), (vec!["a", "b"], vec![]));
+    assert_eq!(read("a.txt", "one\n\ntwo\n").unwrap().rows[1]["text"], "two");
+    assert!(read("a.jsonl", "{}\n[]\n").unwrap_err().to_string().contains(":2: a record must be an object"));
+    assert!(Rows::read::<&Path>(&[], &ReadOptions::default()).is_err());
+}
+
 #[test]
 fn every_layout_is_recognised() {
     let files = Files::new();
@@ -27,29 +78,29 @@ fn every_layout_is_recognised() {
     let data =
         files.read("tofu.json", format!("{tofu}\r\n\r\n{{\"question\":\"P?\",\"answer\":\"N\"}}\n")).unwrap();
     assert_eq!(data.len(), 2);
-    let Record::Question { question, answer, paraphrased_answer, perturbed_answer } = &data.records[0] else {
-        panic!("{:?}", data.records[0]);
-    };
-    assert_eq!((question.as_str(), answer.as_str(), paraphrased_answer), ("Q?", "A.", &None));
-    assert_eq!(perturbed_answer, &["B.", "C."]);
+    let question = Content::Question { question: "Q?".into(), answer: "A.".into() };
+    assert_eq!(data.records[0].content, question);
+    assert_eq!(texts_of(&data.records[0].fields, "perturbed_answer"), ["B.", "C."]);
+    assert_eq!(text_of(&data.records[0].fields, "paraphrased_question"), Some("q"));
+    assert!(data.records[1].fields.is_empty());
     let said = data.reading.to_string();
-    let expected =
-        "2 records of {question, answer, perturbed_answer} from JSON lines; not used: paraphrased_question";
+    let expected = "2 records of {question, answer} from JSON lines; other fields: perturbed_answer, paraphrased_question";
     assert_eq!(said, expected);
 
     let data = files.read("a.jsonl", r#"{"prompt":"p","completion":"c"}"#).unwrap();
-    assert_eq!(data.records[0], Record::PromptCompletion { prompt: "p".into(), completion: "c".into() });
-    let message = |role: &str| Message { role: role.into(), content: "hi".into() };
+    let completion = Content::PromptCompletion { prompt: "p".into(), completion: "c".into() };
+    assert_eq!(data.records, [completion.into()]);
+    let message = |role: &str| Message { role: role.into(), content: "hi".into(), fields: Row::new() };
     let data = files.read("a.jsonl", r#"{"messages":[{"role":"system","content":"hi"}]}"#).unwrap();
-    assert_eq!(data.records[0], Record::Messages(vec![message("system")]));
+    assert_eq!(data.records, [Content::Messages(vec![message("system")]).into()]);
     let sharegpt = r#"[{"conversations":[{"from":"human","value":"hi"},{"from":"gpt","value":"hi"}]}]"#;
     let data = files.read("a.json", sharegpt).unwrap();
-    assert_eq!(data.records[0], Record::Messages(vec![message("user"), message("assistant")]));
+    assert_eq!(data.records, [Content::Messages(vec![message("user"), message("assistant")]).into()]);
     assert_eq!(data.reading.format, Format::JsonArray);
     let data = files.read("a.json", "\u{feff} [\n{\"text\":\"t\"},\n{\"text\":\"u\"}]\n").unwrap();
-    assert_eq!(data.records, [Record::Text("t".into()), Record::Text("u".into())]);
+    assert_eq!(data.records, [text("t"), text("u")]);
     let data = files.read("bom.jsonl", "\u{feff}{\"text\":\"t\"}").unwrap();
-    assert_eq!(data.records, [Record::Text("t".into())]);
+    assert_eq!(data.records, [text("t")]);
 }
 
 #[test]
@@ -57,11 +108,11 @@ fn plain_text_is_cut_at_blank_lines_or_not_at_all() {
     let files = Files::new();
     let path = files.write("a.txt", "one\ntwo\r\n\n \nthree\n");
     let data = Dataset::read(&[&path]).unwrap();
-    assert_eq!(data.records, [Record::Text("one\ntwo".into()), Record::Text("three".into())]);
+    assert_eq!(data.records, [text("one\ntwo"), text("three")]);
     assert_eq!(data.reading.to_string(), "2 records from plain text");
     let whole = ReadOptions { text_unit: TextUnit::WholeFile, ..ReadOptions::default() };
     let data = Dataset::read_with(&[&path], &whole).unwrap();
-    assert_eq!(data.records, [Record::Text("one\ntwo\n\n \nthree".into())]);
+    assert_eq!(data.records, [text("one\ntwo\n\n \nthree")]);
 }
 
 #[test]
@@ -115,6 +166,16 @@ fn errors_name_file_line_and_what_is_meant() {
             b"{\"question\":\"q\",\"answer\":3}\n",
             &[":1: field `answer` must be a string, found a number"],
         ),
+        (
+            "wrong.json",
+            b"{\"question\":\"q\",\"answer\":\"a\",\"perturbed_answer\":[\"b\",1]}\n",
+            &[":1: field `perturbed_answer` must be a list of strings, found a number in it"],
+        ),
+        (
+            "other.json",
+            b"{\"question\":\"q\",\"answer\":\"a\",\"paraphrased_answer\":[]}\n",
+            &[":1: field `paraphrased_answer` must be a string, found a list"],
+        ),
         ("array.json", b"[{\"text\":\"q\"},\n{\"text\":\n 3}]", &[":3: field `text` must be a string"]),
         ("cut.json", b"[{\"text\":\"q\"},\n{\"text\":", &[":2:8: malformed JSON: EOF"]),
         ("tail.json", b"[{\"text\":\"q\"}] x", &[":1:16: malformed JSON: trailing"]),
@@ -155,12 +216,9 @@ fn a_line_beyond_the_limit_is_refused_without_reading_it() {
 
 #[test]
 fn overlap_ignores_white_space_and_nothing_else() {
-    let text = |s: &str| Record::Text(s.into());
-    let question = |answer: &str, wrong: &[&str]| Record::Question {
-        question: "q".into(),
-        answer: answer.into(),
-        paraphrased_answer: None,
-        perturbed_answer: wrong.iter().map(|s| s.to_string()).collect(),
+    let question = |answer: &str, wrong: &[&str]| Record {
+        content: Content::Question { question: "q".into(), answer: answer.into() },
+        fields: Row::from_iter([("perturbed_answer".to_owned(), wrong.into())]),
     };
     let a = [text("a  b\n"), text("A b"), question("yes", &[]), text("a b")];
     let b = [question("yes", &["no"]), text(" a b"), text("a b"), question("no", &[])];
@@ -184,10 +242,9 @@ fn the_official_tofu_files() {
     assert!(overlap(&forget.records, &retain.records).is_empty());
     assert_eq!(overlap(&forget.records, &read("full.json").records).len(), 200);
     let perturbed = read("forget05_perturbed.json");
-    let Record::Question { paraphrased_answer, perturbed_answer, .. } = &perturbed.records[0] else {
-        panic!("{:?}", perturbed.records[0]);
-    };
-    assert!(paraphrased_answer.is_some() && perturbed_answer.len() == 5);
+    let fields = &perturbed.records[0].fields;
+    assert!(text_of(fields, "paraphrased_answer").is_some());
+    assert_eq!(texts_of(fields, "perturbed_answer").len(), 5);
 }
 
 proptest! {
@@ -219,7 +276,7 @@ proptest! {
             texts.iter().map(|text| serde_json::json!({ "text": text }).to_string()).collect();
         let content = if array { format!("[{}]", objects.join(",\n")) } else { objects.join("\n") };
         let data = Files::new().read("a.json", content).unwrap();
-        let expected: Vec<Record> = texts.into_iter().map(Record::Text).collect();
+        let expected: Vec<Record> = texts.iter().map(|s| text(s)).collect();
         prop_assert_eq!(data.records, expected);
     }
 }
