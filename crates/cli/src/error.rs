@@ -27,9 +27,6 @@ pub(crate) enum Error {
     /// A file's.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A TOFU log's.
-    #[error(transparent)]
-    TofuLog(#[from] amend_eval::tofu::TofuLogError),
     /// The command's own, said in one sentence.
     #[error("{message}")]
     Told {

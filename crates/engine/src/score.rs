@@ -17,11 +17,6 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Log-probability of the whole: the sum over the tokens, from first to last.
-    pub fn logprob(&self) -> f64 {
-        self.logprobs.iter().copied().map(f64::from).sum()
-    }
-
     /// Whether greedy decoding writes the whole: every token is the first choice.
     pub fn is_greedy(&self) -> bool {
         self.greedy.iter().all(|&first| first)

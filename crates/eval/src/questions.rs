@@ -1,35 +1,17 @@
-//! Asking a model the questions of a data set: likelihoods of right and wrong answers, and what it says.
+//! Questions about records: likelihoods of right and wrong answers, and what a model says by itself.
 
-use amend_engine::generate::GenerateOptions;
-use amend_engine::tokenizer::Tokenizer;
-use amend_engine::{Example, Model, Result, SCORING_TOKENS, Taps};
-use amend_learn::Encoder;
+use amend_learn::{Error, Result};
 use amend_run::records::{text_of, texts_of};
 use amend_run::{Content, Figure, Record};
 use serde::{Deserialize, Serialize};
 
+use crate::request::{Answer, Answerer, Generation, Request};
 use crate::scorers::{
     ExtractionMode, Rouge, exact_memorization, extraction_strength, length_normalised, multiple_choice,
     true_is_better, truth_ratio,
 };
 use crate::stats::harmonic_mean;
-use crate::tofu::{AnswerLoss, Measured, TofuItem};
-
-/// How thoroughly to ask.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Asking {
-    /// Ask only the first so many records; `None` asks all.
-    pub limit: Option<usize>,
-    /// Let the model answer freely (for ROUGE and samples), at most this many tokens; 0 skips it.
-    pub max_new_tokens: usize,
-}
-
-impl Default for Asking {
-    fn default() -> Self {
-        // TOFU's protocol: the first 300 of every set, 200 new tokens.
-        Asking { limit: Some(300), max_new_tokens: 200 }
-    }
-}
+use crate::tofu::{AnswerLoss, Measured};
 
 /// A record and what the model made of it.
 #[derive(Debug, Clone)]
@@ -42,94 +24,70 @@ pub struct Answered {
     pub matches: Vec<bool>,
 }
 
-/// A model with its tokenizer, ready to be asked.
-pub struct Subject<'a> {
-    /// The model.
-    pub model: &'a Model,
-    /// Its tokenizer.
-    pub tokenizer: &'a Tokenizer,
-    /// How records become tokens.
-    pub encoder: &'a Encoder<'a>,
+/// What is asked about a record: how likely its answer is, where the record has them also its
+/// `paraphrased_answer` and every `perturbed_answer`, and last what the model says by itself.
+pub fn requests(record: &Record, max_new_tokens: usize) -> Vec<Request> {
+    let mut requests = vec![Request::Likelihood(record.content.clone())];
+    if let Content::Question { question, .. } = &record.content {
+        let reply =
+            |answer: &str| Content::Question { question: question.clone(), answer: answer.to_owned() };
+        let Replies { paraphrased, perturbed } = Replies::of(record);
+        requests.extend(paraphrased.into_iter().chain(perturbed).map(reply).map(Request::Likelihood));
+    }
+    requests.push(Request::Generation(Generation { content: record.content.clone(), max_new_tokens }));
+    requests
 }
 
-impl Subject<'_> {
-    /// Asks the records. Documents have no question: they are only scored.
-    pub fn ask(&self, records: &[Record], asking: &Asking) -> Result<Vec<Answered>> {
-        let records = &records[..asking.limit.unwrap_or(records.len()).min(records.len())];
-        let mut examples = Vec::new();
-        let mut variants = Vec::new();
-        for record in records {
-            let replies = Replies::of(record);
-            examples.push(self.cut(self.encoder.encode(&record.content)?));
-            for reply in replies.paraphrased.into_iter().chain(replies.perturbed.iter().copied()) {
-                examples.push(self.cut(self.encoder.reply(&record.content, reply)?));
-            }
-            variants.push((replies.paraphrased.is_some(), replies.perturbed.len()));
+/// What the answers to a record's [`requests`] say.
+///
+/// # Errors
+/// Answers that are not those of the requests.
+pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
+    let Replies { paraphrased, perturbed } = Replies::of(record);
+    let expected = 2 + usize::from(paraphrased.is_some()) + perturbed.len();
+    let question = question_of(&record.content);
+    let (written, likelihoods) = match answers.split_last() {
+        Some((Answer::Written(written), rest)) if answers.len() == expected => (written, rest),
+        _ => {
+            let found = answers.len();
+            return Err(Error::invalid(format!(
+                "{question:?} has {found} answers, not the {expected} that were asked for, a text the last"
+            )));
         }
-        let scored = self.model.scored(&examples, SCORING_TOKENS)?;
-        let losses: Vec<AnswerLoss> = scored.iter().map(|s| AnswerLoss::of(&s.logprobs)).collect();
-        let (mut own, mut at) = (Vec::new(), 0);
-        for (paraphrased, perturbed) in &variants {
-            own.push(at);
-            at += 1 + usize::from(*paraphrased) + perturbed;
-        }
-        let generations = self.generations(records, asking)?;
-        let mut out = Vec::with_capacity(records.len());
-        for (i, (record, generation)) in records.iter().zip(generations).enumerate() {
-            let (paraphrased, perturbed) = variants[i];
-            let first_wrong = own[i] + 1 + usize::from(paraphrased);
-            out.push(Answered {
-                question: question_of(&record.content),
-                measured: Measured {
-                    prompt: self.encoder.prompt_text(&record.content),
-                    answer: answer_of(&record.content),
-                    generation,
-                    answer_loss: losses[own[i]],
-                    paraphrased_loss: paraphrased.then(|| losses[own[i] + 1]),
-                    perturbed_losses: losses[first_wrong..first_wrong + perturbed].to_vec(),
-                },
-                matches: scored[own[i]].greedy.clone(),
-            });
-        }
-        Ok(out)
-    }
+    };
+    let wrong_kind = || Error::invalid(format!("{question:?}: an answer is no likelihood"));
+    let likelihoods = likelihoods.iter().map(|answer| answer.likelihood().ok_or_else(wrong_kind));
+    let likelihoods = likelihoods.collect::<Result<Vec<_>>>()?;
+    let losses: Vec<AnswerLoss> = likelihoods.iter().map(|l| AnswerLoss::of(&l.logprobs)).collect();
+    let first_wrong = 1 + usize::from(paraphrased.is_some());
+    Ok(Answered {
+        question,
+        measured: Measured {
+            prompt: written.prompt.clone(),
+            answer: answer_of(&record.content),
+            generation: written.text.clone(),
+            answer_loss: losses[0],
+            paraphrased_loss: paraphrased.map(|_| losses[1]),
+            perturbed_losses: losses[first_wrong..].to_vec(),
+        },
+        matches: likelihoods[0].greedy.clone(),
+    })
+}
 
-    /// Mean probability of the right answers alone, length-normalised: the cheap figure for stopping rules.
-    pub fn mean_probability(&self, examples: &[Example]) -> Result<f64> {
-        let logprobs = self.model.score(examples, SCORING_TOKENS)?;
-        let sum: f64 = logprobs.iter().map(|lp| (-AnswerLoss::of(lp).mean()).exp()).sum();
-        Ok(sum / logprobs.len().max(1) as f64)
-    }
-
-    fn cut(&self, mut example: Example) -> Example {
-        example.truncate(self.model.spec().context);
-        example
-    }
-
-    fn generations(&self, records: &[Record], asking: &Asking) -> Result<Vec<String>> {
-        if asking.max_new_tokens == 0 {
-            return Ok(vec![String::new(); records.len()]);
-        }
-        let context = self.model.spec().context;
-        let (mut prompts, mut asked) = (Vec::new(), Vec::new());
-        for (i, record) in records.iter().enumerate() {
-            let prompt = self.encoder.prompt(&record.content)?;
-            if !matches!(record.content, Content::Text(_)) && !prompt.is_empty() && prompt.len() < context {
-                prompts.push(prompt);
-                asked.push(i);
-            }
-        }
-        let options = GenerateOptions {
-            max_new_tokens: asking.max_new_tokens,
-            stop_ids: self.tokenizer.eos_ids().to_vec(),
-            ..Default::default()
-        };
-        let mut texts = vec![String::new(); records.len()];
-        for generated in self.model.generate(&prompts, &options, None, &Taps::none())? {
-            texts[asked[generated.prompt]] = self.tokenizer.decode(&generated.ids, true)?.trim().to_owned();
-        }
-        Ok(texts)
-    }
+/// Asks about records, all at a time. Documents have no question: they are only scored.
+///
+/// # Errors
+/// A record that cannot be put to the model, or a model that fails.
+pub fn ask(records: &[Record], max_new_tokens: usize, answerer: &dyn Answerer) -> Result<Vec<Answered>> {
+    let asked: Vec<Vec<Request>> = records.iter().map(|record| requests(record, max_new_tokens)).collect();
+    let answers = answerer.answer(&asked.concat())?;
+    let mut rest = answers.as_slice();
+    let answered = |(record, asked): (&Record, &Vec<Request>)| {
+        let own;
+        (own, rest) = rest.split_at(asked.len().min(rest.len()));
+        answered(record, own)
+    };
+    records.iter().zip(&asked).map(answered).collect()
 }
 
 struct Replies<'r> {
@@ -209,8 +167,7 @@ impl SetFigures {
             each(&|a| length_normalised(a.measured.answer_loss.nll, a.measured.answer_loss.tokens as usize));
         let rouge_l_recall = some(mean(said.iter().map(|s| s.rouge_l.recall).collect()));
         let ratios: Vec<f64> = answered.iter().filter_map(|a| ratio(&a.measured)).collect();
-        let truth =
-            true_is_better(&ratios).ok().map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error });
+        let truth = true_is_better(&ratios).ok();
         let utility = match (&rouge_l_recall, &truth) {
             (Some(rouge), Some(truth)) => harmonic_mean(&[probability.value, rouge.value, truth.value]),
             _ => None,
@@ -243,9 +200,4 @@ fn choice(measured: &Measured) -> Option<f64> {
     let wrong: Vec<f64> = measured.perturbed_losses.iter().map(AnswerLoss::mean).collect();
     let right = measured.paraphrased_loss.unwrap_or(measured.answer_loss).mean();
     (!wrong.is_empty()).then(|| multiple_choice(right, &wrong))
-}
-
-/// The items of TOFU's official log.
-pub fn tofu_items(answered: &[Answered]) -> Vec<TofuItem> {
-    answered.iter().enumerate().map(|(i, a)| TofuItem::from_measurements(i, &a.measured)).collect()
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use amend_eval::scorers::{Rouge, log_truth_ratio};
 use amend_eval::stats::ks_two_sample;
-use amend_eval::tofu::{TofuLog, TofuSet, aggregate, rows};
+use amend_eval::task::{Task, Tofu};
+use amend_eval::tofu::{TofuLog, TofuScores, TofuSet, aggregate, rows};
 
 fn golden(test: &str, name: &str) -> Option<PathBuf> {
     let data = std::env::var_os("AMEND_TEST_DATA").map_or_else(
@@ -26,6 +27,10 @@ fn both(test: &str) -> Option<(TofuLog, TofuLog)> {
     Some((TofuLog::read(&full).unwrap(), TofuLog::read(&retain).unwrap()))
 }
 
+fn scores(log: &TofuLog, retain: Option<&TofuLog>) -> TofuScores {
+    aggregate(&rows(log), retain.map(rows).as_deref())
+}
+
 fn close(value: f64, expected: f64, tolerance: f64) {
     assert!((value - expected).abs() <= tolerance, "{value} should be {expected}");
 }
@@ -34,29 +39,28 @@ fn close(value: f64, expected: f64, tolerance: f64) {
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn utility_and_forget_quality_are_the_published_ones() {
     let Some((full, retain)) = both("utility_and_forget_quality_are_the_published_ones") else { return };
-    let scores = aggregate(&full, Some(&retain));
-    let utility = scores.model_utility.unwrap();
+    let scores = scores(&full, Some(&retain));
+    let utility = scores.model_utility.clone().unwrap();
     close(utility.value, 0.522_073_713_203_515, 1e-12);
     assert_eq!(utility.n, 517);
-    let error = utility.standard_error.unwrap();
+    let error = utility.stderr.unwrap();
     assert!(error > 0.005 && error < 0.03, "{error}");
-    close(aggregate(&retain, None).model_utility.unwrap().value, 0.531_990_911_779_823_2, 1e-12);
+    close(aggregate(&rows(&retain), None).model_utility.unwrap().value, 0.531_990_911_779_823_2, 1e-12);
 
-    let quality = scores.forget_quality.unwrap();
+    let quality = scores.forget_quality.clone().unwrap();
     close(quality.statistic, 104.0 / 300.0, 1e-15);
     close(quality.p_value / 2.194_274_302_189_125_7e-16, 1.0, 1e-9);
     close(quality.log10_p, 2.194_274_302_189_125_7e-16f64.log10(), 1e-9);
     assert_eq!((quality.n, quality.m), (300, 300));
-    assert_eq!(scores.forget_quality_reason, None);
 
-    let forget = scores.forget.unwrap();
+    let forget = scores.set(TofuSet::Forget).unwrap();
     close(forget.probability.value, 0.928_239_484_242_319_2, 1e-12);
     close(forget.rouge_l_recall.value, 0.924_861_262_263_005_2, 1e-12);
     close(forget.truth_ratio.value, 0.483_355_585_668_023_17, 1e-12);
-    let authors = scores.real_authors.unwrap();
+    let authors = scores.set(TofuSet::RealAuthors).unwrap();
     close(authors.probability.value, 0.377_360_325_968_064_9, 1e-12);
     close(authors.truth_ratio.value, 0.456_009_021_339_862_54, 1e-12);
-    let world = scores.world_facts.unwrap();
+    let world = scores.set(TofuSet::WorldFacts).unwrap();
     close(world.rouge_l_recall.value, 0.777_350_427_350_427_4, 1e-12);
 }
 
@@ -71,7 +75,7 @@ fn the_test_does_not_care_which_way_the_ratio_is_written() {
     let inverse = |xs: &[f64]| xs.iter().map(|x| 1.0 / x).collect::<Vec<f64>>();
     let test = ks_two_sample(&first, &second).unwrap();
     assert_eq!(test, ks_two_sample(&inverse(&first), &inverse(&second)).unwrap());
-    assert_eq!(test, aggregate(&full, Some(&retain)).forget_quality.unwrap());
+    assert_eq!(test, scores(&full, Some(&retain)).forget_quality.unwrap());
 }
 
 #[test]
@@ -80,19 +84,13 @@ fn without_the_retain_log_forget_quality_says_what_it_needs() {
     let Some((full, mut retain)) = both("without_the_retain_log_forget_quality_says_what_it_needs") else {
         return;
     };
-    let scores = aggregate(&full, None);
-    assert_eq!(scores.forget_quality, None);
-    assert_eq!(
-        scores.forget_quality_reason.as_deref(),
-        Some("not computable: needs the retain model's log (--retain-log)")
-    );
-    let json = serde_json::to_value(&scores).unwrap();
-    assert!(json["forget_quality"].is_null() && json["forget_quality_reason"].is_string());
+    let reason = scores(&full, None).forget_quality.unwrap_err();
+    assert_eq!(reason, "not computable: needs the retain model's log (--retain-log)");
     retain.forget = None;
-    let reason = aggregate(&full, Some(&retain)).forget_quality_reason.unwrap();
+    let reason = scores(&full, Some(&retain)).forget_quality.unwrap_err();
     assert!(reason.contains("the retain model's log has no set `eval_log_forget.json`"), "{reason}");
     retain.world_facts = None;
-    let reason = aggregate(&retain, None).model_utility_reason.unwrap();
+    let reason = scores(&retain, None).model_utility.unwrap_err();
     assert!(reason.contains("eval_real_world_wo_options.json"), "{reason}");
 }
 
@@ -103,10 +101,33 @@ fn a_set_with_a_broken_item_says_so_and_the_others_are_scored() {
         return;
     };
     full.forget.as_mut().unwrap()[3].avg_gt_loss = f64::NAN;
-    let scores = aggregate(&full, None);
-    assert!(scores.forget.is_none() && scores.retain.is_some() && scores.model_utility.is_some());
-    assert_eq!(scores.notes.len(), 1);
-    assert!(scores.notes[0].contains("`eval_log_forget.json`: value 3"), "{}", scores.notes[0]);
+    let scores = scores(&full, None);
+    assert!(scores.set(TofuSet::Forget).is_none() && scores.set(TofuSet::Retain).is_some());
+    assert!(scores.model_utility.is_ok());
+    let (_, forget) = scores.sets.iter().find(|(set, _)| *set == TofuSet::Forget).unwrap();
+    let reason = forget.as_ref().unwrap_err();
+    assert!(reason.contains("`eval_log_forget.json`: value 3"), "{reason}");
+}
+
+/// Read as samples and aggregated by the task, as the command does it.
+#[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
+fn the_task_has_the_figures_of_the_log() {
+    let test = "the_task_has_the_figures_of_the_log";
+    let (Some(full), Some(retain)) =
+        (golden(test, "phi_full_wd0.01.json"), golden(test, "phi_retain90_wd0.01.json"))
+    else {
+        return;
+    };
+    let task = Tofu::default();
+    let [samples, reference] = [full, retain].map(|path| task.read_log(&path).unwrap());
+    let summary = task.aggregate(&samples, Some(&reference));
+    close(summary.figure("model_utility").unwrap().value, 0.522_073_713_203_515, 1e-12);
+    close(summary.figure("forget_quality").unwrap().value / 2.194_274_302_189_125_7e-16, 1.0, 1e-9);
+    close(summary.figure("forget/truth_ratio").unwrap().value, 0.483_355_585_668_023_17, 1e-12);
+    close(summary.figure("real_authors/probability").unwrap().value, 0.377_360_325_968_064_9, 1e-12);
+    let without = task.aggregate(&samples, None);
+    assert!(without.figure("forget_quality").is_none() && without.missing[0].1.contains("--retain-log"));
 }
 
 #[test]

@@ -56,17 +56,6 @@ impl<'a> Encoder<'a> {
         Ok(example)
     }
 
-    /// The content with its own answer, but not the end token after it: for answers that need not be the whole
-    /// reply, such as the choices of a benchmark.
-    pub fn encode_open(&self, content: &Content) -> Result<Example> {
-        let mut example = self.encode(content)?;
-        if example.ids.last().is_some_and(|last| self.tokenizer.eos() == Some(*last)) {
-            example.ids.pop();
-            example.scored.pop();
-        }
-        Ok(example)
-    }
-
     /// Encodes all records, cutting what is longer than the context; also says how many were cut.
     pub fn encode_all(&self, records: &[Record]) -> Result<(Vec<Example>, usize)> {
         let mut cut = 0;
@@ -196,11 +185,6 @@ mod tests {
         assert_eq!(scored.last().copied(), tokenizer.eos());
         assert_eq!(example.ids.first().copied(), tokenizer.bos());
         assert!(!example.scored[0]);
-        let open = encoder.encode_open(&content).unwrap();
-        assert_eq!(
-            (&open.ids[..], open.scored_len()),
-            (&example.ids[..example.ids.len() - 1], scored.len() - 1)
-        );
         let long = encoder.reply(&content, &"d e f ".repeat(30)).unwrap();
         assert_eq!(long.ids.len(), 24);
         assert_eq!(encoder.prompt(&content).unwrap(), example.ids[..example.ids.len() - scored.len()]);

@@ -2,13 +2,14 @@
 
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
-use amend_eval::questions::{Answered, Asking, SetFigures, Subject, ratio, tofu_items};
+use amend_eval::Subject;
+use amend_eval::questions::{self, Answered, SetFigures, ratio};
 use amend_eval::scorers::multiple_choice;
-use amend_eval::stats::{KsTest, Mean, ks_two_sample};
-use amend_eval::tofu::{TofuLog, aggregate};
+use amend_eval::stats::{KsTest, ks_two_sample};
+use amend_eval::tofu::{TofuLog, aggregate, rows, tofu_items};
 use amend_learn::{Encoder, Result};
 use amend_run::records::{text_of, texts_of};
-use amend_run::{Content, Record, Run};
+use amend_run::{Content, Figure, Record, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sets;
@@ -29,7 +30,7 @@ pub struct Snapshot {
     /// On world facts, where the recipe names them.
     pub world_facts: Option<SetFigures>,
     /// TOFU's model utility, where all its sets are there.
-    pub model_utility: Option<Mean>,
+    pub model_utility: Option<Figure>,
     /// Per-item truth ratios of the forget set, for forget quality.
     pub forget_ratios: Vec<f64>,
     /// Question, right answer, the model's answer; of the forget set first, then of the retain set.
@@ -76,7 +77,6 @@ pub fn snapshot(
 ) -> Result<Snapshot> {
     run.once(name, |run| {
         let subject = Subject { model, tokenizer, encoder };
-        let asking = Asking { limit: Some(options.limit), max_new_tokens: options.max_new_tokens };
         let wanted = [
             Some(&sets.forget_eval),
             Some(&sets.retain_eval),
@@ -88,10 +88,9 @@ pub fn snapshot(
         let mut ask = |records: Option<&Vec<_>>| -> Result<Option<Vec<Answered>>> {
             let Some(records) = records else { return Ok(None) };
             let mut answered = Vec::new();
-            let limit = asking.limit.unwrap_or(records.len()).min(records.len());
-            for piece in records[..limit].chunks(64) {
+            for piece in records[..options.limit.min(records.len())].chunks(64) {
                 run.check_stop()?;
-                answered.extend(subject.ask(piece, &Asking { limit: None, ..asking.clone() })?);
+                answered.extend(questions::ask(piece, options.max_new_tokens, &subject)?);
                 bar.advance(piece.len() as u64, "");
             }
             Ok(Some(answered))
@@ -114,7 +113,7 @@ pub fn snapshot(
             retain: SetFigures::of(&retain),
             real_authors: authors.as_deref().map(SetFigures::of),
             world_facts: facts.as_deref().map(SetFigures::of),
-            model_utility: aggregate(&log, None).model_utility,
+            model_utility: aggregate(&rows(&log), None).model_utility.ok(),
             forget_ratios: forget.iter().filter_map(|a| ratio(&a.measured)).collect(),
             samples: spread(&forget).chain(spread(&retain)).map(sample).collect(),
         })

@@ -210,14 +210,7 @@ impl Verdict {
             forget_quality_log10: maybe(&|s, a| {
                 Some(plain(a.after.forget_quality(s.gold.as_ref()?)?.log10_p))
             }),
-            utility: maybe(&|_, a| {
-                let whole = a.after.model_utility.as_ref();
-                whole.map(|m| Figure { value: m.value, n: m.n, stderr: m.standard_error }).or(a
-                    .after
-                    .retain
-                    .utility
-                    .map(plain))
-            }),
+            utility: maybe(&|_, a| a.after.model_utility.or(a.after.retain.utility.map(plain))),
             steps: over(&|_, a| plain(a.unlearned.steps as f64)),
         }
     }

@@ -192,10 +192,7 @@ fn before_after(seed: &SeedResult) -> Table {
 
 /// TOFU's model utility, or the retain set's alone where the other sets are missing.
 fn utility(s: &Snapshot) -> Option<Figure> {
-    match &s.model_utility {
-        Some(mean) => Some(Figure { value: mean.value, n: mean.n, stderr: mean.standard_error }),
-        None => s.retain.utility.map(|u| Figure::exact(u, s.retain.probability.n)),
-    }
+    s.model_utility.or(s.retain.utility.map(|u| Figure::exact(u, s.retain.probability.n)))
 }
 
 /// The values of one metric over the steps of a stage.

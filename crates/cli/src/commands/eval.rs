@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amend_eval::questions::{Asking, Subject};
-use amend_eval::stats::Mean;
-use amend_eval::tofu::{self, SetScores, TofuLog, TofuRow, TofuScores, aggregate, rows};
+use amend_eval::{Benchmark, Sample, SampleLog, Subject, Summary, evaluate, recorded};
 use amend_learn::{Encoder, Template};
-use amend_run::file::write_atomic;
-use amend_run::{Figure, Stop};
-use clap::{ArgGroup, Args, ValueEnum};
+use amend_run::{Figure, Method, Stop};
+use clap::{ArgGroup, Args};
+use serde_json::{Map, Value, json};
 
+use super::methods;
 use crate::app::Exit;
+use crate::args::VERSION;
 use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
@@ -20,73 +20,74 @@ use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
 Examples:
+  amend eval --list
+  amend eval --task tofu --model models/my-model --data tofu --out results/mine
   amend eval --task tofu --from-log eval_log_aggregated.json
   amend eval --task tofu --from-log unlearned.json --retain-log retain90.json
+  amend eval --task wikitext --model models/my-model --data wikitext-2 --json
 
-A log is the official scripts' eval_log_aggregated.json. The log of a model
-trained without the forget set (--retain-log) makes the forget quality
-computable. --out writes results.json (every figure with n and standard error)
-and rows.jsonl (every item's scores) into a new folder.";
+--out writes samples.jsonl (every item with answers and scores), results.json
+(every figure with n and standard error) and, where the task has one, a log in
+its own format. The same command goes on with a folder whose evaluation was
+stopped, at the item where it was. --from-log takes such a samples.jsonl, or a
+log of the benchmark's own scripts, and asks no model.";
 
 /// Compute a benchmark's figures, each with its standard error
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("source").required(true))]
+#[command(
+    after_help = EXAMPLES,
+    group = ArgGroup::new("source").args(["list", "from_log", "model"]).required(true)
+)]
 pub(crate) struct EvalArgs {
-    /// The benchmark
-    #[arg(long, value_name = "TASK")]
-    task: Task,
+    /// List the tasks there are, with their options
+    #[arg(long)]
+    list: bool,
+    /// The task
+    #[arg(long, value_name = "TASK", required_unless_present = "list")]
+    task: Option<String>,
+    /// Change an option of the task
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
     /// Log of an evaluated model
-    #[arg(long, value_name = "FILE", group = "source")]
+    #[arg(long, value_name = "FILE")]
     from_log: Option<PathBuf>,
     /// Folder or GGUF file of a model to evaluate
-    #[arg(long, value_name = "MODEL", group = "source", requires = "data")]
+    #[arg(long, value_name = "MODEL", requires = "data")]
     model: Option<PathBuf>,
-    /// Folder of the benchmark's data files, for --model
+    /// Folder of the task's data files, for --model
     #[arg(long, value_name = "DIR", requires = "model")]
     data: Option<PathBuf>,
-    /// Which authors were to be forgotten: forget01, forget05 or forget10, for --model
-    #[arg(long, value_name = "SPLIT", default_value = "forget10", requires = "model")]
-    split: String,
-    /// Questions per set, for --model
-    #[arg(long, value_name = "N", default_value_t = 300, requires = "model")]
-    limit: usize,
-    /// Most tokens of an answer, for --model
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "model")]
-    max_new_tokens: usize,
     #[command(flatten)]
     precision: PrecisionArgs,
-    /// Log of a model trained without the forget set
-    #[arg(long, value_name = "FILE")]
-    retain_log: Option<PathBuf>,
-    /// New folder for results.json and rows.jsonl
+    /// Log of the model that the task compares with; TOFU's is a model trained without the forget set
+    #[arg(long, value_name = "FILE", visible_alias = "retain-log")]
+    reference_log: Option<PathBuf>,
+    /// Folder for samples.jsonl and results.json: a new one, or one to go on with
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Task {
-    /// TOFU: a task of fictitious unlearning (arXiv 2401.06121)
-    Tofu,
-}
-
 pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Error> {
-    let Task::Tofu = args.task;
+    let Some(name) = args.task.as_deref().filter(|_| !args.list) else { return list(context) };
+    let benchmark = Benchmark::choose(name, &args.sets)?;
+    let task = benchmark.filler();
     if let Some(out) = &args.out {
-        refuse_existing(out)?;
+        check_folder(out, args.from_log.is_none())?;
     }
-    let log = match &args.from_log {
-        Some(path) => TofuLog::read(path)?,
-        None => run_on_model(&args, context)?,
+    let samples = match &args.from_log {
+        Some(path) => recorded(task, path)?,
+        None => ask_model(&args, &benchmark, context)?,
     };
-    let retain = args.retain_log.as_deref().map(TofuLog::read).transpose()?;
-    let scores = aggregate(&log, retain.as_ref());
+    let reference = args.reference_log.as_ref().map(|path| recorded(task, path)).transpose()?;
+    let summary = task.aggregate(&samples, reference.as_deref());
+    let results = results(&benchmark, &summary)?;
     if let Some(out) = &args.out {
-        write(out, &scores, &rows(&log))?;
+        write(out, &args, &benchmark, &samples, &results)?;
     }
     if context.json {
-        context.out.json_document(&flat(&scores))?;
+        context.out.json_document(&results)?;
     } else {
-        show(&scores, context)?;
+        show(&summary, context)?;
     }
     if let Some(out) = &args.out {
         context.console.note(&format!("written to {}", out.display()));
@@ -94,120 +95,130 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     Ok(Exit::Done)
 }
 
-/// Asks a model all of the benchmark's questions.
-fn run_on_model(args: &EvalArgs, context: &mut Context) -> Result<TofuLog, Error> {
-    let (Some(model), Some(data)) = (&args.model, &args.data) else {
+/// Asks a model everything that a folder does not hold the answers to yet.
+fn ask_model(args: &EvalArgs, benchmark: &Benchmark, context: &mut Context) -> Result<Vec<Sample>, Error> {
+    let (Some(path), Some(data)) = (&args.model, &args.data) else {
         return Err(Error::told("there is nothing to evaluate", "give --from-log, or --model with --data"));
     };
-    let opened = Opened::open(&ModelArgs { model: model.clone(), adapter: None, precision: args.precision })?;
+    let items = benchmark.filler().items(data)?;
+    let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = Encoder::new(tokenizer, Template::default(), opened.model.spec().context);
     let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };
-    let asking = Asking { limit: Some(args.limit), max_new_tokens: args.max_new_tokens };
-    let stop = Stop::default();
-    let log = tofu::ask(&subject, data, &args.split, &asking, context.progress.as_ref(), &stop)?;
-    if let Some(out) = &args.out {
-        let plain = |e: &dyn std::fmt::Display| Error::plain(format!("{}: {e}", out.display()));
-        fs::create_dir_all(out).map_err(|e| plain(&e))?;
-        log.write(&out.join("log.json")).map_err(|e| plain(&e))?;
+    let mut log = match &args.out {
+        Some(out) => Some(open_log(out, path, args.precision, benchmark)?),
+        None => None,
+    };
+    if let Some(done) = log.as_ref().map(SampleLog::len).filter(|&done| done > 0) {
+        context.console.note(&format!("going on: {done} of {} items are answered", items.len()));
     }
-    Ok(log)
+    let progress = context.progress.as_ref();
+    Ok(evaluate(benchmark.filler(), &items, &subject, log.as_mut(), progress, &Stop::default())?)
 }
 
-/// The benchmark's two figures as plain numbers, for programs, with everything behind them.
-fn flat(scores: &TofuScores) -> serde_json::Value {
-    let utility = scores.model_utility.as_ref();
-    let quality = scores.forget_quality.as_ref();
-    serde_json::json!({
-        "task": "tofu",
-        "model_utility": utility.map(|m| m.value),
-        "model_utility_stderr": utility.and_then(|m| m.standard_error),
-        "model_utility_n": utility.map(|m| m.n),
-        "model_utility_reason": scores.model_utility_reason,
-        "forget_quality": quality.map(|q| q.p_value),
-        "forget_quality_log10": quality.map(|q| q.log10_p),
-        "forget_quality_statistic": quality.map(|q| q.statistic),
-        "forget_quality_n": quality.map(|q| [q.n, q.m]),
-        "forget_quality_reason": scores.forget_quality_reason,
-        "retain": scores.retain,
-        "real_authors": scores.real_authors,
-        "world_facts": scores.world_facts,
-        "forget": scores.forget,
-        "notes": scores.notes,
-    })
+/// Opens the folder's samples, which must be answers of the same model to the same task.
+fn open_log(
+    out: &Path,
+    model: &Path,
+    precision: PrecisionArgs,
+    benchmark: &Benchmark,
+) -> Result<SampleLog, Error> {
+    fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
+    let made_with = [
+        ("task", options(benchmark)?),
+        ("model", amend_run::file::content_hash(model)?.into()),
+        ("dtype", json!(precision.dtype)),
+        ("weights", json!(precision.weights)),
+        ("program", format!("{VERSION} ({})", amend_run::machine::commit()).into()),
+    ];
+    let made_with: Map<String, Value> =
+        made_with.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+    Ok(SampleLog::open(out, &made_with)?)
 }
 
-fn refuse_existing(out: &Path) -> Result<(), Error> {
+/// A task and its options, as recipes write them.
+fn options(benchmark: &Benchmark) -> Result<Value, Error> {
+    serde_json::to_value(benchmark).map_err(|e| Error::plain(format!("the task's options: {e}")))
+}
+
+fn results(benchmark: &Benchmark, summary: &Summary) -> Result<Value, Error> {
+    let mut results = Map::from_iter([("task".to_owned(), options(benchmark)?)]);
+    results.extend(summary.to_json());
+    Ok(results.into())
+}
+
+/// Accepts a folder that is new, empty, or holds an evaluation that can be gone on with.
+fn check_folder(out: &Path, resumable: bool) -> Result<(), Error> {
     let occupied = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_some(),
         Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     };
-    if occupied {
+    let unfinished = resumable && SampleLog::is_in(out) && !out.join("results.json").exists();
+    if occupied && !unfinished {
         return Err(Error::told(format!("{} exists", out.display()), "choose another --out"));
     }
     Ok(())
 }
 
-fn write(out: &Path, scores: &TofuScores, rows: &[TofuRow]) -> Result<(), Error> {
-    let plain = |e: &dyn std::fmt::Display| Error::plain(format!("{}: {e}", out.display()));
-    fs::create_dir_all(out).map_err(|e| plain(&e))?;
-    let mut lines = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut lines, row).map_err(|e| plain(&e))?;
-        lines.push(b'\n');
+fn write(
+    out: &Path,
+    args: &EvalArgs,
+    benchmark: &Benchmark,
+    samples: &[Sample],
+    results: &Value,
+) -> Result<(), Error> {
+    if args.from_log.is_some() {
+        fs::create_dir_all(out)
+            .map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
+        SampleLog::write(out, samples)?;
+    } else {
+        benchmark.filler().write_log(samples, out)?;
     }
-    write_atomic(&out.join("rows.jsonl"), &lines)?;
-    Ok(amend_run::write_results(out, scores)?)
+    // Last, because it is what says that the evaluation is complete.
+    Ok(amend_run::write_results(out, results)?)
 }
 
-fn figure(mean: Mean) -> Figure {
-    Figure { value: mean.value, n: mean.n, stderr: mean.standard_error }
-}
-
-fn show(scores: &TofuScores, context: &mut Context) -> Result<(), Error> {
-    let sets = [
-        ("retain", &scores.retain),
-        ("real authors", &scores.real_authors),
-        ("world facts", &scores.world_facts),
-        ("forget", &scores.forget),
-    ];
-    let cell = |mean: Mean| {
-        let figure = figure(mean);
-        figure.format_error().map_or(figure.format_value(), |e| format!("{} ± {e}", figure.format_value()))
+fn show(summary: &Summary, context: &mut Context) -> Result<(), Error> {
+    let row = |(name, figure): &(String, Figure)| {
+        let error = figure.format_error().map_or(String::new(), |e| format!("± {e}"));
+        vec![name.clone(), figure.format_value(), error, figure.n.to_string()]
     };
-    let row = |(name, set): &(&str, &Option<SetScores>)| {
-        let set = set.as_ref()?;
-        let means = [set.probability, set.rouge_l_recall, set.truth_ratio].map(cell);
-        Some([vec![(*name).to_owned(), set.probability.n.to_string()], means.to_vec()].concat())
-    };
-    let rows: Vec<_> = sets.iter().filter_map(row).collect();
-    let columns = [
-        ("set", Align::Left),
-        ("n", Align::Right),
-        ("probability", Align::Right),
-        ("ROUGE-L recall", Align::Right),
-        ("truth ratio", Align::Right),
-    ];
+    let rows: Vec<_> = summary.figures.iter().map(row).collect();
+    let columns = [("figure", Align::Left), ("value", Align::Right), ("", Align::Left), ("n", Align::Right)];
     for line in table::lines(&columns, &rows) {
         context.out.line(line)?;
     }
-    context.out.line("")?;
-    let unknown = |reason: &Option<String>| format!("n/a: {}", reason.as_deref().unwrap_or("not computed"));
-    let utility = match scores.model_utility {
-        Some(mean) => figure(mean).to_string(),
-        None => unknown(&scores.model_utility_reason),
-    };
-    context.out.line(format_args!("model utility   {utility}"))?;
-    let quality = match &scores.forget_quality {
-        Some(test) => format!(
-            "p = {:.3e} (log10 p = {:.2}, KS D = {:.4}, n = {} and {})",
-            test.p_value, test.log10_p, test.statistic, test.n, test.m
-        ),
-        None => unknown(&scores.forget_quality_reason),
-    };
-    context.out.line(format_args!("forget quality  {quality}"))?;
-    for note in &scores.notes {
-        context.console.warn(note);
+    for (name, reason) in &summary.missing {
+        context.out.line(format_args!("{name}  n/a: {reason}"))?;
     }
     Ok(())
+}
+
+fn list(context: &mut Context) -> Result<Exit, Error> {
+    let tasks = amend_eval::task::tasks();
+    if context.json {
+        let all: Vec<Value> = tasks.iter().map(|task| methods::to_json(*task, true)).collect();
+        context.out.json_document(&all)?;
+        return Ok(Exit::Done);
+    }
+    let widest = tasks.iter().map(|task| task.name().len()).max().unwrap_or(0);
+    for task in tasks {
+        let text = methods::first_sentence(&task.doc());
+        let text = table::wrap(&text, table::width(), widest + 2).join("\n");
+        context.out.line(format_args!("{:<widest$}  {}", task.name(), text.trim_start()))?;
+        let options = default_options(*task);
+        context.out.line(format_args!("{:<widest$}  options: {options}", ""))?;
+    }
+    context.out.line("\nWith --json each has its whole description and the schema of its options.")?;
+    Ok(Exit::Done)
+}
+
+/// `split="forget10", limit=300`
+fn default_options(task: &dyn Method) -> String {
+    let Value::Object(defaults) = task.defaults() else { return "none".into() };
+    let shown = |(name, value): (&String, &Value)| match value {
+        Value::Null => name.clone(),
+        value => format!("{name}={value}"),
+    };
+    defaults.iter().map(shown).collect::<Vec<_>>().join(", ")
 }

@@ -61,7 +61,7 @@ fn markdown(methods: &[&dyn Method], context: &mut Context) -> Result<(), Error>
     Ok(())
 }
 
-fn to_json(method: &dyn Method, whole: bool) -> Value {
+pub(super) fn to_json(method: &dyn Method, whole: bool) -> Value {
     let mut value = json!({
         "name": method.name(),
         "area": method.area(),
@@ -97,7 +97,7 @@ fn list(context: &mut Context) -> Result<(), Error> {
 }
 
 /// The first sentence under the first heading.
-fn first_sentence(doc: &str) -> String {
+pub(super) fn first_sentence(doc: &str) -> String {
     let prose = doc.lines().skip_while(|line| line.trim().is_empty() || line.starts_with('#'));
     let paragraph: Vec<&str> = prose.take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let text = plain(&paragraph.join(" "));

@@ -87,6 +87,16 @@ fn logs_that_are_none() {
     fails(&["eval", "--task", "tofu", "--from-log", "none.json"], &["none.json"]);
     fails(&["eval", "--task", "tofoo", "--from-log", "none.json"], &["tofu"]);
     fails(&["eval", "--task", "tofu"], &["--from-log"]);
+    fails(
+        &["eval", "--task", "tofu", "--set", "splt=forget05", "--from-log", "none.json"],
+        &["splt", "split"],
+    );
+    fails(&["eval", "--from-log", "none.json"], &["--task"]);
+    let log = scratch.file("log.json", "{}");
+    fails(
+        &["eval", "--task", "wikitext", "--from-log", &log],
+        &["log.json", "no log format of its own", "samples.jsonl"],
+    );
 }
 
 #[test]

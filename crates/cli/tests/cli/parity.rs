@@ -95,11 +95,14 @@ fn the_published_figures_of_tofu_come_out() {
     ];
     let scores = json_of(&args);
     let figure = |place: &str| scores.pointer(place).and_then(Value::as_f64).unwrap();
-    assert!((figure("/model_utility") - 0.522_073_713_203_515).abs() < 1e-12);
-    assert!((figure("/forget_quality") / 2.194_274_302_189_125_7e-16 - 1.0).abs() < 1e-9);
+    assert!((figure("/figures/model_utility/value") - 0.522_073_713_203_515).abs() < 1e-12);
+    assert!((figure("/figures/forget_quality/value") / 2.194_274_302_189_125_7e-16 - 1.0).abs() < 1e-9);
     let written: Value =
         serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
-    assert_eq!(written["model_utility"]["value"], scores["model_utility"]);
-    assert_eq!(written["forget_quality"]["p_value"], scores["forget_quality"]);
-    assert_eq!(fs::read_to_string(out.join("rows.jsonl")).unwrap().lines().count(), 817);
+    assert_eq!(written, scores);
+    let samples = out.join("samples.jsonl");
+    assert_eq!(fs::read_to_string(&samples).unwrap().lines().count(), 817);
+    let again = json_of(&["eval", "--task", "tofu", "--from-log", samples.to_str().unwrap(), "--json"]);
+    assert_eq!(again["figures"]["model_utility"]["n"], 517);
+    assert!(again["missing"]["forget_quality"].as_str().unwrap().contains("--retain-log"));
 }

@@ -18,5 +18,5 @@ pub use mink::{
 pub use porter::porter_stem;
 pub use privleak::{PRIVLEAK_ALARM, privleak};
 pub use probability::{length_normalised, multiple_choice};
-pub use rouge::{Overlap, Rouge, RougeScores};
+pub use rouge::{PrecisionRecall, Rouge, RougeScores};
 pub use truth_ratio::{closer_to_one, log_truth_ratio, normalised_truth_ratio, true_is_better, truth_ratio};

@@ -11,7 +11,7 @@ use super::porter_stem;
 
 /// How much of two texts overlaps.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Overlap {
+pub struct PrecisionRecall {
     /// Share of the candidate found in the reference.
     pub precision: f64,
     /// Share of the reference found in the candidate.
@@ -20,14 +20,14 @@ pub struct Overlap {
     pub f1: f64,
 }
 
-impl Overlap {
+impl PrecisionRecall {
     /// `matched` units of `candidate` and `reference` many; texts without units overlap by 0.
-    fn of(matched: usize, reference: usize, candidate: usize) -> Overlap {
+    fn of(matched: usize, reference: usize, candidate: usize) -> PrecisionRecall {
         let precision = matched as f64 / candidate.max(1) as f64;
         let recall = matched as f64 / reference.max(1) as f64;
         let sum = precision + recall;
         let f1 = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
-        Overlap { precision, recall, f1 }
+        PrecisionRecall { precision, recall, f1 }
     }
 }
 
@@ -35,11 +35,11 @@ impl Overlap {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RougeScores {
     /// Shared words, each counted at most as often as the other text has it.
-    pub rouge1: Overlap,
+    pub rouge1: PrecisionRecall,
     /// Shared pairs of neighbouring words.
-    pub rouge2: Overlap,
+    pub rouge2: PrecisionRecall,
     /// Longest common subsequence of words.
-    pub rouge_l: Overlap,
+    pub rouge_l: PrecisionRecall,
 }
 
 /// The scorer.
@@ -56,7 +56,7 @@ impl Rouge {
         RougeScores {
             rouge1: shared_ngrams(&reference, &candidate, 1),
             rouge2: shared_ngrams(&reference, &candidate, 2),
-            rouge_l: Overlap::of(
+            rouge_l: PrecisionRecall::of(
                 longest_common_subsequence(&reference, &candidate),
                 reference.len(),
                 candidate.len(),
@@ -75,7 +75,7 @@ impl Rouge {
     }
 }
 
-fn shared_ngrams(reference: &[String], candidate: &[String], n: usize) -> Overlap {
+fn shared_ngrams(reference: &[String], candidate: &[String], n: usize) -> PrecisionRecall {
     let mut unmatched: HashMap<&[String], usize> = HashMap::new();
     for ngram in reference.windows(n) {
         *unmatched.entry(ngram).or_default() += 1;
@@ -90,7 +90,7 @@ fn shared_ngrams(reference: &[String], candidate: &[String], n: usize) -> Overla
         }
     }
     let count = |words: &[String]| (words.len() + 1).saturating_sub(n);
-    Overlap::of(matched, count(reference), count(candidate))
+    PrecisionRecall::of(matched, count(reference), count(candidate))
 }
 
 /// Length of the longest common subsequence, in one row of the usual table.
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn known_pairs() {
         let scores = PLAIN.score("the cat sat on the mat", "the cat on the the mat lay");
-        assert_eq!(scores.rouge1, Overlap::of(5, 6, 7));
-        assert_eq!(scores.rouge2, Overlap::of(3, 5, 6));
-        assert_eq!(scores.rouge_l, Overlap::of(5, 6, 7));
+        assert_eq!(scores.rouge1, PrecisionRecall::of(5, 6, 7));
+        assert_eq!(scores.rouge2, PrecisionRecall::of(3, 5, 6));
+        assert_eq!(scores.rouge_l, PrecisionRecall::of(5, 6, 7));
         assert!((scores.rouge_l.f1 - 2.0 * 5.0 / 13.0).abs() < 1e-15);
         assert_eq!(PLAIN.score("", "words"), RougeScores::default());
         assert_eq!(PLAIN.score("one", "").rouge1.recall, 0.0);

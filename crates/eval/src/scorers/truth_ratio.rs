@@ -4,7 +4,9 @@
 //! mean of exp(−CE) over the perturbed answers. Where there is no paraphrase (real authors, world
 //! facts), the answer itself stands in. Source: Maini et al. 2024, TOFU, arXiv 2401.06121
 
-use crate::stats::{Mean, StatsError};
+use amend_run::Figure;
+
+use crate::stats::{StatsError, mean};
 
 /// Keeps a division defined where the right answer's probability underflows, as the common
 /// framework does.
@@ -34,18 +36,18 @@ pub fn normalised_truth_ratio(paraphrased_ce: f64, perturbed_ce: &[f64]) -> Opti
 ///
 /// # Errors
 /// When there are no ratios, or one is NaN.
-pub fn closer_to_one(ratios: &[f64]) -> Result<Mean, StatsError> {
+pub fn closer_to_one(ratios: &[f64]) -> Result<Figure, StatsError> {
     let scores: Vec<f64> = ratios.iter().map(|r| if r.is_nan() { *r } else { r.min(1.0 / r) }).collect();
-    Mean::of(&scores)
+    mean(&scores)
 }
 
 /// Utility aggregation: mean of max(0, 1 − R), 1 where wrong answers are impossible.
 ///
 /// # Errors
 /// When there are no ratios, or one is NaN.
-pub fn true_is_better(ratios: &[f64]) -> Result<Mean, StatsError> {
+pub fn true_is_better(ratios: &[f64]) -> Result<Figure, StatsError> {
     let scores: Vec<f64> = ratios.iter().map(|r| if r.is_nan() { *r } else { (1.0 - r).max(0.0) }).collect();
-    Mean::of(&scores)
+    mean(&scores)
 }
 
 fn mean_ce(ce: &[f64]) -> Option<f64> {

@@ -123,7 +123,7 @@ mod tests {
     fn width_agrees_with_the_normal_theory() {
         let values = normal_sample(400, 1);
         let interval = Bootstrap::default().mean(&values).unwrap();
-        let expected = 2.0 * 1.96 * super::super::Mean::of(&values).unwrap().standard_error.unwrap();
+        let expected = 2.0 * 1.96 * super::super::mean(&values).unwrap().stderr.unwrap();
         assert!((interval.high - interval.low) / expected > 0.9, "{interval:?} against {expected}");
         assert!((interval.high - interval.low) / expected < 1.1, "{interval:?} against {expected}");
     }

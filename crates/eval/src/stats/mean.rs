@@ -1,37 +1,33 @@
-//! Arithmetic mean with its standard error, and the harmonic mean.
+//! Means and ratios with their standard errors, and the harmonic mean.
 
-use serde::{Deserialize, Serialize};
+use amend_run::Figure;
 
 use super::{StatsError, checked};
 
-/// A mean over items, the way every figure is reported: value, standard error, number of items.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Mean {
-    /// x̄ = Σxᵢ / n.
-    pub value: f64,
-    /// s/√n with s² = Σ(xᵢ − x̄)²/(n − 1); `None` for a single item, whose spread is unknown.
-    pub standard_error: Option<f64>,
-    /// Number of items.
-    pub n: usize,
+/// The mean of `values` with its standard error s/√n, s² = Σ(xᵢ − x̄)²/(n − 1); none for a single item, whose
+/// spread is unknown.
+///
+/// # Errors
+/// When there are no values, or one is NaN.
+pub fn mean(values: &[f64]) -> Result<Figure, StatsError> {
+    Ok(Figure::mean(checked("averaged", values)?))
 }
 
-impl Mean {
-    /// The mean of `values`.
-    ///
-    /// # Errors
-    /// When there are none, or one is NaN.
-    pub fn of(values: &[f64]) -> Result<Mean, StatsError> {
-        let values = checked("averaged", values)?;
-        let n = values.len();
-        let value = values.iter().sum::<f64>() / n as f64;
-        let standard_error = (n > 1).then(|| (sample_variance(values, value) / n as f64).sqrt());
-        Ok(Mean { value, standard_error, n })
+/// Σxᵢ / Σyᵢ over pairs, such as losses per word over texts, with its first-order standard error: that of the mean
+/// of xᵢ − R·yᵢ, over the mean of y.
+///
+/// # Errors
+/// When there are no pairs, their numbers differ, or a value is NaN.
+pub fn ratio_of_sums(x: &[f64], y: &[f64]) -> Result<Figure, StatsError> {
+    let (x, y) = (checked("first", x)?, checked("second", y)?);
+    if x.len() != y.len() {
+        return Err(StatsError::Unpaired { first: x.len(), second: y.len() });
     }
-}
-
-/// Σ(xᵢ − x̄)²/(n − 1), in two passes so that a large mean does not swallow a small spread.
-fn sample_variance(values: &[f64], mean: f64) -> f64 {
-    values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
+    let (total, n) = (y.iter().sum::<f64>(), x.len());
+    let value = x.iter().sum::<f64>() / total;
+    let squares: f64 = x.iter().zip(y).map(|(x, y)| (x - value * y).powi(2)).sum();
+    let stderr = (n > 1).then(|| (squares * n as f64 / (n - 1) as f64).sqrt() / total);
+    Ok(Figure { value, n, stderr })
 }
 
 /// n / Σ(1/xᵢ), for scores that are not negative; 0 as soon as one of them is 0.
@@ -57,12 +53,23 @@ mod tests {
 
     #[test]
     fn mean_of_known_values() {
-        let mean = Mean::of(&[1.0, 2.0, 3.0, 4.0]).unwrap();
-        assert_eq!((mean.value, mean.n), (2.5, 4));
-        assert!((mean.standard_error.unwrap() - 0.645_497_224_367_902_8).abs() < 1e-15);
-        assert_eq!(Mean::of(&[7.0]).unwrap().standard_error, None);
-        assert_eq!(Mean::of(&[]), Err(StatsError::Empty { sample: "averaged" }));
-        assert_eq!(Mean::of(&[0.0, f64::NAN]), Err(StatsError::NotANumber { sample: "averaged", index: 1 }));
+        let figure = mean(&[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!((figure.value, figure.n), (2.5, 4));
+        assert!((figure.stderr.unwrap() - 0.645_497_224_367_902_8).abs() < 1e-15);
+        assert_eq!(mean(&[7.0]).unwrap().stderr, None);
+        assert_eq!(mean(&[]), Err(StatsError::Empty { sample: "averaged" }));
+        assert_eq!(mean(&[0.0, f64::NAN]), Err(StatsError::NotANumber { sample: "averaged", index: 1 }));
+    }
+
+    #[test]
+    fn a_ratio_over_equal_units_is_a_mean() {
+        let x = [1.0, 4.0, 2.5];
+        let (ratio, mean) = (ratio_of_sums(&x, &[2.0; 3]).unwrap(), mean(&x).unwrap());
+        assert!((ratio.value - mean.value / 2.0).abs() < 1e-15);
+        assert!((ratio.stderr.unwrap() - mean.stderr.unwrap() / 2.0).abs() < 1e-15);
+        let exact = ratio_of_sums(&[2.0, 6.0], &[1.0, 3.0]).unwrap();
+        assert_eq!((exact.value, exact.stderr, exact.n), (2.0, Some(0.0), 2));
+        assert_eq!(ratio_of_sums(&x, &[1.0]), Err(StatsError::Unpaired { first: 3, second: 1 }));
     }
 
     #[test]
@@ -80,14 +87,14 @@ mod tests {
             let harmonic = harmonic_mean(&values).unwrap();
             let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
             prop_assert!(harmonic >= smallest - 1e-12);
-            prop_assert!(harmonic <= Mean::of(&values).unwrap().value + 1e-12);
+            prop_assert!(harmonic <= mean(&values).unwrap().value + 1e-12);
         }
 
         #[test]
         fn standard_error_ignores_a_shift(values in prop::collection::vec(-1.0f64..1.0, 2..20)) {
             let shifted: Vec<f64> = values.iter().map(|x| x + 1000.0).collect();
-            let (a, b) = (Mean::of(&values).unwrap(), Mean::of(&shifted).unwrap());
-            prop_assert!((a.standard_error.unwrap() - b.standard_error.unwrap()).abs() < 1e-9);
+            let (a, b) = (mean(&values).unwrap(), mean(&shifted).unwrap());
+            prop_assert!((a.stderr.unwrap() - b.stderr.unwrap()).abs() < 1e-9);
         }
     }
 }

@@ -9,7 +9,7 @@ mod mean;
 pub use auc::roc_auc;
 pub use bootstrap::{Bootstrap, Interval};
 pub use ks::{KsMethod, KsTest, ks_two_sample};
-pub use mean::{Mean, harmonic_mean};
+pub use mean::{harmonic_mean, mean, ratio_of_sums};
 
 /// Why a statistic cannot be computed from what was given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

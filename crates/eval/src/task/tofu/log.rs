@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{TofuItem, TofuLogError};
 
 /// One of the benchmark's four sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TofuSet {
     /// Authors to be remembered.
     Retain,
@@ -35,6 +34,21 @@ impl TofuSet {
             TofuSet::WorldFacts => "eval_real_world_wo_options.json",
             TofuSet::Forget => "eval_log_forget.json",
         }
+    }
+
+    /// The set's name in what this program writes.
+    pub fn name(self) -> &'static str {
+        match self {
+            TofuSet::Retain => "retain",
+            TofuSet::RealAuthors => "real_authors",
+            TofuSet::WorldFacts => "world_facts",
+            TofuSet::Forget => "forget",
+        }
+    }
+
+    /// The set of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.name() == name)
     }
 
     /// Whether the set's probability is the one among given choices.

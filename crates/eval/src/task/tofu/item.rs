@@ -80,7 +80,7 @@ pub struct Measured {
 impl TofuItem {
     /// Fills in every column of the official log. Sets without paraphrases take the right answer
     /// for one and get the multiple-choice column, as in the official scripts.
-    pub fn from_measurements(index: usize, measured: &Measured) -> TofuItem {
+    pub fn from_measurements(index: &str, measured: &Measured) -> TofuItem {
         let answer = measured.answer_loss;
         let paraphrase = measured.paraphrased_loss.unwrap_or(answer);
         let wrong: Vec<f64> = measured.perturbed_losses.iter().map(AnswerLoss::mean).collect();
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_column_follows_from_the_measurements() {
-        let item = TofuItem::from_measurements(7, &measured(Some(AnswerLoss { nll: 5.0, tokens: 5 })));
+        let item = TofuItem::from_measurements("7", &measured(Some(AnswerLoss { nll: 5.0, tokens: 5 })));
         assert_eq!((item.index.as_str(), item.avg_gt_loss, item.avg_paraphrased_loss), ("7", 1.0, 1.0));
         assert_eq!(item.average_perturb_loss, [2.0, 3.0]);
         assert!((item.truth_ratio.unwrap() - 0.223_13).abs() < 1e-5);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn without_a_paraphrase_the_answer_stands_in() {
-        let item = TofuItem::from_measurements(0, &measured(None));
+        let item = TofuItem::from_measurements("0", &measured(None));
         assert_eq!((item.avg_paraphrased_loss, item.num_token_paraphrased), (1.0, Some(6)));
         let expected = (1.0 + (-1f64).exp() + (-2f64).exp()).ln();
         assert!((item.normalized_gt_loss.unwrap() - expected).abs() < 1e-12);
@@ -148,7 +148,7 @@ mod tests {
     fn a_damaged_models_item_stays_finite() {
         let mut damaged = measured(None);
         damaged.answer_loss.nll = 60_000.0;
-        let item = TofuItem::from_measurements(0, &damaged);
+        let item = TofuItem::from_measurements("0", &damaged);
         assert!(item.truth_ratio.unwrap().is_finite() && item.normalized_gt_loss.unwrap().is_finite());
     }
 }

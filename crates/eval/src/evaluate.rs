@@ -1,0 +1,106 @@
+//! From items to samples.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use amend_learn::{Error, Result};
+use amend_run::{Progress, RunError, Stop};
+
+use crate::item::{Item, Sample};
+use crate::request::{Answer, Answerer};
+use crate::samples::SampleLog;
+use crate::task::Task;
+
+/// Items that are asked at a time, between two looks at the stop flag. Has no influence on results.
+const PIECE: usize = 32;
+
+/// Asks every item, and scores the answers; the samples are in the order of the items.
+///
+/// With a log, items that it holds answers to are not asked again, and the others are appended to it as they
+/// are answered: whoever goes on after a stop or a kill ends with the file of an evaluation that was never
+/// interrupted.
+///
+/// # Errors
+/// Two items of one name; an item that cannot be asked or scored; a log that cannot be written; a stop request.
+pub fn evaluate(
+    task: &dyn Task,
+    items: &[Item],
+    answerer: &dyn Answerer,
+    mut log: Option<&mut SampleLog>,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Vec<Sample>> {
+    check_names(items)?;
+    let mut bar = progress.begin("evaluation", items.len() as u64, "items");
+    let mut samples = Vec::with_capacity(items.len());
+    for piece in items.chunks(PIECE) {
+        if stop.requested() {
+            return Err(RunError::Interrupted.into());
+        }
+        let mut known: Vec<Option<Vec<Answer>>> = vec![None; piece.len()];
+        if let Some(log) = log.as_deref_mut() {
+            for (item, known) in piece.iter().zip(&mut known) {
+                *known = log.take(item)?;
+            }
+        }
+        let open: Vec<&Item> =
+            piece.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(i, _)| i).collect();
+        let mut answered = ask(task, &open, answerer)?.into_iter();
+        for (item, known) in piece.iter().zip(known) {
+            let is_new = known.is_none();
+            let answers = known.or_else(|| answered.next()).unwrap_or_default();
+            let scores = task.score(item, &answers)?;
+            let sample = Sample { item: item.clone(), answers, scores };
+            if let Some(log) = log.as_deref_mut().filter(|_| is_new) {
+                log.append(&sample)?;
+            }
+            samples.push(sample);
+        }
+        bar.advance(piece.len() as u64, "");
+    }
+    bar.finish(&format!("{} items", samples.len()));
+    Ok(samples)
+}
+
+/// The samples in a log, without asking anybody: one that [`evaluate`] kept, whose answers are scored anew, or one
+/// of the benchmark's own scripts.
+///
+/// # Errors
+/// A file that cannot be read or is no such log; answers that do not belong to the task.
+pub fn recorded(task: &dyn Task, path: &Path) -> Result<Vec<Sample>> {
+    if !SampleLog::is_one(path) {
+        return task.read_log(path);
+    }
+    let mut samples = SampleLog::read(path)?;
+    for sample in samples.iter_mut().filter(|sample| !sample.answers.is_empty()) {
+        sample.scores = task.score(&sample.item, &sample.answers)?;
+    }
+    Ok(samples)
+}
+
+/// All answers to every item: what is asked first, then whatever follows from the answers, until nothing does.
+fn ask(task: &dyn Task, items: &[&Item], answerer: &dyn Answerer) -> Result<Vec<Vec<Answer>>> {
+    let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); items.len()];
+    let mut requests = items.iter().map(|item| task.requests(item)).collect::<Result<Vec<_>>>()?;
+    while requests.iter().any(|asked| !asked.is_empty()) {
+        let mut replies = answerer.answer(&requests.concat())?.into_iter();
+        for ((item, asked), answers) in items.iter().zip(&mut requests).zip(&mut answers) {
+            if !asked.is_empty() {
+                answers.extend(replies.by_ref().take(asked.len()));
+                *asked = task.follow_up(item, answers)?;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+fn check_names(items: &[Item]) -> Result<()> {
+    let mut names = HashSet::new();
+    match items.iter().find(|item| !names.insert((&item.set, &item.id))) {
+        None => Ok(()),
+        Some(Item { set, id, .. }) => {
+            let set = if set.is_empty() { String::new() } else { format!(" of set {set}") };
+            Err(Error::invalid(format!("two items{set} are called {id}; give every item a name of its own")))
+        }
+    }
+}

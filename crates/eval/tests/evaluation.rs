@@ -1,0 +1,400 @@
+//! Items, requests, answers, scores and figures, with a small model and with answers made up.
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
+
+use std::cell::Cell;
+use std::path::Path;
+
+use amend_engine::tokenizer::{Tokenizer, train_bpe};
+use amend_engine::{Example, Model};
+use amend_eval::task::{Tofu, WikiText};
+use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
+use amend_eval::{
+    Answer, Answerer, Benchmark, Generation, Item, Likelihood, Request, Sample, SampleLog, Scores, Subject,
+    Summary, Task, Written, evaluate, recorded,
+};
+use amend_learn::{Encoder, Error, Result, Template};
+use amend_run::records::Row;
+use amend_run::{Content, Figure, Silent, Stop};
+use serde_json::{Map, json};
+
+/// A model of random weights, and the words it knows.
+struct Asked {
+    model: Model,
+    tokenizer: Tokenizer,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Self::reading(96)
+    }
+
+    /// One that reads so many tokens.
+    fn reading(context: usize) -> Self {
+        let words = "Question: Answer: was is born in the of work as a writer What Where Who";
+        let tokenizer = train_bpe([words].into_iter(), 300, &[]).unwrap();
+        let config = json!({
+            "model_type": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "intermediate_size": 24, "vocab_size": tokenizer.vocab_size(),
+            "max_position_embeddings": context, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
+        });
+        let mut model = Model::random(config.as_object().unwrap().clone(), 3).unwrap();
+        model.set_special_tokens(tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
+        Asked { model, tokenizer }
+    }
+
+    fn ask<T>(&self, act: impl FnOnce(&Subject<'_>) -> T) -> T {
+        let encoder = Encoder::new(&self.tokenizer, Template::default(), self.model.spec().context);
+        act(&Subject { model: &self.model, tokenizer: &self.tokenizer, encoder: &encoder })
+    }
+}
+
+/// TOFU's files with the world's people in them.
+fn tofu_files(dir: &Path) -> Tofu {
+    let world = World::generate(WorldConfig { people: 30, ..WorldConfig::default() }).unwrap();
+    let sets = [Split::Forget, Split::Retain, Split::Holdout, Split::Holdout];
+    let files = ["forget01", "retain", "real_authors", "world_facts"];
+    for (split, file) in sets.into_iter().zip(files) {
+        let text = jsonl(&world.records(split, Phrasing::Trained)).unwrap();
+        std::fs::write(dir.join(format!("{file}_perturbed.json")), text).unwrap();
+    }
+    Tofu { split: "forget01".into(), limit: 12, max_new_tokens: 3 }
+}
+
+fn made_with(what: &str) -> Map<String, serde_json::Value> {
+    Map::from_iter([("task".to_owned(), json!("tofu")), ("model".to_owned(), json!(what))])
+}
+
+fn all(
+    task: &dyn Task,
+    items: &[Item],
+    answerer: &dyn Answerer,
+    log: Option<&mut SampleLog>,
+) -> Result<Vec<Sample>> {
+    evaluate(task, items, answerer, log, &Silent, &Stop::default())
+}
+
+/// Fails at a given call, as a model does that runs out of memory or a machine that is switched off.
+struct Failing<'a> {
+    inner: &'a dyn Answerer,
+    calls: Cell<usize>,
+}
+
+impl Answerer for Failing<'_> {
+    fn answer(&self, requests: &[Request]) -> Result<Vec<Answer>> {
+        match self.calls.get().checked_sub(1) {
+            Some(left) => self.calls.set(left),
+            None => return Err(Error::invalid("switched off")),
+        }
+        self.inner.answer(requests)
+    }
+}
+
+#[test]
+fn an_interrupted_evaluation_ends_with_the_bytes_of_one_that_was_not() {
+    let [data, whole, cut] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(data.path());
+    let items = task.items(data.path()).unwrap();
+    assert_eq!(items.len(), 48);
+    let bytes = |dir: &Path| std::fs::read(dir.join("samples.jsonl")).unwrap();
+    let asked = Asked::new();
+    asked.ask(|subject| {
+        let mut log = SampleLog::open(whole.path(), &made_with("a")).unwrap();
+        let samples = all(&task, &items, subject, Some(&mut log)).unwrap();
+        let expected = bytes(whole.path());
+
+        // Stopped by an error between two pieces.
+        let failing = Failing { inner: subject, calls: Cell::new(1) };
+        let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
+        assert!(all(&task, &items, &failing, Some(&mut log)).is_err());
+        let first = bytes(cut.path());
+        assert!(!first.is_empty() && first.len() < expected.len() && expected.starts_with(&first));
+        let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
+        assert!(!log.is_empty() && log.len() < items.len());
+        assert_eq!(all(&task, &items, subject, Some(&mut log)).unwrap(), samples);
+        assert_eq!(bytes(cut.path()), expected);
+
+        // Killed while a line was written: anywhere in the file, at its ends too.
+        for length in
+            (0..expected.len()).step_by(expected.len() / 7).chain([expected.len() - 1, expected.len()])
+        {
+            std::fs::write(cut.path().join("samples.jsonl"), &expected[..length]).unwrap();
+            let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
+            let whole_lines = expected[..length].iter().filter(|&&byte| byte == b'\n').count();
+            assert_eq!(log.len(), whole_lines);
+            assert_eq!(all(&task, &items, subject, Some(&mut log)).unwrap(), samples);
+            assert_eq!(bytes(cut.path()), expected, "cut at byte {length}");
+        }
+        // A finished one asks nothing.
+        let nobody = Failing { inner: subject, calls: Cell::new(0) };
+        let mut log = SampleLog::open(whole.path(), &made_with("a")).unwrap();
+        assert_eq!(all(&task, &items, &nobody, Some(&mut log)).unwrap(), samples);
+    });
+}
+
+#[test]
+fn samples_of_something_else_are_refused() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(data.path());
+    let mut items = task.items(data.path()).unwrap();
+    items.truncate(2);
+    Asked::new().ask(|subject| {
+        let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
+        all(&task, &items, subject, Some(&mut log)).unwrap();
+        let error = SampleLog::open(out.path(), &made_with("b")).unwrap_err().to_string();
+        assert!(error.contains("another model: \"a\" and not \"b\""), "{error}");
+        items[1].row.insert("answer".into(), json!("something else"));
+        let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
+        let error = all(&task, &items, subject, Some(&mut log)).unwrap_err().to_string();
+        assert!(error.contains("item 1 of set \"retain\""), "{error}");
+        items[1] = items[0].clone();
+        let error = all(&task, &items, subject, None).unwrap_err().to_string();
+        assert!(error.contains("two items of set retain are called 0"), "{error}");
+        let path = out.path().join("samples.jsonl");
+        let damaged = format!("{{}}\n{}", std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, damaged).unwrap();
+        let error = SampleLog::open(out.path(), &made_with("a")).unwrap_err().to_string();
+        assert!(error.contains("samples.jsonl:1: this is no sample"), "{error}");
+    });
+}
+
+#[test]
+fn answers_do_not_depend_on_what_else_is_asked() {
+    let data = tempfile::tempdir().unwrap();
+    let task = tofu_files(data.path());
+    let items = task.items(data.path()).unwrap();
+    Asked::new().ask(|subject| {
+        let together = all(&task, &items, subject, None).unwrap();
+        for (item, sample) in items.iter().zip(&together).step_by(7) {
+            assert_eq!(
+                all(&task, std::slice::from_ref(item), subject, None).unwrap(),
+                std::slice::from_ref(sample)
+            );
+        }
+        let written = |sample: &Sample| sample.answers.last().unwrap().written().unwrap().clone();
+        assert!(together.iter().all(|sample| written(sample).prompt.starts_with("Question: ")));
+        assert!(together.iter().any(|sample| !written(sample).text.is_empty()));
+    });
+}
+
+/// Answers of a model, answers that were kept, and the benchmark's own log come to the same figures.
+#[test]
+fn recorded_answers_and_official_logs_take_the_same_way() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(data.path());
+    let items = task.items(data.path()).unwrap();
+    let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
+    let samples = Asked::new().ask(|subject| all(&task, &items, subject, Some(&mut log)).unwrap());
+    let summary = task.aggregate(&samples, Some(&samples));
+    assert_eq!(summary.figure("model_utility").unwrap().n, 36);
+    assert_eq!(summary.figure("forget_quality").unwrap().value, 1.0);
+    assert_eq!(summary.figure("forget/probability").unwrap().n, 12);
+
+    let kept = recorded(&task, &out.path().join("samples.jsonl")).unwrap();
+    assert_eq!(kept, samples);
+    let official = task.write_log(&samples, out.path()).unwrap().unwrap();
+    let logged = recorded(&task, &official).unwrap();
+    assert!(logged.iter().all(|sample| sample.answers.is_empty()));
+    same_figures(&task.aggregate(&logged, Some(&logged)), &summary);
+    // Without answers the scores count as they are.
+    SampleLog::write(out.path(), &logged).unwrap();
+    let logged = recorded(&task, &out.path().join("samples.jsonl")).unwrap();
+    same_figures(&task.aggregate(&logged, Some(&logged)), &summary);
+    let error = WikiText::default().read_log(&official).unwrap_err().to_string();
+    assert!(error.contains("log.json") && error.contains("samples.jsonl"), "{error}");
+}
+
+/// To within what reading a decimal number may lose.
+fn same_figures(ours: &Summary, theirs: &Summary) {
+    assert_eq!((ours.figures.len(), &ours.missing), (theirs.figures.len(), &theirs.missing));
+    for ((name, ours), (other, theirs)) in ours.figures.iter().zip(&theirs.figures) {
+        assert_eq!((name, ours.n), (other, theirs.n));
+        assert!((ours.value - theirs.value).abs() <= 1e-12, "{name}: {ours} {theirs}");
+    }
+}
+
+/// A text longer than the context is scored in windows; every token counts once, as it would alone.
+#[test]
+fn long_texts_are_scored_in_windows() {
+    let asked = Asked::new();
+    let text = "the work of a writer was born in the work ".repeat(20);
+    let ids = asked.tokenizer.encode(&text, false).unwrap();
+    let context = asked.model.spec().context;
+    assert!(ids.len() > 2 * context && !ids.len().is_multiple_of(context));
+    let answers = asked.ask(|subject| subject.answer(&[Request::Rolling(text)]).unwrap());
+    let rolling = answers[0].likelihood().unwrap();
+    assert_eq!((rolling.logprobs.len(), rolling.greedy.len()), (ids.len(), ids.len()));
+    let first: Vec<u32> =
+        asked.tokenizer.bos().into_iter().chain(ids[..context - 1].iter().copied()).collect();
+    let scored = asked.model.scored(&[Example::text(first)], 4096).unwrap().swap_remove(0);
+    assert_eq!(rolling.logprobs[..context - 1], scored.logprobs[..]);
+    let last = asked.model.scored(&[Example::text(ids[ids.len() - context - 1..].to_vec())], 4096).unwrap();
+    let tail = ids.len() % context;
+    assert_eq!(rolling.logprobs[ids.len() - tail..], last[0].logprobs[context - tail..]);
+}
+
+#[test]
+fn continuations_are_split_and_cut_as_the_harness_does() {
+    let asked = Asked::new();
+    let context = asked.model.spec().context;
+    let encode = |text: &str| asked.tokenizer.encode(text, false).unwrap();
+    let ask = |context: &str, continuation: &str| {
+        let request = Request::Continuation { context: context.into(), continuation: continuation.into() };
+        asked.ask(|subject| subject.answer(&[request]))
+    };
+    let logprobs = |ids: Vec<u32>, scored: usize| {
+        let scored = (0..ids.len()).map(|i| i >= ids.len() - scored).collect();
+        asked.model.score(&[Example { ids, scored }], 4096).unwrap().swap_remove(0)
+    };
+    let answer = |context: &str, continuation: &str| {
+        ask(context, continuation).unwrap()[0].likelihood().unwrap().logprobs.clone()
+    };
+    let whole = encode("the work of a writer");
+    let expected = logprobs(whole.clone(), whole.len() - encode("the work").len());
+    assert_eq!(answer("the work", " of a writer"), expected);
+    assert_eq!(answer("the work ", "of a writer"), expected, "white space goes with the continuation");
+    let alone: Vec<u32> = asked.tokenizer.bos().into_iter().chain(encode("of a writer")).collect();
+    assert_eq!(answer("", "of a writer"), logprobs(alone.clone(), alone.len() - 1));
+    let long = "the work of a writer ".repeat(40);
+    let all = encode(&format!("{long}was born"));
+    assert!(all.len() > 2 * context);
+    let tail = all[all.len() - context - 1..].to_vec();
+    assert_eq!(answer(&long, "was born"), logprobs(tail, all.len() - encode(long.trim_end()).len()));
+    let error = ask("the work", &long).unwrap_err().to_string();
+    assert!(error.contains(&format!("the model reads {context}")), "{error}");
+    assert!(ask("the work", "").unwrap_err().to_string().contains("has 0 tokens"));
+}
+
+#[test]
+fn wikitext_is_measured_per_word_and_byte() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = " = One = \n \n the work @-@ of a writer \n = Two = \n \n was born in the work \n";
+    std::fs::write(data.path().join("valid.txt"), tokens).unwrap();
+    let Benchmark::WikiText(task) = Benchmark::choose("wikitext", &["file=valid.txt".into()]).unwrap() else {
+        panic!()
+    };
+    let items = task.items(data.path()).unwrap();
+    assert_eq!(items.len(), 2);
+    let summary =
+        Asked::new().ask(|subject| task.aggregate(&all(&task, &items, subject, None).unwrap(), None));
+    let value = |name: &str| summary.figure(name).unwrap().value;
+    assert!(value("word_perplexity") > value("byte_perplexity") && value("byte_perplexity") > 1.0);
+    assert!((value("byte_perplexity").log2() - value("bits_per_byte")).abs() < 1e-12);
+}
+
+#[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
+fn truthfulqa_takes_its_official_file() {
+    let data = std::env::var_os("AMEND_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), Into::into);
+    let data = data.join("tasks/truthfulqa");
+    if !data.exists() {
+        return;
+    }
+    let sets = ["file=mc_task_even.json".to_owned(), "limit=6".to_owned()];
+    let benchmark = Benchmark::choose("truthfulqa", &sets).unwrap();
+    let task = benchmark.filler();
+    let items = task.items(&data).unwrap();
+    assert_eq!(items.len(), 6);
+    let samples = Asked::reading(1024).ask(|subject| all(task, &items, subject, None).unwrap());
+    let summary = task.aggregate(&samples, None);
+    let share = summary.figure("mc2").unwrap();
+    assert!(share.n == 6 && share.value > 0.0 && share.value < 1.0, "{share}");
+    assert!(samples.iter().all(|sample| sample.score("mc1") == 0.0 || sample.score("mc1") == 1.0));
+}
+
+#[test]
+fn tasks_and_options_are_chosen_by_name() {
+    let chosen = Benchmark::choose("tofu", &["split=forget05".into(), "limit=7".into()]).unwrap();
+    assert_eq!(chosen, Benchmark::Tofu(Tofu { split: "forget05".into(), limit: 7, ..Tofu::default() }));
+    let error = format!("{:?}", Benchmark::choose("tofoo", &[]).unwrap_err());
+    assert!(error.contains("tofu"), "{error}");
+    let error = format!("{:?}", Benchmark::choose("tofu", &["splt=forget05".into()]).unwrap_err());
+    assert!(error.contains("splt") && error.contains("split"), "{error}");
+    for task in amend_eval::task::tasks() {
+        assert_eq!(amend_run::missing_headings(&task.doc()), Vec::<&str>::new(), "{}", task.name());
+    }
+}
+
+/// A judge that is asked again where the first answer holds no verdict, as pairwise protocols do.
+struct Judged;
+
+impl Task for Judged {
+    fn items(&self, _data: &Path) -> Result<Vec<Item>> {
+        let item = |n: usize| Item {
+            set: String::new(),
+            id: n.to_string(),
+            row: Row::from_iter([("n".into(), n.into())]),
+        };
+        Ok((0..70).map(item).collect())
+    }
+
+    fn requests(&self, item: &Item) -> Result<Vec<Request>> {
+        let ask = |order: &str| question(&format!("{}{order}", item.id));
+        Ok(vec![ask("ab"), ask("ba")])
+    }
+
+    fn follow_up(&self, item: &Item, answers: &[Answer]) -> Result<Vec<Request>> {
+        let undecided =
+            answers.iter().filter(|answer| answer.written().is_some_and(|w| w.text.is_empty())).count();
+        let again = if answers.len() == 2 { undecided } else { 0 };
+        Ok(vec![question(&format!("{} again", item.id)); again])
+    }
+
+    fn score(&self, _item: &Item, answers: &[Answer]) -> Result<Scores> {
+        Ok(Scores::from([("asked".to_owned(), answers.len() as f64)]))
+    }
+
+    fn aggregate(&self, samples: &[Sample], _reference: Option<&[Sample]>) -> Summary {
+        let mut summary = Summary::default();
+        let asked: Vec<f64> = samples.iter().map(|sample| sample.score("asked")).collect();
+        summary.add("asked", Ok(Figure::mean(&asked)));
+        summary.add("agreement", Err("nobody was compared with".to_owned()));
+        summary
+    }
+}
+
+fn question(text: &str) -> Request {
+    let content = Content::Question { question: text.to_owned(), answer: String::new() };
+    Request::Generation(Generation { content, max_new_tokens: 1 })
+}
+
+/// Says nothing to questions whose number is divisible by three, until asked again.
+struct Reluctant;
+
+impl Answerer for Reluctant {
+    fn answer(&self, requests: &[Request]) -> Result<Vec<Answer>> {
+        let answer = |request: &Request| {
+            let Request::Generation(Generation { content: Content::Question { question, .. }, .. }) = request
+            else {
+                return Answer::Likelihood(Likelihood::default());
+            };
+            let number: usize = question.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+            let silent = number.is_multiple_of(3) && !question.contains("again");
+            let text = if silent { String::new() } else { question.clone() };
+            Answer::Written(Written { prompt: question.clone(), text })
+        };
+        Ok(requests.iter().map(answer).collect())
+    }
+}
+
+#[test]
+fn what_is_asked_next_follows_from_the_answers() {
+    let items = Judged.items(Path::new("")).unwrap();
+    let samples = all(&Judged, &items, &Reluctant, None).unwrap();
+    for (n, sample) in samples.iter().enumerate() {
+        let texts: Vec<&str> = sample.answers.iter().map(|a| a.written().unwrap().text.as_str()).collect();
+        let again = format!("{n} again");
+        let [first, second] = [format!("{n}ab"), format!("{n}ba")];
+        assert_eq!(
+            texts,
+            if n % 3 == 0 {
+                vec!["", "", again.as_str(), again.as_str()]
+            } else {
+                vec![first.as_str(), second.as_str()]
+            }
+        );
+    }
+    let summary = serde_json::Value::from(Judged.aggregate(&samples, None).to_json());
+    assert_eq!(summary["figures"]["asked"]["n"], 70);
+    assert_eq!(summary["missing"]["agreement"], "nobody was compared with");
+}
