@@ -22,8 +22,10 @@ fn scored_tokens_have_the_log_probability_and_the_choice_of_their_logits() {
     for model in models() {
         let prompt = sequence(2, 5);
         let options = GenerateOptions { max_new_tokens: 6, ..Default::default() };
-        let written =
-            model.generate(&[prompt.clone()], &options, None, &Taps::none()).unwrap().swap_remove(0);
+        let written = model
+            .generate(std::slice::from_ref(&prompt), &options, None, &Taps::none())
+            .unwrap()
+            .swap_remove(0);
         let greedy = Example::answer(&prompt, &written.ids);
         let examples = [&texts[..], &[greedy]].concat();
         let scored = model.scored(&examples, 4096).unwrap();
