@@ -34,7 +34,7 @@ use crate::summary::Summary;
 /// Probabilities are divided by the largest before they are added, so that long answers do not underflow.
 ///
 /// # Expected result
-/// Models of some billion parameters have an `mc1` of 0.2 to 0.4; guessing has 0.22.
+/// Guessing has an `mc1` of 0.22; a model that repeats what is often said wrongly has less.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TruthfulQa {

@@ -36,7 +36,7 @@ use crate::summary::Summary;
 /// cut already. Upstream resamples for standard errors.
 ///
 /// # Expected result
-/// A word perplexity above 1. Pythia-1B class models come to some 16, one that was trained on nothing to thousands.
+/// Numbers above 1, the smaller the better; the same ones at any batch size and number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WikiText {
