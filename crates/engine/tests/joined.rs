@@ -3,11 +3,10 @@
 
 mod small_models;
 
-use amend_engine::models::Input;
+use amend_engine::models::{Input, SoftTokens, Tokens};
 use amend_engine::optim::{AdamW, AdamWOptions};
 use amend_engine::{
-    Action, Batch, Encoder, Example, Gradients, Graph, LeafId, Model, ParamId, Params, Selector, Site, Taps,
-    Tensor, Var, kernels,
+    Batch, Encoder, Example, Gradients, Graph, Model, ParamId, Params, Taps, Tensor, Var, kernels,
 };
 use serde_json::json;
 use small_models::config;
@@ -110,17 +109,20 @@ fn loss_through(decoder: &Model, encoder: &Encoder) -> (f64, Gradients) {
     let mut below = Graph::recording(&encoder.params);
     let hidden = encoder.hidden(&mut below, &input, &none).unwrap();
     let soft = below.slice(&hidden, 1..4, 0..32).unwrap();
-    let (values, id) = (soft.value().clone(), LeafId::fresh());
-    let mut taps = Taps::none();
-    let first = Selector { positions: Some(vec![0, 1, 2]), ..Default::default() };
-    let in_place = Action::function(move |g, _, _| Ok(g.leaf(&Var::constant(values.clone()), id)));
-    taps.add(Site::Embed, first, in_place);
     let batch = Batch::new(&[Example::answer(&[0; 3], &[5, 17, 40, 3, 22, 8])]).unwrap();
-    let (loss, mut gradients) = decoder.loss_and_gradients(&batch, &taps).unwrap();
+    let mut above = Graph::recording(&decoder.params);
+    let (embeddings, id) = above.input(soft.value().clone());
+    let tokens =
+        Tokens { ids: &batch.ids, soft: Some(SoftTokens { rows: &[0, 1, 2], embeddings: &embeddings }) };
+    let hidden = decoder.hidden_of(&mut above, tokens, &batch.layout, &none).unwrap();
+    let hidden = above.gather_rows(&hidden, &batch.rows).unwrap();
+    let weights = vec![1.0 / batch.targets.len() as f32; batch.targets.len()];
+    let loss = above.cross_entropy(&hidden, decoder.head(), &batch.targets, &weights).unwrap();
+    let mut gradients = above.backward(&loss).unwrap();
     assert_eq!(gradients.iter().count(), 0, "the decoder is frozen");
     let mut own = Gradients::none(&encoder.params);
     below.backward_from([(&soft, gradients.take_leaf(id).unwrap())], &mut own).unwrap();
-    (f64::from(loss), own)
+    (f64::from(loss.scalar()), own)
 }
 
 #[test]
