@@ -21,6 +21,7 @@ mod error;
 pub mod generate;
 mod gradients;
 pub mod images;
+mod json;
 pub mod models;
 pub mod optim;
 mod params;
