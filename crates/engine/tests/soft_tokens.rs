@@ -31,7 +31,7 @@ fn own_embeddings(model: &Model, batch: &Batch) -> Tensor {
     let mut taps = Taps::none();
     taps.read(Site::Embed);
     model.hidden(&mut Graph::inference(&model.params), batch, &taps).unwrap();
-    let all = taps.take(Site::Embed).swap_remove(0);
+    let all = taps.take(Site::Embed).swap_remove(0).tensor;
     let d = model.spec().hidden;
     let values: Vec<f32> = ROWS.iter().flat_map(|&r| all.f32()[r * d..(r + 1) * d].to_vec()).collect();
     Tensor::from_f32(&values, &[ROWS.len(), d]).unwrap()

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::header::TensorInfo;
-use super::json::{kind, read_object, read_object_if_there};
 use super::safetensors::SafetensorsFile;
+use crate::json::{kind, read_object, read_object_if_there};
 use crate::{Error, Result, Tensor};
 
 const SINGLE: &str = "model.safetensors";

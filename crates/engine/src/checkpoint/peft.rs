@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::atomic::StagedFolder;
-use super::json::{read_object, to_pretty_bytes};
 use super::peft_config::{self, Pattern, ends_at_dot, lookup};
 use super::safetensors::SafetensorsFile;
 use super::write::{Entry, write_file};
+use crate::json::{read_object, to_pretty_bytes};
 use crate::{Error, Result, Tensor};
 
 const CONFIG: &str = "adapter_config.json";

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::atomic::StagedFolder;
 use super::gguf::{GgufFile, tokenizer_files};
-use super::json::{kind, to_pretty_bytes};
 use super::safetensors::check_finite;
 use super::write::{Entry, check_names, write_file};
+use crate::json::{kind, to_pretty_bytes};
 use crate::{DType, Error, Result, Tensor};
 
 /// Largest shard unless told otherwise, as in `save_pretrained`: 5 GB.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub use picture::Picture;
 pub use resample::Filter;
 
-use crate::checkpoint::read_object_if_there;
+use crate::json::read_object_if_there;
 use crate::{Error, Result, Tensor};
 
 /// How a picture becomes the pixel values a model reads.

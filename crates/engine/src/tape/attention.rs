@@ -1,107 +1,8 @@
 //! Attention over packed sequences.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use super::{Graph, Var};
+use super::{Graph, Layout, Var};
 use crate::kernels::{self, AttentionShape, KeyValues, Keys, Segment, Sequence};
-use crate::{Error, Result, Tensor, profile};
-
-/// Which rows of its sequence a row sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Visibility {
-    /// Itself and those before it.
-    #[default]
-    Causal,
-    /// All.
-    BothWays,
-    /// The first n see each other both ways; those after them see themselves and what is before.
-    Prefix(usize),
-}
-
-impl Visibility {
-    /// How many of the first positions see each other both ways.
-    pub(crate) fn prefix(self) -> usize {
-        match self {
-            Visibility::Causal => 0,
-            Visibility::BothWays => usize::MAX,
-            Visibility::Prefix(n) => n,
-        }
-    }
-
-    /// Whether the row at `position` sees the one at `key`.
-    pub(crate) fn sees(self, position: usize, key: usize) -> bool {
-        key <= position || key < self.prefix()
-    }
-}
-
-/// Where each sequence of a packed batch lies, and its tokens' positions. No padding, ever.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    /// Rows of every sequence.
-    pub sequences: Vec<Range<usize>>,
-    /// Position of every row within its sequence (counting what a cache already holds).
-    pub positions: Arc<Vec<u32>>,
-    /// What the rows of every sequence see.
-    pub visibility: Vec<Visibility>,
-}
-
-impl Layout {
-    /// Sequences of the given lengths, one after the other, from position 0; causal.
-    pub fn packed(lengths: impl IntoIterator<Item = usize>) -> Self {
-        Self::continued(lengths.into_iter().map(|length| (0, length)))
-    }
-
-    /// Pieces of `(first position, length)`: what a cached sequence goes on with; causal.
-    pub fn continued(pieces: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let (mut sequences, mut positions) = (Vec::new(), Vec::new());
-        for (first, length) in pieces {
-            sequences.push(positions.len()..positions.len() + length);
-            positions.extend((first..first + length).map(|p| p as u32));
-        }
-        let visibility = vec![Visibility::Causal; sequences.len()];
-        Layout { sequences, positions: Arc::new(positions), visibility }
-    }
-
-    /// The same sequences, seen in one way.
-    pub fn seen(self, visibility: Visibility) -> Self {
-        Layout { visibility: vec![visibility; self.sequences.len()], ..self }
-    }
-
-    /// Fails where a sequence cannot be continued from a cache after this piece of it: what sees both ways
-    /// has to be read whole, because cached rows do not change any more.
-    pub(crate) fn check_cached(&self) -> Result<()> {
-        for (i, (rows, visibility)) in self.sequences.iter().zip(&self.visibility).enumerate() {
-            let end = self.positions[rows.clone()].last().map_or(0, |&p| p as usize + 1);
-            match *visibility {
-                Visibility::BothWays => {
-                    return Err(Error::invalid(format!(
-                        "sequence {i} is read both ways, so it has no cache: what comes later would change it"
-                    )));
-                }
-                Visibility::Prefix(n) if end < n => {
-                    return Err(Error::invalid(format!(
-                        "the first {n} positions of sequence {i} see each other both ways and have to be read \
-                         in one pass; this one ends at {end}"
-                    )));
-                }
-                Visibility::Prefix(_) | Visibility::Causal => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows and visibility of every sequence.
-    fn seen_sequences(&self) -> impl Iterator<Item = Sequence> {
-        let pairs = self.sequences.iter().zip(&self.visibility);
-        pairs.map(|(rows, visibility)| Sequence { rows: rows.clone(), prefix: visibility.prefix() })
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.positions.len()
-    }
-}
+use crate::{Result, Tensor, profile};
 
 /// Heads, scale and bounds of an attention layer.
 pub type AttentionKind = AttentionShape;
@@ -123,7 +24,7 @@ impl<'m> Graph<'m> {
         let _timed = profile::span("attention");
         let width = kind.kv_heads * kind.head_dim;
         let rows = layout.rows();
-        let needs = self.recording && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
+        let needs = self.is_recording() && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
         let sequences: Vec<_> = layout.seen_sequences().collect();
         let segments: Vec<_> = sequences
             .iter()
@@ -138,7 +39,7 @@ impl<'m> Graph<'m> {
                 prefix: *prefix,
             })
             .collect();
-        let compute = if self.recording { self.params.precision().compute } else { kind.compute };
+        let compute = if self.is_recording() { self.params.precision().compute } else { kind.compute };
         let kind = AttentionKind { compute, ..*kind };
         let mut lse = needs.then(|| Tensor::stale(&[rows, kind.heads]));
         let value = Tensor::build(q.shape(), |out| {

@@ -29,7 +29,8 @@ pub struct Expert {
 }
 
 impl Expert {
-    fn weights(&self) -> [ParamId; 3] {
+    /// Weights of gate, up and down projection.
+    pub(crate) fn weights(&self) -> [ParamId; 3] {
         [self.gate.weight, self.up.weight, self.down.weight]
     }
 
@@ -63,7 +64,7 @@ impl<'m> Graph<'m> {
         let (mut gate, mut up) = (Tensor::stale(&[pairs, f]), Tensor::stale(&[pairs, f]));
         let mut y = Tensor::stale(&[pairs, d]);
         {
-            let (params, training) = (self.params, self.recording);
+            let (params, training) = (self.params, self.is_recording());
             let groups = dispatch.groups();
             let outputs = by_group(groups, gate.f32_mut(), f)
                 .zip(by_group(groups, up.f32_mut(), f))

@@ -25,9 +25,8 @@ pub use chat::Message;
 pub use stream::StreamDecoder;
 pub use train::train_bpe;
 
-use crate::checkpoint::{
-    GgufFile, TokenizerFiles, read_object_if_there, to_pretty_bytes, tokenizer_files, write_atomic,
-};
+use crate::checkpoint::{GgufFile, TokenizerFiles, tokenizer_files, write_atomic};
+use crate::json::{read_object_if_there, to_pretty_bytes};
 use crate::{Error, Result};
 use special::SpecialTokens;
 use template::ChatTemplate;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::Result;
-use crate::checkpoint::read_object_if_there;
+use crate::json::read_object_if_there;
 
 /// The names under which templates see special tokens.
 const NAMES: [&str; 7] =

@@ -14,7 +14,7 @@ use serde_json::Map;
 use super::chat::Message;
 use super::python;
 use super::strftime::strftime;
-use crate::checkpoint::read_object_if_there;
+use crate::json::read_object_if_there;
 use crate::{Error, Result};
 
 /// Stand around marked text while a template is rendered. Unicode reserves these two code points for

@@ -11,10 +11,8 @@ use super::read::architecture;
 use super::sentence::{Modules, Pipeline};
 use super::source::{Drawn, Stored};
 use super::{Encoder, FAMILIES, Family, Parts, encoder_families};
-use crate::checkpoint::{
-    Checkpoint, ModelFiles, StoredType, read_object_if_there, to_pretty_bytes, write_atomic, write_model,
-    write_tensors,
-};
+use crate::checkpoint::{Checkpoint, ModelFiles, StoredType, write_atomic, write_model, write_tensors};
+use crate::json::{read_object_if_there, to_pretty_bytes};
 use crate::models::config::Config;
 use crate::params::Params;
 use crate::{DType, Error, Result, Tensor};

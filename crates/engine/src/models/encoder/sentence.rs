@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::pooling::Pooling;
 use super::tower::Dense;
-use crate::checkpoint::{SafetensorsFile, read_object_if_there};
+use crate::checkpoint::SafetensorsFile;
+use crate::json::read_object_if_there;
 use crate::kernels::Activation;
 use crate::params::Params;
 use crate::tape::Linear;

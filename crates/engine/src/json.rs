@@ -1,4 +1,4 @@
-//! JSON files of a checkpoint folder, with errors that say where they are damaged.
+//! JSON files of a model's folder, with errors that say where they are damaged.
 
 use std::fs;
 use std::io::ErrorKind;
