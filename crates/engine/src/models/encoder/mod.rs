@@ -7,13 +7,11 @@
 //! # Ok::<(), amend_engine::Error>(())
 //! ```
 //!
-//! BERT, ViT and CLIP share one block ([`block`]) and one frame around it ([`tower`]); a family is a file that
-//! reads a config and names the tensors. Batches are packed without padding, so what a sequence gives does
+//! BERT, ViT and CLIP share the decoders' blocks and one frame around them ([`tower`]); a family is a file
+//! that reads a config and names the tensors. Batches are packed without padding, so what a sequence gives does
 //! not depend on its neighbours. Every site of the blocks can be tapped, and everything is on the tape.
 
 mod bert;
-mod block;
-mod build;
 mod clip;
 mod embed;
 mod entry;
@@ -32,8 +30,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::builder::Builder;
 use super::config::Config;
-use build::Builder;
 use heads::Heads;
 use input::Content;
 use tower::Tower;
@@ -143,7 +141,7 @@ impl Encoder {
     }
 
     /// Last hidden states of all rows: [T, d]. Between blocks they can be read with taps.
-    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, input: &'m Input, taps: &'m Taps) -> Result<Var> {
+    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &'m Taps) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
         self.tower(input)?.forward(g, input, taps, recompute)
     }
@@ -189,7 +187,7 @@ impl Encoder {
     pub fn word_loss<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        input: &'m Input,
+        input: &Input,
         rows: &[usize],
         words: &[usize],
         taps: &'m Taps,
@@ -203,7 +201,7 @@ impl Encoder {
     pub fn class_loss<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        input: &'m Input,
+        input: &Input,
         classes: &[usize],
         taps: &'m Taps,
     ) -> Result<Var> {
