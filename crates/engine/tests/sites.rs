@@ -3,8 +3,10 @@
 
 mod small_models;
 
+use amend_engine::models::Input;
 use amend_engine::taps::BlockSite::{self, *};
-use amend_engine::{Model, Site};
+use amend_engine::taps::Modality;
+use amend_engine::{Action, Encoder, Graph, Model, Selector, Site, Taps, Tensor};
 use serde_json::{Value, json};
 use small_models::{config, models};
 
@@ -75,5 +77,80 @@ fn circuit_names_hold_for_every_model() {
     for model in models() {
         assert_eq!(model.site("blocks.2.attn.hook_z").unwrap(), Site::Block(2, Z));
         assert_eq!(model.site("ln_final.hook_scale").unwrap(), Site::FinalScale);
+    }
+}
+
+fn encoder(config: Value) -> Encoder {
+    let mut all = json!({
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+        "vocab_size": 61, "image_size": 12, "patch_size": 4,
+    });
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    Encoder::random(all.as_object().unwrap().clone(), 5).unwrap()
+}
+
+fn clip() -> Encoder {
+    let sizes = json!({
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+        "vocab_size": 61, "image_size": 12, "patch_size": 4, "eos_token_id": 60,
+    });
+    encoder(json!({
+        "model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 10,
+        "text_config": sizes, "vision_config": sizes,
+    }))
+}
+
+#[test]
+fn encoders_have_paths_of_their_own() {
+    let bert = encoder(json!({"model_type": "bert", "architectures": ["BertForMaskedLM"]}));
+    let vit = encoder(json!({"model_type": "vit", "architectures": ["ViTModel"]}));
+    let (text, vision) = (Modality::Text, Modality::Vision);
+    for (encoder, tower, path, site) in [
+        (&bert, text, "encoder.layer.1.attention.self.query", Q),
+        (&bert, text, "bert.encoder.layer.1.attention.self.value", V),
+        (&bert, text, "encoder.layer.1.attention.output.dense", AttnOut),
+        (&bert, text, "encoder.layer.1.attention.output.dense.input", Z),
+        (&bert, text, "encoder.layer.1.attention.output.LayerNorm", ResidMid),
+        (&bert, text, "encoder.layer.1.intermediate.dense", MlpPre),
+        (&bert, text, "encoder.layer.1.output.dense", MlpOut),
+        (&bert, text, "encoder.layer.1", ResidPost),
+        (&vit, vision, "encoder.layer.1.attention.attention.key", K),
+        (&vit, vision, "encoder.layer.1.attention.output.dense", AttnOut),
+        (&clip(), text, "text_model.encoder.layers.1.self_attn", AttnOut),
+        (&clip(), vision, "vision_model.encoder.layers.1.self_attn.q_proj", Q),
+        (&clip(), vision, "vision_model.encoder.layers.1.mlp.fc2.input", MlpPost),
+    ] {
+        assert_eq!(encoder.site(path).unwrap(), tower.at(Site::Block(1, site)), "{path}");
+    }
+    assert_eq!(bert.site("embeddings").unwrap(), text.at(Site::Embed));
+    assert_eq!(clip().site("vision_model.pre_layrnorm").unwrap(), vision.at(Site::Embed));
+    // Of two towers, which is meant has to be said; the modules of BERT around the norms are no sites.
+    for (encoder, path) in [(&clip(), "encoder.layers.1.mlp"), (&bert, "encoder.layer.1.attention")] {
+        let error = encoder.site(path).unwrap_err().to_string();
+        assert!(error.contains("unknown site"), "{error}");
+    }
+}
+
+/// A name with a tower reaches that tower alone, one without reaches both.
+#[test]
+fn taps_reach_the_tower_they_name() {
+    let clip = clip();
+    let texts = Input::tokens(&[vec![5, 9, 60], vec![7, 60]]).unwrap();
+    let pixels: Vec<f32> = (0..2 * 3 * 12 * 12).map(|i| (0.7 * i as f32).sin()).collect();
+    let images = clip.images(Tensor::from_f32(&pixels, &[2, 3, 12, 12]).unwrap(), false).unwrap();
+    let hidden = |input: &Input, taps: &Taps| {
+        let mut g = Graph::inference(&clip.params);
+        clip.hidden(&mut g, input, taps).unwrap().value().f32().to_vec()
+    };
+    for site in
+        [Site::Embed, Site::PosEmbed, Site::Block(1, Q), Site::Block(1, Ln2Scale), Site::Block(0, Pattern)]
+    {
+        let named = Modality::Vision.at(site);
+        let mut taps = Taps::none();
+        taps.read(site).read(named).add(named, Selector::default(), Action::Scale(1.5));
+        assert_eq!(hidden(&texts, &taps), hidden(&texts, &Taps::none()), "{named}");
+        assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, true), "{named}");
+        assert_ne!(hidden(&images, &taps), hidden(&images, &Taps::none()), "{named}");
+        assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, false), "{named}");
     }
 }

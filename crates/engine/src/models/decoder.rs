@@ -10,8 +10,11 @@ use super::stack::{Pass, Stack};
 use super::tokens::{SoftTokens, Tokens};
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, Head, Layout, Linear, Var};
-use crate::taps::{Site, Taps};
+use crate::taps::{Modality, Site, Taps};
 use crate::{Error, Result};
+
+/// What the sites of a decoder go by.
+pub(super) const TOWER: Modality = Modality::Text;
 
 /// A decoder: handles into the model's parameters, and the forward pass.
 #[derive(Debug, Clone)]
@@ -102,7 +105,13 @@ impl Decoder {
         }
         let x = self.embed(g, tokens, layout, taps)?;
         let x = self.stack.forward(g, x, pass)?;
-        self.norm.tapped(g, &x, [Site::FinalScale, Site::FinalNormalized], layout, taps)
+        self.norm.tapped(
+            g,
+            &x,
+            [Site::FinalScale, Site::FinalNormalized].map(|site| TOWER.at(site)),
+            layout,
+            taps,
+        )
     }
 
     fn embed<'m>(
@@ -116,10 +125,10 @@ impl Decoder {
             None => self.embed_ids(g, tokens.ids)?,
             Some(soft) => self.embed_with(g, tokens.ids, soft)?,
         };
-        let x = taps.at(g, Site::Embed, x, layout)?;
+        let x = taps.at(g, TOWER.at(Site::Embed), x, layout)?;
         let Some(table) = self.positions else { return Ok(x) };
         let positions = g.embed(&layout.positions, table)?;
-        let positions = taps.at(g, Site::PosEmbed, positions, layout)?;
+        let positions = taps.at(g, TOWER.at(Site::PosEmbed), positions, layout)?;
         g.add(&x, &positions)
     }
 

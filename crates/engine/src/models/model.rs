@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, TOWER};
 use super::source::Drawn;
 use super::stack::Pass;
 use super::tokens::Tokens;
@@ -135,7 +135,7 @@ impl Model {
         taps: &'m Taps,
     ) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
-        self.decoder.forward(g, tokens, Pass { layout, caches: None, taps, recompute })
+        self.decoder.forward(g, tokens, Pass { tower: TOWER, layout, caches: None, taps, recompute })
     }
 
     /// The site of a name: `blocks.3.hook_resid_post`, or the path that a checkpoint of the family has for a
@@ -158,7 +158,7 @@ impl Model {
     /// Log-probability of every scored token: [n], in the batch's order.
     pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
-        if taps.touches(Site::Logits) {
+        if taps.touches(TOWER.at(Site::Logits)) {
             return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
         }
         g.token_logprobs(&hidden, self.head(), &batch.targets)
@@ -192,8 +192,8 @@ impl Model {
             Some(cap) => g.softcap(&logits, cap)?,
             None => logits,
         };
-        match taps.touches(Site::Logits) {
-            true => taps.at(g, Site::Logits, logits, &layout.of_rows(rows)),
+        match taps.touches(TOWER.at(Site::Logits)) {
+            true => taps.at(g, TOWER.at(Site::Logits), logits, &layout.of_rows(rows)),
             false => Ok(logits),
         }
     }
@@ -217,7 +217,7 @@ impl Model {
         caches: &mut [KvCache],
         taps: &'m Taps,
     ) -> Result<Var> {
-        let pass = Pass { layout, caches: Some(caches), taps, recompute: false };
+        let pass = Pass { tower: TOWER, layout, caches: Some(caches), taps, recompute: false };
         self.decoder.forward(g, tokens.into(), pass)
     }
 

@@ -1,10 +1,9 @@
 //! Norms, whole and taken apart.
 
-use super::within::Within;
 use crate::Result;
 use crate::params::ParamId;
 use crate::tape::{Graph, Layout, Var};
-use crate::taps::{BlockSite, Site, Taps};
+use crate::taps::{Taps, TowerSite};
 
 /// Kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +40,7 @@ impl Norm {
         &self,
         g: &mut Graph<'_>,
         x: &Var,
-        sites: [Site; 2],
+        sites: [TowerSite; 2],
         layout: &Layout,
         taps: &Taps,
     ) -> Result<Var> {
@@ -56,7 +55,7 @@ impl Norm {
         &self,
         g: &mut Graph<'_>,
         x: &Var,
-        [scale_site, normalized_site]: [Site; 2],
+        [scale_site, normalized_site]: [TowerSite; 2],
         layout: &Layout,
         taps: &Taps,
     ) -> Result<Var> {

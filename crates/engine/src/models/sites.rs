@@ -107,11 +107,11 @@ pub(super) fn in_blocks<'s>(
 }
 
 /// What is said of a name that is no site, with the paths of a block that are some.
-pub(super) fn unknown(name: &str, block: BlockSpec<'_>) -> Error {
+pub(super) fn unknown(name: &str, prefix: &str, block: BlockSpec<'_>) -> Error {
     let blocks = block.names.blocks;
     let inner = block.paths().into_iter().map(|(path, _)| path).filter(|path| !path.is_empty());
     Error::invalid(format!(
-        "unknown site {name:?}; sites are called blocks.0.hook_resid_post or {blocks}.0; inside that block: {}",
+        "unknown site {name:?}; sites are called blocks.0.hook_resid_post or {prefix}{blocks}.0; inside that block: {}",
         inner.collect::<Vec<_>>().join(", ")
     ))
 }
@@ -128,7 +128,7 @@ impl Decoder {
                 self.spec.layers - 1
             ))),
             Some(site) => Ok(site),
-            None => Err(unknown(name, self.spec.block(0))),
+            None => Err(unknown(name, "", self.spec.block(0))),
         }
     }
 }
@@ -145,5 +145,6 @@ fn site_at(spec: &Spec, path: &str) -> Option<Site> {
     if matches!(spec.positions, Positions::Learned(table) if table == path) {
         return Some(Site::PosEmbed);
     }
-    in_blocks(path, names.block.blocks, |l| (l < spec.layers).then(|| spec.block(l)))
+    // A layer that the model has not is refused by its number, so its paths are those of the last.
+    in_blocks(path, names.block.blocks, |l| Some(spec.block(l.min(spec.layers - 1))))
 }

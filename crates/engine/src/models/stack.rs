@@ -8,7 +8,7 @@ use super::spec::BlockSpec;
 use super::within::Within;
 use crate::Result;
 use crate::tape::{Graph, Layout, Linear, RotaryTable, Var};
-use crate::taps::Taps;
+use crate::taps::{Modality, Taps};
 
 /// Blocks, and how their queries and keys are rotated.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(super) struct Stack {
 
 /// How a stack is run, beside what goes into it.
 pub(super) struct Pass<'p, 'm> {
+    /// By which the sites go.
+    pub(super) tower: Modality,
     /// Where each sequence lies, and what its rows see.
     pub(super) layout: &'p Layout,
     /// Caches, one per sequence: rows continue what those hold and are appended to them.
@@ -78,7 +80,7 @@ impl Stack {
 
     /// The residual stream after the last block: x [T, d] → [T, d].
     pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, x: Var, pass: Pass<'_, 'm>) -> Result<Var> {
-        let Pass { layout, mut caches, taps, recompute } = pass;
+        let Pass { tower, layout, mut caches, taps, recompute } = pass;
         let tables: Vec<RotaryTable> = self.ropes.iter().map(|rope| rope.table(layout)).collect();
         let mut x = x;
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -86,11 +88,11 @@ impl Stack {
             x = if recompute && caches.is_none() {
                 let (layout, rotary) = (layout.clone(), rotary.cloned());
                 g.checkpoint(&x, move |g, x| {
-                    let within = Within { layer, layout: &layout, rotary: rotary.as_ref(), taps };
+                    let within = Within { tower, layer, layout: &layout, rotary: rotary.as_ref(), taps };
                     block.forward(g, x, within, None)
                 })?
             } else {
-                let within = Within { layer, layout, rotary, taps };
+                let within = Within { tower, layer, layout, rotary, taps };
                 block.forward(g, &x, within, caches.as_deref_mut())?
             };
         }

@@ -3,11 +3,12 @@
 use super::norm::Norm;
 use crate::Result;
 use crate::tape::{Graph, Layout, RotaryTable, Var};
-use crate::taps::{BlockSite, Site, Taps};
+use crate::taps::{BlockSite, Modality, Site, Taps, TowerSite};
 
 /// Which block of which batch a part computes for, and who looks on.
 #[derive(Clone, Copy)]
 pub(super) struct Within<'a> {
+    pub(super) tower: Modality,
     pub(super) layer: usize,
     pub(super) layout: &'a Layout,
     /// Rotation of queries and keys, where the family rotates.
@@ -16,8 +17,8 @@ pub(super) struct Within<'a> {
 }
 
 impl Within<'_> {
-    fn site(&self, site: BlockSite) -> Site {
-        Site::Block(self.layer, site)
+    fn site(&self, site: BlockSite) -> TowerSite {
+        self.tower.at(Site::Block(self.layer, site))
     }
 
     /// The name of a site of this block, for errors.

@@ -182,6 +182,7 @@ fn largest(count: usize, wanted: usize, score: impl Fn(usize) -> f32) -> Vec<usi
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 mod tests {
     use super::*;
 

@@ -9,7 +9,7 @@ use crate::models::sites::in_blocks;
 use crate::models::spec::BlockSpec;
 use crate::models::stack::{Pass, Stack};
 use crate::tape::{Graph, Linear, Var, Visibility};
-use crate::taps::{Site, Taps};
+use crate::taps::{Modality, Site, Taps};
 
 /// One encoder over one kind of input.
 #[derive(Debug, Clone)]
@@ -92,16 +92,25 @@ impl Tower {
         recompute: bool,
     ) -> Result<Var> {
         let layout = &input.layout.clone().seen(self.visibility);
+        let tower = self.modality();
         let mut x = self.entry.forward(g, input, taps)?;
         if let Some(norm) = &self.entry_norm {
             x = norm.forward(g, &x)?;
         }
-        let x = taps.at(g, Site::Embed, x, layout)?;
-        let x = self.stack.forward(g, x, Pass { layout, caches: None, taps, recompute })?;
+        let x = taps.at(g, tower.at(Site::Embed), x, layout)?;
+        let x = self.stack.forward(g, x, Pass { tower, layout, caches: None, taps, recompute })?;
         match &self.final_norm {
-            Some(norm) => norm.tapped(g, &x, [Site::FinalScale, Site::FinalNormalized], layout, taps),
+            Some(norm) => {
+                let sites = [Site::FinalScale, Site::FinalNormalized].map(|site| tower.at(site));
+                norm.tapped(g, &x, sites, layout, taps)
+            }
             None => Ok(x),
         }
+    }
+
+    /// What it reads.
+    pub(super) fn modality(&self) -> Modality {
+        self.entry.modality()
     }
 
     /// The site at a path, the prefix left out.
