@@ -207,7 +207,7 @@ const ROUTER_SITES: [BlockSite; 3] =
 
 /// The sites that a model's forward pass comes by.
 fn block_sites(model: &Model) -> impl Iterator<Item = BlockSite> {
-    let gated = !matches!(model.spec().names.inner, InnerNames::Plain(_));
+    let gated = !matches!(model.spec().names.block.inner, InnerNames::Plain(_));
     let routers = if model.spec().experts.is_some() { &ROUTER_SITES[..] } else { &[] };
     let sites = BLOCK_SITES.iter().chain(routers).copied();
     sites.filter(move |&site| gated || site != BlockSite::MlpPreLinear)
@@ -314,7 +314,7 @@ fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
                 .flat_map(|row| (0..d).map(move |i| row.iter().skip(i).step_by(d).sum::<f32>()))
                 .collect();
             // A norm after attention is no sum over heads. Biases are zero in a fresh model.
-            if model.spec().names.after_attention.is_none() {
+            if model.spec().names.block.after_attention.is_none() {
                 close(&of_heads, &attention);
             }
             add(&attention);

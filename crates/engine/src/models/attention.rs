@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::builder::BlockBuilder;
 use super::cache::KvCache;
+use super::norm::Norm;
 use super::opened;
-use super::parts::{Builder, Norm, Within};
 use super::spec::{QkNorm, QkvNames};
-use crate::kernels::Compute;
+use super::within::Within;
 use crate::params::ParamId;
 use crate::tape::{AttentionKind, Graph, Linear, Var};
 use crate::taps::BlockSite::{HeadResult, K, Pattern, Q, RotK, RotQ, Scores, V, Z};
@@ -35,11 +36,11 @@ enum Qkv {
 }
 
 impl Attention {
-    pub(super) fn build(builder: &mut Builder<'_, '_>, l: usize) -> Result<Self> {
-        let spec = builder.spec;
-        let (d, w) = (spec.hidden, spec.head_dim);
-        let (q, kv) = (spec.heads * w, spec.kv_heads * w);
-        let mut linear = |part: &str, out: usize| builder.linear(l, part, [out, d], spec.qkv_bias);
+    pub(super) fn build(builder: &mut BlockBuilder<'_, '_>) -> Result<Self> {
+        let (spec, kind) = (builder.spec, builder.spec.attention);
+        let (d, w) = (spec.hidden, kind.head_dim);
+        let (q, kv) = (kind.heads * w, kind.kv_heads * w);
+        let mut linear = |part: &str, out: usize| builder.linear(part, [out, d], spec.qkv_bias);
         let qkv = match spec.names.qkv {
             QkvNames::Separate(parts) => {
                 let [q_name, k_name, v_name] = parts;
@@ -50,30 +51,21 @@ impl Attention {
                 Qkv::Fused(linear(part, q + 2 * kv)?, columns)
             }
             QkvNames::FusedPerHead(part) => {
-                let third = |i| (0..spec.heads).map(|h| (3 * h + i) * w..(3 * h + i + 1) * w).collect();
+                let third = |i| (0..kind.heads).map(|h| (3 * h + i) * w..(3 * h + i + 1) * w).collect();
                 Qkv::Fused(linear(part, 3 * q)?, [0, 1, 2].map(third))
             }
         };
-        let output = builder.linear(l, spec.names.output, [d, q], spec.output_bias)?;
-        let kind = AttentionKind {
-            heads: spec.heads,
-            kv_heads: spec.kv_heads,
-            head_dim: w,
-            scale: spec.scales[l],
-            window: spec.windows[l],
-            softcap: spec.score_softcap,
-            compute: Compute::F32,
-        };
+        let output = builder.linear(spec.names.output, [d, q], spec.output_bias)?;
         Ok(Attention { qkv, output, norms: None, kind })
     }
 
     /// Adds the norms of queries and keys, where the family has them.
-    pub(super) fn build_norms(&mut self, builder: &mut Builder<'_, '_>, l: usize) -> Result<()> {
-        let spec = builder.spec;
-        let Some(over) = spec.qk_norm else { return Ok(()) };
-        let [q, k] = spec.names.qk_norm.map(|part| format!("{}.{l}.{part}", spec.names.blocks));
-        let width = |heads: usize| if over == QkNorm::Whole { heads * spec.head_dim } else { spec.head_dim };
-        self.norms = Some([builder.norm(&q, width(spec.heads))?, builder.norm(&k, width(spec.kv_heads))?]);
+    pub(super) fn build_norms(&mut self, builder: &mut BlockBuilder<'_, '_>) -> Result<()> {
+        let Some(over) = builder.spec.qk_norm else { return Ok(()) };
+        let [q, k] = builder.spec.names.qk_norm;
+        let AttentionKind { heads, kv_heads, head_dim, .. } = self.kind;
+        let width = |heads: usize| if over == QkNorm::Whole { heads * head_dim } else { head_dim };
+        self.norms = Some([builder.norm(q, width(heads))?, builder.norm(k, width(kv_heads))?]);
         Ok(())
     }
 

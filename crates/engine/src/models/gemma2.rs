@@ -3,16 +3,20 @@
 
 use super::config::Config;
 use super::{
-    Family, LLAMA_NAMES, Names, NormKind, Spec, activation, dense_spec_with, sliding_window, softcap, windows,
+    BlockNames, Family, LLAMA_BLOCK, LLAMA_NAMES, Names, NormKind, Spec, activation, dense_spec_with,
+    sliding_window, softcap, windows,
 };
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma2", spec };
 
 pub(super) const NAMES: Names = Names {
-    after_attention: Some("post_attention_layernorm"),
-    before_mlp: Some("pre_feedforward_layernorm"),
-    after_mlp: Some("post_feedforward_layernorm"),
+    block: BlockNames {
+        after_attention: Some("post_attention_layernorm"),
+        before_mlp: Some("pre_feedforward_layernorm"),
+        after_mlp: Some("post_feedforward_layernorm"),
+        ..LLAMA_BLOCK
+    },
     ..LLAMA_NAMES
 };
 

@@ -1,7 +1,9 @@
 //! GPT-2: learned positions, layer norms, a plain feed-forward, matrices stored the other way round.
 
 use super::config::Config;
-use super::{Family, InnerNames, Names, NormKind, Positions, QkvNames, Spec, activation};
+use super::{
+    BlockNames, Family, InnerNames, LLAMA_BLOCK, Names, NormKind, Positions, QkvNames, Spec, activation,
+};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gpt2", spec };
@@ -9,19 +11,19 @@ pub(super) const FAMILY: Family = Family { model_type: "gpt2", spec };
 const NAMES: Names = Names {
     base: "transformer.",
     embedding: "transformer.wte",
-    blocks: "transformer.h",
-    before_attention: Some("ln_1"),
-    after_attention: None,
-    before_mlp: Some("ln_2"),
-    after_mlp: None,
-    qkv: QkvNames::Fused("attn.c_attn"),
-    qk_norm: ["attn.q_norm", "attn.k_norm"],
-    output: "attn.c_proj",
-    inner: InnerNames::Plain("mlp.c_fc"),
-    down: "mlp.c_proj",
+    block: BlockNames {
+        blocks: "transformer.h",
+        before_attention: Some("ln_1"),
+        before_mlp: Some("ln_2"),
+        qkv: QkvNames::Fused("attn.c_attn"),
+        output: "attn.c_proj",
+        inner: InnerNames::Plain("mlp.c_fc"),
+        down: "mlp.c_proj",
+        transposed: true,
+        ..LLAMA_BLOCK
+    },
     final_norm: "transformer.ln_f",
     head: "lm_head",
-    transposed: true,
 };
 
 fn spec(config: &Config<'_>) -> Result<Spec> {

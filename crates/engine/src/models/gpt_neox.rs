@@ -1,7 +1,9 @@
 //! GPT-NeoX and Pythia: attention and feed-forward side by side, projections fused head by head.
 
 use super::config::Config;
-use super::{Family, InnerNames, Names, NormKind, Positions, QkvNames, Rope, Spec, dense_spec};
+use super::{
+    BlockNames, Family, InnerNames, LLAMA_BLOCK, Names, NormKind, Positions, QkvNames, Rope, Spec, dense_spec,
+};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", spec };
@@ -9,19 +11,16 @@ pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", spec };
 const NAMES: Names = Names {
     base: "gpt_neox.",
     embedding: "gpt_neox.embed_in",
-    blocks: "gpt_neox.layers",
-    before_attention: Some("input_layernorm"),
-    after_attention: None,
-    before_mlp: Some("post_attention_layernorm"),
-    after_mlp: None,
-    qkv: QkvNames::FusedPerHead("attention.query_key_value"),
-    qk_norm: ["attention.q_norm", "attention.k_norm"],
-    output: "attention.dense",
-    inner: InnerNames::Plain("mlp.dense_h_to_4h"),
-    down: "mlp.dense_4h_to_h",
+    block: BlockNames {
+        blocks: "gpt_neox.layers",
+        qkv: QkvNames::FusedPerHead("attention.query_key_value"),
+        output: "attention.dense",
+        inner: InnerNames::Plain("mlp.dense_h_to_4h"),
+        down: "mlp.dense_4h_to_h",
+        ..LLAMA_BLOCK
+    },
     final_norm: "gpt_neox.final_layer_norm",
     head: "embed_out",
-    transposed: false,
 };
 
 fn spec(config: &Config<'_>) -> Result<Spec> {

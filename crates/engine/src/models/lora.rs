@@ -53,7 +53,7 @@ impl Model {
             |module: &str| options.targets.is_empty() || options.targets.iter().any(|t| named(module, t));
         let modules: Vec<_> = self.linears().map(|(name, _)| name).filter(|m| wanted(m)).collect();
         if modules.is_empty() {
-            let first = format!("{}.0.", self.spec().names.blocks);
+            let first = format!("{}.0.", self.spec().names.block.blocks);
             // One expert stands for all.
             let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
             let in_block = |name: String| name.strip_prefix(&first).map(str::to_owned);
@@ -136,7 +136,7 @@ impl Model {
             target_modules: options.targets.clone(),
             base_model_name_or_path: Some(base_model.to_owned()),
             task_type: Some("CAUSAL_LM".to_owned()),
-            fan_in_fan_out: self.spec().names.transposed,
+            fan_in_fan_out: self.spec().names.block.transposed,
             tensors: self
                 .adapter_layers()
                 .map(|(module, low)| (module, checkpoint::LowRank { a: tensor(low.a), b: tensor(low.b) }))

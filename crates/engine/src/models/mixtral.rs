@@ -1,7 +1,7 @@
 //! Mixtral: Mistral with a mixture of experts in every layer.
 
 use super::config::Config;
-use super::experts::{ExpertNames, ExpertsSpec};
+use super::mixture::{ExpertNames, ExpertsSpec};
 use super::{Family, Spec, dense_spec, sliding_window};
 use crate::Result;
 

@@ -4,6 +4,8 @@
 //! tokens, have a frame and families of their own, in `encoder`.
 
 mod attention;
+mod block;
+mod builder;
 mod cache;
 mod changes;
 mod config;
@@ -19,20 +21,25 @@ mod llama;
 mod lora;
 mod mistral;
 mod mixtral;
+mod mixture;
 mod model;
+mod norm;
 mod olmo2;
 mod open;
 mod opened;
 mod part;
-mod parts;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod rope;
 mod router;
+mod sites;
+mod source;
 mod spec;
+mod stack;
 mod tokens;
+mod within;
 
 pub(crate) use config::Config;
 
@@ -43,13 +50,14 @@ pub use cache::KvCache;
 pub use changes::TensorChange;
 pub use decoder::Decoder;
 pub use encoder::{ENCODING_TOKENS, Encoder, Grid, Input, Pipeline, Pooling, encoder_families};
-pub use experts::{ExpertNames, ExpertsSpec};
 pub use lora::LoraOptions;
+pub use mixture::{ExpertNames, ExpertsSpec};
 pub use model::Model;
+pub use norm::NormKind;
 pub use part::Part;
 pub use rope::{Rope, RopeScaling};
 pub use router::RouterLosses;
-pub use spec::{InnerNames, LLAMA_NAMES, Names, NormKind, Positions, QkNorm, QkvNames, Spec};
+pub use spec::{BlockNames, InnerNames, LLAMA_BLOCK, LLAMA_NAMES, Names, Positions, QkNorm, QkvNames, Spec};
 pub use tokens::{SoftTokens, Tokens};
 
 /// A model family: the `model_type` of its configs, and how they are read.

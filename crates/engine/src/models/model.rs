@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::decoder::Decoder;
-use super::parts::{Start, TensorSource, Wanted};
+use super::decoder::{Decoder, TOWER};
+use super::source::Drawn;
+use super::stack::Pass;
 use super::tokens::Tokens;
 use super::{KvCache, Spec, spec_of};
 use crate::batch::Batch;
@@ -14,7 +15,7 @@ use crate::checkpoint::{ModelFiles, write_model};
 use crate::params::Params;
 use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Site, Taps};
-use crate::{DType, Error, Gradients, Result, Rng, Tensor};
+use crate::{DType, Error, Gradients, Result};
 
 /// A language model. Cloning shares every tensor until one side changes it, so a frozen reference
 /// costs nothing but what training then changes.
@@ -38,10 +39,8 @@ impl Model {
         let reader = Config::new(&config, "config");
         let spec = spec_of(&reader)?;
         let deviation = reader.float("initializer_range")?.unwrap_or(0.02);
-        let mut source = |wanted: &Wanted<'_>| Ok(random_tensor(wanted, deviation, seed));
-        let source: &mut TensorSource<'_> = &mut source;
         let mut params = Params::default();
-        let decoder = Decoder::build(spec, &mut params, source)?;
+        let decoder = Decoder::build(spec, &mut params, &mut Drawn { deviation, seed })?;
         Ok(Model { params, decoder, config, generation_config: None, dtype: DType::F32, recompute: false })
     }
 
@@ -91,7 +90,7 @@ impl Model {
         }
         let mut tensors: Vec<_> =
             self.params.iter().map(|(_, p)| (p.name.clone(), p.tensor.clone())).collect();
-        if self.spec().names.transposed {
+        if self.spec().names.block.transposed {
             for linear in self.decoder.linears() {
                 let (_, tensor) = &mut tensors[linear.weight.0];
                 *tensor = tensor.transposed();
@@ -136,7 +135,13 @@ impl Model {
         taps: &'m Taps,
     ) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
-        self.decoder.forward(g, tokens, layout, None, taps, recompute)
+        self.decoder.forward(g, tokens, Pass { tower: TOWER, layout, caches: None, taps, recompute })
+    }
+
+    /// The site of a name: `blocks.3.hook_resid_post`, or the path that a checkpoint of the family has for a
+    /// module, such as `transformer.h.3.attn`, for that module's output; with `.input` behind it, its input.
+    pub fn site(&self, name: &str) -> Result<Site> {
+        self.decoder.site(name)
     }
 
     /// How hidden states become logits.
@@ -153,7 +158,7 @@ impl Model {
     /// Log-probability of every scored token: [n], in the batch's order.
     pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
-        if taps.touches(Site::Logits) {
+        if taps.touches(TOWER.at(Site::Logits)) {
             return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
         }
         g.token_logprobs(&hidden, self.head(), &batch.targets)
@@ -196,8 +201,8 @@ impl Model {
             Some(cap) => g.softcap(&logits, cap)?,
             None => logits,
         };
-        match taps.touches(Site::Logits) {
-            true => taps.at(g, Site::Logits, logits, &layout.of_rows(rows)),
+        match taps.touches(TOWER.at(Site::Logits)) {
+            true => taps.at(g, TOWER.at(Site::Logits), logits, &layout.of_rows(rows)),
             false => Ok(logits),
         }
     }
@@ -221,7 +226,8 @@ impl Model {
         caches: &mut [KvCache],
         taps: &'m Taps,
     ) -> Result<Var> {
-        self.decoder.forward(g, tokens.into(), layout, Some(caches), taps, false)
+        let pass = Pass { tower: TOWER, layout, caches: Some(caches), taps, recompute: false };
+        self.decoder.forward(g, tokens.into(), pass)
     }
 
     /// An empty cache for one sequence.
@@ -257,14 +263,4 @@ impl Model {
         let weight = &reference.params.get(head.weight).tensor;
         g.divergence_from(&ours, self.head(), theirs.value(), (weight, head.softcap))
     }
-}
-
-fn random_tensor(wanted: &Wanted<'_>, deviation: f64, seed: u64) -> Tensor {
-    Tensor::build(wanted.shape, |out| match wanted.start {
-        Start::Constant(value) => out.fill(value),
-        Start::Random => {
-            let mut rng = Rng::named(seed, wanted.name);
-            out.iter_mut().for_each(|w| *w = (rng.normal() * deviation) as f32);
-        }
-    })
 }

@@ -1,16 +1,19 @@
 //! OLMo 2: norms only after attention and feed-forward, and queries and keys normalised over all heads.
 
 use super::config::Config;
-use super::{Family, LLAMA_NAMES, Names, QkNorm, Spec, dense_spec};
+use super::{BlockNames, Family, LLAMA_BLOCK, LLAMA_NAMES, Names, QkNorm, Spec, dense_spec};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "olmo2", spec };
 
 const NAMES: Names = Names {
-    before_attention: None,
-    after_attention: Some("post_attention_layernorm"),
-    before_mlp: None,
-    after_mlp: Some("post_feedforward_layernorm"),
+    block: BlockNames {
+        before_attention: None,
+        after_attention: Some("post_attention_layernorm"),
+        before_mlp: None,
+        after_mlp: Some("post_feedforward_layernorm"),
+        ..LLAMA_BLOCK
+    },
     ..LLAMA_NAMES
 };
 

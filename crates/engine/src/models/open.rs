@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::config::Config;
 use super::decoder::Decoder;
-use super::experts::FusedPart;
+use super::mixture::{ExpertsSpec, FusedPart};
 use super::model::Model;
-use super::parts::Wanted;
+use super::source::{Source, Wanted};
 use super::spec_of;
 use crate::checkpoint::{Checkpoint, StoredType};
 use crate::params::Params;
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, Tensor};
 
 /// Ends of names of what some checkpoints hold though it follows from the config: rotary frequencies, masks.
 const DERIVED: [&str; 5] =
@@ -33,39 +33,21 @@ impl Model {
             spec.tied = tied;
             config.insert("tie_word_embeddings".into(), json!(tied));
         }
-        // Where both are one, some writers keep the head's name.
-        let find = |name: &str| {
-            let other = || (tied && name == embedding).then(|| find(&head)).flatten();
-            find(name).or_else(other)
+        let used: HashSet<String> = find(&head).into_iter().collect();
+        let mut source = Stored {
+            checkpoint: &checkpoint,
+            base: names.base,
+            tied: tied.then_some([embedding.clone(), head]),
+            experts: spec.experts.clone(),
+            used,
         };
-        let dtype = match find(&embedding).and_then(|n| checkpoint.dtype(&n)) {
+        let dtype = match source.find(&embedding).and_then(|n| checkpoint.dtype(&n)) {
             Some(StoredType::Native(dtype)) => dtype,
             _ => DType::F32,
         };
-        let experts = spec.experts.clone();
-        let mut used: HashSet<String> = find(&head).into_iter().collect();
-        let mut source = |wanted: &Wanted<'_>| {
-            if let Some(experts) = &experts
-                && let Some(part) = experts.fused_part(wanted.name, wanted.shape, &find)
-            {
-                let FusedPart { name, shape, rows } = part;
-                let tensor = checkpoint.rows_f32(&name, &shape, rows);
-                used.insert(name);
-                return tensor;
-            }
-            let name = find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
-            let tensor = match *wanted.shape {
-                [rows, columns] if wanted.transposed => {
-                    checkpoint.tensor_f32(&name, &[columns, rows])?.transposed()
-                }
-                _ => checkpoint.tensor_f32(&name, wanted.shape)?,
-            };
-            used.insert(name);
-            Ok(tensor)
-        };
         let mut params = Params::default();
         let decoder = Decoder::build(spec, &mut params, &mut source)?;
-        let mut unused = checkpoint.unused(&used);
+        let mut unused = checkpoint.unused(&source.used);
         unused.retain(|name| !DERIVED.iter().any(|end| name.ends_with(end)));
         if let Some(first) = unused.first() {
             let place = checkpoint.path().display();
@@ -73,6 +55,55 @@ impl Model {
         }
         let generation_config = checkpoint.generation_config().cloned();
         Ok(Model { params, decoder, config, generation_config, dtype, recompute: false })
+    }
+}
+
+/// A decoder's tensors in a checkpoint.
+struct Stored<'a> {
+    checkpoint: &'a Checkpoint,
+    /// What some checkpoints leave out at the start of every name but the head's.
+    base: &'static str,
+    /// Names of embedding and head, where both are one.
+    tied: Option<[String; 2]>,
+    experts: Option<ExpertsSpec>,
+    /// Names that were taken.
+    used: HashSet<String>,
+}
+
+impl Stored<'_> {
+    fn find(&self, name: &str) -> Option<String> {
+        let find = |name: &str| stored_name(self.checkpoint, self.base, name);
+        // Where both are one, some writers keep the head's name.
+        let other = || match &self.tied {
+            Some([embedding, head]) if embedding == name => find(head),
+            _ => None,
+        };
+        find(name).or_else(other)
+    }
+}
+
+impl Source for Stored<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+        let fused =
+            |experts: &ExpertsSpec| experts.fused_part(wanted.name, wanted.shape, &|name| self.find(name));
+        if let Some(FusedPart { name, shape, rows }) = self.experts.as_ref().and_then(fused) {
+            let tensor = self.checkpoint.rows_f32(&name, &shape, rows);
+            self.used.insert(name);
+            return tensor;
+        }
+        let name = self.find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
+        let tensor = match *wanted.shape {
+            [rows, columns] if wanted.transposed => {
+                self.checkpoint.tensor_f32(&name, &[columns, rows])?.transposed()
+            }
+            _ => self.checkpoint.tensor_f32(&name, wanted.shape)?,
+        };
+        self.used.insert(name);
+        Ok(tensor)
     }
 }
 

@@ -1,13 +1,12 @@
-//! The forward pass taken apart at places the fused operations hide: scores, patterns, heads, norm scales.
+//! Attention taken apart at places the fused operation hides: scores, patterns, heads.
 //!
 //! Built from general operations whose kernels keep the same order of arithmetic, so that looking
 //! without touching changes no bit.
 
-use super::parts::{Norm, Within};
-use super::spec::NormKind;
+use super::within::Within;
 use crate::kernels::KeyValues;
 use crate::tape::{AttentionKind, Graph, Layout, Linear, Piece, Var, Visibility};
-use crate::taps::{BlockSite, Site, Taps};
+use crate::taps::BlockSite;
 use crate::{Result, Tensor};
 
 /// Self-attention with scores and patterns held whole: q [T, H·w], k and v [T, H_kv·w] → [T, H·w].
@@ -52,7 +51,7 @@ fn attend<'m>(
     kind: &AttentionKind,
     within: Within<'_>,
 ) -> Result<Var> {
-    let (layout, taps) = (within.layout, within.taps);
+    let layout = within.layout;
     let (heads, w) = (kind.heads, kind.head_dim);
     let group = heads / kind.kv_heads;
     let mut blocks = Vec::new();
@@ -77,9 +76,9 @@ fn attend<'m>(
             scores.push(g.add(&s, &Var::constant(mask))?);
         }
         let scores = interleave(g, &scores, rows.len(), keys)?;
-        let scores = taps.at(g, within.site(BlockSite::Scores), scores, &alone)?;
+        let scores = within.tap_rows(g, BlockSite::Scores, scores, &alone)?;
         let pattern = g.softmax(&scores)?;
-        let pattern = taps.at(g, within.site(BlockSite::Pattern), pattern, &alone)?;
+        let pattern = within.tap_rows(g, BlockSite::Pattern, pattern, &alone)?;
         for h in 0..heads {
             let kv = h / group * w..(h / group + 1) * w;
             let rows_of_head: Vec<_> = (0..rows.len()).map(|t| t * heads + h).collect();
@@ -141,38 +140,4 @@ pub(super) fn per_head_result<'m>(
         out = g.add(&out, &share)?;
     }
     Ok(out)
-}
-
-/// A norm in steps with taps on scale and quotient.
-pub(super) fn norm<'m>(
-    g: &mut Graph<'m>,
-    x: &Var,
-    norm: &Norm,
-    [scale_site, normalized_site]: [Site; 2],
-    layout: &Layout,
-    taps: &Taps,
-) -> Result<Var> {
-    // The standard deviation is the root mean square of what is left without the mean.
-    let x = if norm.kind == NormKind::Layer { g.centre(x)? } else { x.clone() };
-    let inverse = g.inverse_rms(&x, norm.eps)?;
-    let inverse = if taps.touches(scale_site) {
-        let scale = g.reciprocal(&inverse)?;
-        let tapped = taps.at(g, scale_site, scale.clone(), layout)?;
-        // Dividing twice would cost the last bit of a scale that nobody changed.
-        if tapped.is(&scale) { inverse } else { g.reciprocal_back(&tapped, &scale, &inverse)? }
-    } else {
-        inverse
-    };
-    let normalized = g.mul_rows(&x, &inverse)?;
-    let normalized = taps.at(g, normalized_site, normalized, layout)?;
-    let gain = g.parameter(norm.weight);
-    let gain = if norm.kind == NormKind::RmsFromOne { g.shift(&gain, 1.0)? } else { gain };
-    let out = g.mul_columns(&normalized, &gain)?;
-    match norm.bias {
-        Some(bias) => {
-            let bias = g.parameter(bias);
-            g.add_columns(&out, &bias)
-        }
-        None => Ok(out),
-    }
 }

@@ -116,12 +116,12 @@ impl Model {
                         "the model has no {part}; its {layers} layers have {heads} heads each, counted from 0"
                     )));
                 }
-                let own = self.decoder.attention(*layer).head(*head);
+                let own = self.decoder.block(*layer).attention.head(*head);
                 Ok(own.into_iter().map(|(id, selection)| (id, Some(selection))).collect())
             }
             Part::Expert { layer, expert } => {
                 let weights = (*layer < self.spec().layers)
-                    .then(|| self.decoder.feed_forward(*layer).expert(*expert))
+                    .then(|| self.decoder.block(*layer).feed_forward.expert(*expert))
                     .flatten()
                     .ok_or_else(|| Error::invalid(format!("the model has no {part}")))?;
                 Ok(weights.map(|id| (id, None)).into())

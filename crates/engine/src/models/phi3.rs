@@ -1,14 +1,20 @@
 //! Phi 3, 3.5 and 4: Llama with fused projections, LongRoPE, and heads that may rotate in part.
 
 use super::config::Config;
-use super::{Family, InnerNames, LLAMA_NAMES, Names, QkvNames, Spec, dense_spec, sliding_window, windows};
+use super::{
+    BlockNames, Family, InnerNames, LLAMA_BLOCK, LLAMA_NAMES, Names, QkvNames, Spec, dense_spec,
+    sliding_window, windows,
+};
 use crate::Result;
 
 pub(super) const FAMILY: Family = Family { model_type: "phi3", spec };
 
 const NAMES: Names = Names {
-    qkv: QkvNames::Fused("self_attn.qkv_proj"),
-    inner: InnerNames::GatedFused("mlp.gate_up_proj"),
+    block: BlockNames {
+        qkv: QkvNames::Fused("self_attn.qkv_proj"),
+        inner: InnerNames::GatedFused("mlp.gate_up_proj"),
+        ..LLAMA_BLOCK
+    },
     ..LLAMA_NAMES
 };
 

@@ -1,7 +1,7 @@
 //! Qwen 3 with mixtures of experts in all or some layers.
 
 use super::config::Config;
-use super::experts::{ExpertNames, ExpertsSpec};
+use super::mixture::{ExpertNames, ExpertsSpec};
 use super::{Family, QkNorm, Spec, dense_spec, sliding_window};
 use crate::Result;
 

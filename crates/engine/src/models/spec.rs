@@ -1,8 +1,10 @@
-//! Everything that tells one decoder from another, as data.
+//! Everything that tells one decoder from another, and one block from another, as data.
 
-use super::experts::ExpertsSpec;
+use super::mixture::ExpertsSpec;
+use super::norm::NormKind;
 use super::rope::Rope;
-use crate::kernels::Activation;
+use crate::kernels::{Activation, Compute};
+use crate::tape::AttentionKind;
 
 /// What a decoder is made of. Families differ in this and in nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,17 +70,6 @@ pub enum Positions {
     Learned(&'static str),
 }
 
-/// Kind of a norm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// Division by the root mean square, then the gain.
-    Rms,
-    /// The same, with checkpoints that store the gain minus one.
-    RmsFromOne,
-    /// Subtraction of the mean, division by the standard deviation, gain and bias.
-    Layer,
-}
-
 /// What a norm of queries and keys goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
@@ -88,23 +79,88 @@ pub enum QkNorm {
     Whole,
 }
 
-/// Paths of a family's modules (`.weight` and `.bias` left out); those of a block within the block.
+/// What a block is made of. Blocks of decoders and of encoders differ in this and in nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockSpec<'a> {
+    pub(super) names: &'a BlockNames,
+    /// Residual width d.
+    pub(super) hidden: usize,
+    /// Width f of a dense feed-forward.
+    pub(super) intermediate: usize,
+    pub(super) attention: AttentionKind,
+    pub(super) norm: NormKind,
+    pub(super) eps: f32,
+    pub(super) activation: Activation,
+    pub(super) qkv_bias: bool,
+    pub(super) output_bias: bool,
+    pub(super) mlp_bias: bool,
+    pub(super) qk_norm: Option<QkNorm>,
+    pub(super) parallel: bool,
+    /// The mixture that stands in the place of a dense feed-forward.
+    pub(super) experts: Option<&'a ExpertsSpec>,
+}
+
+impl Spec {
+    /// What block `l` is made of.
+    pub(super) fn block(&self, l: usize) -> BlockSpec<'_> {
+        BlockSpec {
+            names: &self.names.block,
+            hidden: self.hidden,
+            intermediate: self.intermediate,
+            attention: AttentionKind {
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                head_dim: self.head_dim,
+                scale: self.scales[l],
+                window: self.windows[l],
+                softcap: self.score_softcap,
+                compute: Compute::F32,
+            },
+            norm: self.norm,
+            eps: self.eps,
+            activation: self.activation,
+            qkv_bias: self.qkv_bias,
+            output_bias: self.output_bias,
+            mlp_bias: self.mlp_bias,
+            qk_norm: self.qk_norm,
+            parallel: self.parallel,
+            experts: self.experts.as_ref().filter(|experts| experts.layers[l]),
+        }
+    }
+}
+
+/// Paths of a decoder's modules (`.weight` and `.bias` left out).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
     /// What some checkpoints leave out at the start of every name but the head's.
     pub base: &'static str,
     /// Token embedding.
     pub embedding: &'static str,
+    /// The blocks.
+    pub block: BlockNames,
+    /// Norm before the head.
+    pub final_norm: &'static str,
+    /// Head, where it is not tied.
+    pub head: &'static str,
+}
+
+/// Paths of the modules of a family's blocks, within the block but for the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockNames {
     /// Blocks, before their number.
     pub blocks: &'static str,
     /// Norm of what attention reads.
     pub before_attention: Option<&'static str>,
     /// Norm of what attention adds.
     pub after_attention: Option<&'static str>,
+    /// Norm of the residual stream with what attention has added.
+    pub after_attention_sum: Option<&'static str>,
     /// Norm of what the feed-forward reads.
     pub before_mlp: Option<&'static str>,
     /// Norm of what the feed-forward adds.
     pub after_mlp: Option<&'static str>,
+    /// Norm of the residual stream with what the feed-forward has added.
+    pub after_mlp_sum: Option<&'static str>,
     /// Query, key and value projections.
     pub qkv: QkvNames,
     /// Norms of queries and of keys.
@@ -115,10 +171,6 @@ pub struct Names {
     pub inner: InnerNames,
     /// The feed-forward's projection back.
     pub down: &'static str,
-    /// Norm before the head.
-    pub final_norm: &'static str,
-    /// Head, where it is not tied.
-    pub head: &'static str,
     /// Whether the blocks' matrices are stored [in, out]. In memory all are [out, in].
     pub transposed: bool,
 }
@@ -149,17 +201,24 @@ pub enum InnerNames {
 pub const LLAMA_NAMES: Names = Names {
     base: "model.",
     embedding: "model.embed_tokens",
+    block: LLAMA_BLOCK,
+    final_norm: "model.norm",
+    head: "lm_head",
+};
+
+/// Those of Llama's blocks.
+pub const LLAMA_BLOCK: BlockNames = BlockNames {
     blocks: "model.layers",
     before_attention: Some("input_layernorm"),
     after_attention: None,
+    after_attention_sum: None,
     before_mlp: Some("post_attention_layernorm"),
     after_mlp: None,
+    after_mlp_sum: None,
     qkv: QkvNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     qk_norm: ["self_attn.q_norm", "self_attn.k_norm"],
     output: "self_attn.o_proj",
     inner: InnerNames::Gated(["mlp.gate_proj", "mlp.up_proj"]),
     down: "mlp.down_proj",
-    final_norm: "model.norm",
-    head: "lm_head",
     transposed: false,
 };

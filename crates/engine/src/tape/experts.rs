@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::dispatch::{Dispatch, Group};
 use super::linear::times_weight;
-use super::routing::{Dispatch, Group};
 use super::saved::Saved;
 use super::{Edge, Graph, Linear, Var};
 use crate::kernels::{self, Activation, Mat, MatMut};
@@ -41,9 +41,10 @@ impl Expert {
 }
 
 impl<'m> Graph<'m> {
-    /// `Σ_s weights[t, s] · expert_{chosen[t, s]}(x[t])`: x [T, d], weights [T, k] → [T, d].
+    /// `Σ_p weights[p] · expert_{chosen[p]}(x[t])` over the pairs p of every token t: x [T, d], a weight per
+    /// pair → [T, d].
     ///
-    /// Sums over a token's experts run from its first slot to its last; no row's bits depend on the
+    /// Sums over a token's experts run from its first pair to its last; no row's bits depend on the
     /// other rows. An expert without rows costs nothing, and its parameters receive no gradient.
     /// Biases and adapters are not part of this operation.
     pub fn experts(
@@ -55,7 +56,7 @@ impl<'m> Graph<'m> {
         activation: Activation,
     ) -> Result<Var> {
         let (tokens, d) = (x.value.rows(), x.value.columns());
-        self.check_mix(weights, dispatch, tokens)?;
+        Self::check_mix(weights, dispatch, tokens)?;
         if experts.len() != dispatch.experts() {
             return Err(Error::shape("experts", &[dispatch.experts()], &[experts.len()]));
         }
@@ -124,15 +125,19 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// `Σ_s weights[t, s] · y[t·k + s]`: y [T·k, d], weights [T, k] → [T, d], in the same order of
-    /// arithmetic as [`Graph::experts`].
+    /// `Σ_p weights[p] · y[p]` over the pairs p of every token: y [pairs, d], a weight per pair → [T, d], in
+    /// the same order of arithmetic as [`Graph::experts`].
     pub fn mix_experts(&mut self, y: &Var, weights: &Var, dispatch: &Arc<Dispatch>) -> Result<Var> {
-        let (pairs, k, d) = (y.value.rows(), dispatch.per_token(), y.value.columns());
-        self.check_mix(weights, dispatch, pairs / k)?;
+        let d = y.value.columns();
+        if y.value.rows() != dispatch.pairs().len() {
+            return Err(Error::shape("rows of experts", &[dispatch.pairs().len(), d], y.shape()));
+        }
+        Self::check_mix(weights, dispatch, dispatch.tokens())?;
         let value = mix(&y.value, Some(&weights.value), dispatch, None);
-        let (y, weights) = (y.clone(), weights.clone());
+        let (y, weights, dispatch) = (y.clone(), weights.clone(), dispatch.clone());
         Ok(self.push(value, y.needs_gradient() || weights.needs_gradient(), move |back, dout| {
-            let rows = |pair: usize| &dout.f32()[pair / k * d..(pair / k + 1) * d];
+            let token = |pair: usize| dispatch.token_of()[pair];
+            let rows = |pair: usize| &dout.f32()[token(pair) * d..(token(pair) + 1) * d];
             let dweights = Tensor::build(weights.shape(), |out| {
                 for (pair, (out, y)) in out.iter_mut().zip(y.value.f32().chunks_exact(d)).enumerate() {
                     *out = kernels::dot(rows(pair), y) as f32;
@@ -148,10 +153,12 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    fn check_mix(&self, weights: &Var, dispatch: &Dispatch, tokens: usize) -> Result<()> {
-        let wanted = [dispatch.tokens(), dispatch.per_token()];
-        if tokens != wanted[0] || weights.shape() != wanted {
-            return Err(Error::shape("weights of experts", &[tokens, wanted[1]], weights.shape()));
+    fn check_mix(weights: &Var, dispatch: &Dispatch, tokens: usize) -> Result<()> {
+        if tokens != dispatch.tokens() {
+            return Err(Error::shape("tokens of experts", &[dispatch.tokens()], &[tokens]));
+        }
+        if weights.shape() != dispatch.shape() {
+            return Err(Error::shape("weights of experts", &dispatch.shape(), weights.shape()));
         }
         Ok(())
     }
@@ -274,13 +281,13 @@ fn gather(x: &Tensor, rows: impl Iterator<Item = usize>, count: usize) -> Tensor
     })
 }
 
-/// Sums every token's k rows of y, weighted, from its first slot to its last. Rows of y stand in order
+/// Sums every token's rows of y, weighted, from its first pair to its last. Rows of y stand in order
 /// of pairs, or where `place` says.
 fn mix(y: &Tensor, weights: Option<&Tensor>, dispatch: &Dispatch, place: Option<&[usize]>) -> Tensor {
-    let (k, d) = (dispatch.per_token(), y.columns());
+    let d = y.columns();
     let sum = |token: usize, out: &mut [f32]| {
         out.fill(0.0);
-        for pair in token * k..(token + 1) * k {
+        for pair in dispatch.of_token(token) {
             let row = place.map_or(pair, |place| place[pair]);
             let weight = weights.map_or(1.0, |weights| weights.f32()[pair]);
             kernels::axpy(weight, &y.f32()[row * d..(row + 1) * d], out);

@@ -10,6 +10,7 @@ mod backward;
 mod checkpoint;
 mod choice;
 mod cross_entropy;
+mod dispatch;
 mod divergence;
 mod elementwise;
 mod embedding;
@@ -36,12 +37,13 @@ use crate::{Error, Result, Tensor};
 
 pub use attention::AttentionKind;
 pub use cross_entropy::Head;
+pub use dispatch::{Dispatch, Group};
 pub use experts::Expert;
 pub use layout::{Layout, Piece, Visibility};
 pub use linear::{Linear, LowRank};
 pub use region::Region;
 pub use rotary::RotaryTable;
-pub use routing::{Dispatch, Group, Routing};
+pub use routing::Routing;
 pub use var::Var;
 
 type BackwardFn<'m> = Box<dyn FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 'm>;

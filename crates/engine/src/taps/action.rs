@@ -4,7 +4,7 @@ use crate::gradients::LeafId;
 use crate::tape::{Graph, Var};
 use crate::{Error, Result, Tensor};
 
-use super::{Origin, Site};
+use super::{Origin, TowerSite};
 
 /// A function of the selected part x [rows, columns] of a site's value, which gives what comes in its
 /// place, of the same shape. It computes on the graph that the model runs in, so gradients flow through it,
@@ -41,7 +41,13 @@ impl Action {
     }
 
     /// What comes in place of the selected part x [rows, columns].
-    pub(super) fn on<'m>(&self, g: &mut Graph<'m>, site: Site, x: &Var, origins: &[Origin]) -> Result<Var> {
+    pub(super) fn on<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        site: TowerSite,
+        x: &Var,
+        origins: &[Origin],
+    ) -> Result<Var> {
         match self {
             Action::Read => Ok(x.clone()),
             Action::Replace(values) => Ok(Var::constant(rows_of(values, x, site)?)),
@@ -64,7 +70,7 @@ impl Action {
 }
 
 /// Values in the shape of x: as they are, or one row as often as it takes.
-fn rows_of(values: &Tensor, x: &Var, site: Site) -> Result<Tensor> {
+fn rows_of(values: &Tensor, x: &Var, site: TowerSite) -> Result<Tensor> {
     if values.len() == x.value().len() {
         return Ok(values.clone().reshape(x.shape())?);
     }

@@ -6,6 +6,7 @@
 mod action;
 mod selector;
 mod site;
+mod tower;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,6 +14,7 @@ use std::sync::Mutex;
 pub use action::{Action, TapFunction};
 pub use selector::{Origin, Selector};
 pub use site::{BlockSite, Site};
+pub use tower::{Modality, TowerSite};
 
 use selector::Selected;
 
@@ -32,8 +34,15 @@ pub struct Reading {
 /// A set of taps, and what the reading ones have read.
 #[derive(Default)]
 pub struct Taps {
-    actions: BTreeMap<Site, Vec<(Selector, Action)>>,
-    readings: Mutex<BTreeMap<Site, Vec<Reading>>>,
+    actions: BTreeMap<Site, Vec<Tap>>,
+    readings: Mutex<BTreeMap<TowerSite, Vec<Reading>>>,
+}
+
+/// What is done at a site, in one tower or in all.
+struct Tap {
+    tower: Option<Modality>,
+    selector: Selector,
+    action: Action,
 }
 
 impl Taps {
@@ -43,26 +52,33 @@ impl Taps {
     }
 
     /// Adds an action at a site; several at one site happen in the order they were added.
-    pub fn add(&mut self, site: Site, selector: Selector, action: Action) -> &mut Self {
-        self.actions.entry(site).or_default().push((selector, action));
+    pub fn add(&mut self, site: impl Into<TowerSite>, selector: Selector, action: Action) -> &mut Self {
+        let TowerSite { tower, site } = site.into();
+        self.actions.entry(site).or_default().push(Tap { tower, selector, action });
         self
     }
 
     /// Adds a reading of the whole value of a site.
-    pub fn read(&mut self, site: Site) -> &mut Self {
+    pub fn read(&mut self, site: impl Into<TowerSite>) -> &mut Self {
         self.add(site, Selector::default(), Action::Read)
     }
 
     /// Asks for the gradient of the whole value of a site, which comes under the id that is returned.
-    pub fn leaf(&mut self, site: Site) -> LeafId {
+    pub fn leaf(&mut self, site: impl Into<TowerSite>) -> LeafId {
         let id = LeafId::fresh();
         self.add(site, Selector::default(), Action::Leaf(id));
         id
     }
 
     /// Whether anything happens at this site.
-    pub fn touches(&self, site: Site) -> bool {
-        self.actions.contains_key(&site)
+    pub fn touches(&self, site: impl Into<TowerSite>) -> bool {
+        self.at_site(site.into()).next().is_some()
+    }
+
+    /// The taps of a site. One that names no tower is for whichever runs.
+    fn at_site(&self, site: TowerSite) -> impl Iterator<Item = &Tap> {
+        let taps = self.actions.get(&site.site).into_iter().flatten();
+        taps.filter(move |tap| tap.tower.is_none() || site.tower.is_none() || tap.tower == site.tower)
     }
 
     /// Whether nothing happens anywhere.
@@ -70,17 +86,24 @@ impl Taps {
         self.actions.is_empty()
     }
 
-    /// What was read at a site since the last call, in order of the forward passes. Scores and patterns are
+    /// What was read at a site since the last call, under the name it was asked for by, in order of the
+    /// forward passes. Scores and patterns are
     /// read one sequence at a time.
-    pub fn take(&self, site: Site) -> Vec<Reading> {
+    pub fn take(&self, site: impl Into<TowerSite>) -> Vec<Reading> {
+        let site = site.into();
         self.readings.lock().map(|mut r| r.remove(&site).unwrap_or_default()).unwrap_or_default()
     }
 
     /// Passes a value through the taps at `site`.
-    pub fn at<'m>(&self, g: &mut Graph<'m>, site: Site, x: Var, layout: &Layout) -> Result<Var> {
-        let Some(actions) = self.actions.get(&site) else { return Ok(x) };
-        let mut x = x;
-        for (selector, action) in actions {
+    pub fn at<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        site: impl Into<TowerSite>,
+        x: Var,
+        layout: &Layout,
+    ) -> Result<Var> {
+        let (mut x, site) = (x, site.into());
+        for Tap { tower, selector, action } in self.at_site(site) {
             let Selected { region, origins } = selector.select(site, x.value(), layout)?;
             if let Action::Read = action {
                 // Under activation checkpointing a block runs twice; the first run has been read.
@@ -88,7 +111,10 @@ impl Taps {
                     && let Ok(mut readings) = self.readings.lock()
                 {
                     let tensor = region.of(x.value());
-                    readings.entry(site).or_default().push(Reading { tensor, origins });
+                    readings
+                        .entry(TowerSite { tower: *tower, site: site.site })
+                        .or_default()
+                        .push(Reading { tensor, origins });
                 }
             } else if !region.rows.is_empty() {
                 let part = g.pick(&x, &region)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Site;
+use super::TowerSite;
 use crate::tape::{Layout, Region};
 use crate::{Error, Result, Tensor};
 
@@ -36,7 +36,7 @@ pub(super) struct Selected {
 impl Selector {
     /// What is selected of a site's value. Sites that hold several rows per token hold them one after the
     /// other.
-    pub(super) fn select(&self, site: Site, x: &Tensor, layout: &Layout) -> Result<Selected> {
+    pub(super) fn select(&self, site: TowerSite, x: &Tensor, layout: &Layout) -> Result<Selected> {
         let columns = self.columns.clone().unwrap_or(0..x.columns());
         if columns.end > x.columns() || columns.start > columns.end {
             return Err(Error::invalid(format!("{site}: columns {columns:?} selected of {}", x.columns())));

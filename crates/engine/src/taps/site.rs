@@ -1,4 +1,6 @@
-//! The names of the places in a forward pass, in both spellings their users know.
+//! The places in a forward pass, and their names in the spelling of circuits.
+//!
+//! Under the paths of their modules they are known to a model: see [`Model::site`](crate::Model::site).
 
 use std::fmt;
 use std::str::FromStr;
@@ -80,51 +82,51 @@ pub enum BlockSite {
 
 use BlockSite::*;
 
-/// Site, circuit-style name, module path where one exists.
-const BLOCK_NAMES: &[(BlockSite, &str, Option<&str>)] = &[
-    (ResidPre, "hook_resid_pre", Some("input")),
-    (ResidMid, "hook_resid_mid", None),
-    (ResidPost, "hook_resid_post", Some("")),
-    (AttnOut, "hook_attn_out", Some("self_attn")),
-    (MlpOut, "hook_mlp_out", Some("mlp")),
-    (Q, "attn.hook_q", Some("self_attn.q_proj")),
-    (K, "attn.hook_k", Some("self_attn.k_proj")),
-    (V, "attn.hook_v", Some("self_attn.v_proj")),
-    (RotQ, "attn.hook_rot_q", None),
-    (RotK, "attn.hook_rot_k", None),
-    (Scores, "attn.hook_attn_scores", None),
-    (Pattern, "attn.hook_pattern", None),
-    (Z, "attn.hook_z", Some("self_attn.o_proj.input")),
-    (HeadResult, "attn.hook_result", None),
-    (MlpPre, "mlp.hook_pre", Some("mlp.gate_proj")),
-    (MlpPreLinear, "mlp.hook_pre_linear", Some("mlp.up_proj")),
-    (MlpPost, "mlp.hook_post", Some("mlp.down_proj.input")),
-    (RouterLogits, "mlp.hook_router_logits", Some("mlp.gate")),
-    (RouterIndices, "mlp.hook_expert_indices", None),
-    (RouterWeights, "mlp.hook_expert_weights", None),
-    (Ln1Scale, "ln1.hook_scale", None),
-    (Ln1Normalized, "ln1.hook_normalized", None),
-    (Ln2Scale, "ln2.hook_scale", None),
-    (Ln2Normalized, "ln2.hook_normalized", None),
+/// Sites within a block.
+const BLOCK_NAMES: &[(BlockSite, &str)] = &[
+    (ResidPre, "hook_resid_pre"),
+    (ResidMid, "hook_resid_mid"),
+    (ResidPost, "hook_resid_post"),
+    (AttnOut, "hook_attn_out"),
+    (MlpOut, "hook_mlp_out"),
+    (Q, "attn.hook_q"),
+    (K, "attn.hook_k"),
+    (V, "attn.hook_v"),
+    (RotQ, "attn.hook_rot_q"),
+    (RotK, "attn.hook_rot_k"),
+    (Scores, "attn.hook_attn_scores"),
+    (Pattern, "attn.hook_pattern"),
+    (Z, "attn.hook_z"),
+    (HeadResult, "attn.hook_result"),
+    (MlpPre, "mlp.hook_pre"),
+    (MlpPreLinear, "mlp.hook_pre_linear"),
+    (MlpPost, "mlp.hook_post"),
+    (RouterLogits, "mlp.hook_router_logits"),
+    (RouterIndices, "mlp.hook_expert_indices"),
+    (RouterWeights, "mlp.hook_expert_weights"),
+    (Ln1Scale, "ln1.hook_scale"),
+    (Ln1Normalized, "ln1.hook_normalized"),
+    (Ln2Scale, "ln2.hook_scale"),
+    (Ln2Normalized, "ln2.hook_normalized"),
 ];
 
-/// Sites outside the blocks, likewise.
-const OUTER_NAMES: &[(Site, &str, Option<&str>)] = &[
-    (Site::Embed, "hook_embed", Some("model.embed_tokens")),
-    (Site::PosEmbed, "hook_pos_embed", Some("model.embed_positions")),
-    (Site::FinalScale, "ln_final.hook_scale", None),
-    (Site::FinalNormalized, "ln_final.hook_normalized", None),
-    (Site::Logits, "unembed.hook_out", Some("lm_head")),
+/// Sites outside the blocks.
+const OUTER_NAMES: &[(Site, &str)] = &[
+    (Site::Embed, "hook_embed"),
+    (Site::PosEmbed, "hook_pos_embed"),
+    (Site::FinalScale, "ln_final.hook_scale"),
+    (Site::FinalNormalized, "ln_final.hook_normalized"),
+    (Site::Logits, "unembed.hook_out"),
 ];
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Site::Block(layer, site) = self
-            && let Some((_, name, _)) = BLOCK_NAMES.iter().find(|(s, ..)| s == site)
+            && let Some((_, name)) = BLOCK_NAMES.iter().find(|(s, _)| s == site)
         {
             return write!(f, "blocks.{layer}.{name}");
         }
-        let name = OUTER_NAMES.iter().find(|(s, ..)| s == self).map_or("?", |(_, name, _)| name);
+        let name = OUTER_NAMES.iter().find(|(s, _)| s == self).map_or("?", |(_, name)| name);
         f.write_str(name)
     }
 }
@@ -132,27 +134,22 @@ impl fmt::Display for Site {
 impl FromStr for Site {
     type Err = Error;
 
-    /// Reads `blocks.3.hook_resid_post` as well as `model.layers.3.mlp`.
+    /// Reads `blocks.3.hook_resid_post` and the like.
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some((site, ..)) = OUTER_NAMES.iter().find(|(_, a, b)| *a == text || *b == Some(text)) {
+        if let Some((site, _)) = OUTER_NAMES.iter().find(|(_, name)| *name == text) {
             return Ok(*site);
         }
         let unknown = || {
             Error::invalid(format!(
-                "unknown site {text:?}; sites are called blocks.0.hook_resid_post or model.layers.0.mlp; \
-                 inside a block: {}",
-                BLOCK_NAMES.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ")
+                "unknown site {text:?}; sites are called blocks.0.hook_resid_post; inside a block: {}",
+                BLOCK_NAMES.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
             ))
         };
-        let circuit = text.strip_prefix("blocks.");
-        let rest = circuit.or_else(|| text.strip_prefix("model.layers.")).ok_or_else(unknown)?;
-        let (layer, inner) = rest.split_once('.').unwrap_or((rest, ""));
+        let (layer, inner) =
+            text.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
         let layer = layer.parse().map_err(|_| unknown())?;
-        BLOCK_NAMES
-            .iter()
-            .find(|(_, name, path)| if circuit.is_some() { *name == inner } else { *path == Some(inner) })
-            .map(|(site, ..)| Site::Block(layer, *site))
-            .ok_or_else(unknown)
+        let found = BLOCK_NAMES.iter().find(|(_, name)| *name == inner);
+        found.map(|(site, _)| Site::Block(layer, *site)).ok_or_else(unknown)
     }
 }
 
@@ -161,16 +158,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_reads_back_in_both_spellings() {
-        for (site, name, path) in BLOCK_NAMES {
-            let expected = Site::Block(7, *site);
-            assert_eq!(format!("blocks.7.{name}").parse::<Site>().unwrap(), expected);
-            assert_eq!(expected.to_string().parse::<Site>().unwrap(), expected);
-            if let Some(path) = path {
-                let dotted = format!("model.layers.7.{path}");
-                assert_eq!(dotted.trim_end_matches('.').parse::<Site>().unwrap(), expected);
-            }
+    fn every_name_reads_back() {
+        let inner =
+            BLOCK_NAMES.iter().map(|(site, name)| (Site::Block(7, *site), format!("blocks.7.{name}")));
+        let outer = OUTER_NAMES.iter().map(|(site, name)| (*site, (*name).to_owned()));
+        for (site, name) in inner.chain(outer) {
+            assert_eq!(name.parse::<Site>().unwrap(), site);
+            assert_eq!(site.to_string(), name);
         }
-        assert!("blocks.x.hook_q".parse::<Site>().is_err());
+        for wrong in ["blocks.x.attn.hook_q", "blocks.1", "blocks.1.attn.hook_w", "model.layers.1"] {
+            assert!(wrong.parse::<Site>().is_err());
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Place for Layers {
                 depth - 1
             )));
         }
-        let blocks = model.spec().names.blocks;
+        let blocks = model.spec().names.block.blocks;
         model.params.set_trainable(|name| self.selects(name, blocks));
         if model.params.count().1 == 0 {
             return Err(Error::invalid(format!(

@@ -1,17 +1,19 @@
 //! BERT (Devlin et al., arXiv 1810.04805): norms after the sums, learned positions, token types.
 //! RoBERTa (Liu et al., arXiv 1907.11692) is the same but for where positions start and what heads look like.
 
-use super::block::{Norms, Stack};
-use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, TokenEntry};
 use super::heads::{Classifier, Heads, Over, WordHead, decoder};
-use super::read::{architecture, attention, classes};
-use super::tower::{Dense, Summary, SummaryRow, Tower};
+use super::read::{architecture, attention, block, classes};
+use super::tower::{Dense, Summary, SummaryRow, Tower, TowerPaths};
 use super::{Family, Parts};
 use crate::Result;
 use crate::kernels::Activation;
 use crate::models::activation;
+use crate::models::builder::Builder;
 use crate::models::config::Config;
+use crate::models::norm::NormKind;
+use crate::models::spec::{BlockNames, InnerNames, LLAMA_BLOCK, QkvNames};
+use crate::models::stack::Stack;
 use crate::tape::Visibility;
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", build: bert };
@@ -20,14 +22,15 @@ pub(super) const XLM_ROBERTA: Family = Family { model_type: "xlm-roberta", build
 
 const BLOCK: BlockNames = BlockNames {
     blocks: "encoder.layer",
-    query: "attention.self.query",
-    key: "attention.self.key",
-    value: "attention.self.value",
+    before_attention: None,
+    after_attention_sum: Some("attention.output.LayerNorm"),
+    before_mlp: None,
+    after_mlp_sum: Some("output.LayerNorm"),
+    qkv: QkvNames::Separate(["attention.self.query", "attention.self.key", "attention.self.value"]),
     output: "attention.output.dense",
-    norm1: "attention.output.LayerNorm",
-    up: "intermediate.dense",
+    inner: InnerNames::Plain("intermediate.dense"),
     down: "output.dense",
-    norm2: "output.LayerNorm",
+    ..LLAMA_BLOCK
 };
 
 fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
@@ -55,7 +58,7 @@ fn bert(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
         Ok(WordHead {
             dense: b.linear("cls.predictions.transform.dense", [d, d], true)?,
             activation: activation(config, "hidden_act", "gelu")?,
-            norm: b.norm("cls.predictions.transform.LayerNorm", d, eps)?,
+            norm: b.norm("cls.predictions.transform.LayerNorm", d, NormKind::Layer, eps)?,
             decoder: decoder(b, words.0, DECODER, config.flag("tie_word_embeddings", true)?, [words.1, d])?,
         })
     });
@@ -90,7 +93,7 @@ fn roberta(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Parts> {
         Ok(WordHead {
             dense: b.linear("lm_head.dense", [d, d], true)?,
             activation: Activation::Gelu,
-            norm: b.norm("lm_head.layer_norm", d, eps)?,
+            norm: b.norm("lm_head.layer_norm", d, NormKind::Layer, eps)?,
             decoder: decoder(b, words.0, DECODER, config.flag("tie_word_embeddings", true)?, [words.1, d])?,
         })
     });
@@ -136,16 +139,12 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Resu
         0 => None,
         n => Some((b.tensor("embeddings.token_type_embeddings.weight", &[n, d])?, n)),
     };
-    let entry_norm = b.norm("embeddings.LayerNorm", d, eps)?;
-    let size = BlockSize {
-        hidden: d,
-        attention: d,
-        intermediate: config.size_or("intermediate_size", 3072)?,
-        qkv_bias: true,
-        eps,
-    };
+    let entry_norm = b.norm("embeddings.LayerNorm", d, NormKind::Layer, eps)?;
+    let intermediate = config.size_or("intermediate_size", 3072)?;
+    let activation = activation(config, "hidden_act", "gelu")?;
+    let spec = block(&BLOCK, [d, intermediate], attention, activation, eps);
     let layers = config.size_or("num_hidden_layers", 12)?;
-    let blocks = (0..layers).map(|l| b.block(l, &BLOCK, &size)).collect::<Result<_>>()?;
+    let stack = Stack::build(b, vec![spec; layers], &[])?;
     let dense = if b.has("pooler.dense.weight") {
         let linear = b.linear("pooler.dense", [d, d], true)?;
         Some(Dense { linear, activation: Some(Activation::Tanh) })
@@ -157,13 +156,14 @@ fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Resu
         hidden: d,
         entry: Entry::Tokens(entry),
         entry_norm: Some(entry_norm),
-        stack: Stack {
-            blocks,
-            norms: Norms::After,
-            activation: activation(config, "hidden_act", "gelu")?,
-            attention,
-            visibility,
+        stack,
+        paths: TowerPaths {
+            prefix: b.prefix().to_owned(),
+            embed: "embeddings",
+            positions: "embeddings.position_embeddings",
+            block: spec,
         },
+        visibility,
         final_norm: None,
         summary: Summary { row: SummaryRow::First, norm: None, dense },
         projection: None,

@@ -1,15 +1,17 @@
 //! CLIP (Radford et al., arXiv 2103.00020): a tower of texts and a tower of images that meet in one space.
 
-use super::block::{Norms, Stack};
-use super::build::{BlockNames, BlockSize, Builder};
 use super::entry::{Entry, PatchEntry, TokenEntry};
 use super::heads::{Classifier, Heads, Over};
-use super::read::{architecture, attention, classes, grid, patch_projection};
-use super::tower::{Summary, SummaryRow, Tower};
+use super::read::{architecture, attention, block, classes, grid, patch_projection};
+use super::tower::{Summary, SummaryRow, Tower, TowerPaths};
 use super::{Family, Parts};
 use crate::Result;
 use crate::models::activation;
+use crate::models::builder::Builder;
 use crate::models::config::Config;
+use crate::models::norm::NormKind;
+use crate::models::spec::{BlockNames, BlockSpec, InnerNames, LLAMA_BLOCK, QkvNames};
+use crate::models::stack::Stack;
 use crate::tape::Visibility;
 
 pub(super) const FAMILY: Family = Family { model_type: "clip", build: both };
@@ -18,14 +20,13 @@ pub(super) const VISION: Family = Family { model_type: "clip_vision_model", buil
 
 const BLOCK: BlockNames = BlockNames {
     blocks: "encoder.layers",
-    query: "self_attn.q_proj",
-    key: "self_attn.k_proj",
-    value: "self_attn.v_proj",
+    before_attention: Some("layer_norm1"),
+    before_mlp: Some("layer_norm2"),
     output: "self_attn.out_proj",
-    norm1: "layer_norm1",
-    up: "mlp.fc1",
+    qkv: QkvNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    inner: InnerNames::Plain("mlp.fc1"),
     down: "mlp.fc2",
-    norm2: "layer_norm2",
+    ..LLAMA_BLOCK
 };
 
 const WORDS: &str = "embeddings.token_embedding.weight";
@@ -111,8 +112,8 @@ fn text_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
         (config.size_or("vocab_size", 49408)?, config.size_or("max_position_embeddings", 77)?);
     let words = b.tensor(WORDS, &[vocabulary, d])?;
     let positions = b.tensor("embeddings.position_embedding.weight", &[context, d])?;
-    let stack = stack(config, b, d, [8, 2048], Visibility::Causal)?;
-    let final_norm = b.norm("final_layer_norm", d, eps(config)?)?;
+    let (block, stack) = stack(config, b, d, [8, 2048])?;
+    let final_norm = b.norm("final_layer_norm", d, NormKind::Layer, eps(config)?)?;
     let row = match config.count("eos_token_id")?.unwrap_or(49407) as u32 {
         LEGACY_END => SummaryRow::LargestId,
         end => SummaryRow::FirstOf(end),
@@ -123,6 +124,8 @@ fn text_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
         entry: Entry::Tokens(entry),
         entry_norm: None,
         stack,
+        paths: paths(b, "embeddings", block),
+        visibility: Visibility::Causal,
         final_norm: Some(final_norm),
         summary: Summary { row, norm: None, dense: None },
         projection: None,
@@ -137,14 +140,16 @@ fn vision_tower(config: &Config<'_>, b: &mut Builder<'_>) -> Result<Tower> {
     let projection = patch_projection(b, "embeddings.patch_embedding", &grid, d, false)?;
     let positions = b.tensor("embeddings.position_embedding.weight", &[rows * columns + 1, d])?;
     // The misspelling is the checkpoints' own.
-    let entry_norm = b.norm("pre_layrnorm", d, eps)?;
-    let stack = stack(config, b, d, [12, 3072], Visibility::BothWays)?;
-    let norm = b.norm("post_layernorm", d, eps)?;
+    let entry_norm = b.norm("pre_layrnorm", d, NormKind::Layer, eps)?;
+    let (block, stack) = stack(config, b, d, [12, 3072])?;
+    let norm = b.norm("post_layernorm", d, NormKind::Layer, eps)?;
     Ok(Tower {
         hidden: d,
         entry: Entry::Patches(PatchEntry { class, projection, positions, grid }),
         entry_norm: Some(entry_norm),
         stack,
+        paths: paths(b, "pre_layrnorm", block),
+        visibility: Visibility::BothWays,
         final_norm: None,
         summary: Summary { row: SummaryRow::First, norm: Some(norm), dense: None },
         projection: None,
@@ -160,21 +165,14 @@ fn stack(
     b: &mut Builder<'_>,
     d: usize,
     [heads, intermediate]: [usize; 2],
-    visibility: Visibility,
-) -> Result<Stack> {
-    let size = BlockSize {
-        hidden: d,
-        attention: d,
-        intermediate: config.size_or("intermediate_size", intermediate)?,
-        qkv_bias: true,
-        eps: eps(config)?,
-    };
-    let layers = config.size_or("num_hidden_layers", 12)?;
-    Ok(Stack {
-        blocks: (0..layers).map(|l| b.block(l, &BLOCK, &size)).collect::<Result<_>>()?,
-        norms: Norms::Before,
-        activation: activation(config, "hidden_act", "quick_gelu")?,
-        attention: attention(config, d, heads)?,
-        visibility,
-    })
+) -> Result<(BlockSpec<'static>, Stack)> {
+    let intermediate = config.size_or("intermediate_size", intermediate)?;
+    let activation = activation(config, "hidden_act", "quick_gelu")?;
+    let spec = block(&BLOCK, [d, intermediate], attention(config, d, heads)?, activation, eps(config)?);
+    let stack = Stack::build(b, vec![spec; config.size_or("num_hidden_layers", 12)?], &[])?;
+    Ok((spec, stack))
+}
+
+fn paths(b: &Builder<'_>, embed: &'static str, block: BlockSpec<'static>) -> TowerPaths {
+    TowerPaths { prefix: b.prefix().to_owned(), embed, positions: "embeddings.position_embedding", block }
 }

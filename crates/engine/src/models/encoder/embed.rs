@@ -15,7 +15,7 @@ pub const ENCODING_TOKENS: usize = 4096;
 
 impl Encoder {
     /// One embedding per sequence or image: [n, width], with a gradient where the graph records.
-    pub fn embedding<'m>(&'m self, g: &mut Graph<'m>, input: &'m Input, taps: &'m Taps) -> Result<Var> {
+    pub fn embedding<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &'m Taps) -> Result<Var> {
         let hidden = self.hidden(g, input, taps)?;
         let tower = self.tower(input)?;
         let mut pooled = Vec::with_capacity(self.pipeline.pooling.len());

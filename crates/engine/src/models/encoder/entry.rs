@@ -3,7 +3,7 @@
 use super::input::{Content, Input};
 use crate::params::ParamId;
 use crate::tape::{Graph, Linear, Var};
-use crate::taps::{Site, Taps};
+use crate::taps::{Modality, Site, Taps};
 use crate::{Error, Result, Tensor};
 
 /// What a tower reads, and how.
@@ -146,6 +146,14 @@ fn cubic_weights(old: usize, new: usize) -> Vec<[(usize, f32); 4]> {
 }
 
 impl Entry {
+    /// What the sites of the tower go by.
+    pub(super) fn modality(&self) -> Modality {
+        match self {
+            Entry::Tokens(_) => Modality::Text,
+            Entry::Patches(_) => Modality::Vision,
+        }
+    }
+
     /// The rows of all sequences or images, positions added: [T, d].
     pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &Taps) -> Result<Var> {
         let (x, positions) = match (self, &input.content) {
@@ -154,7 +162,7 @@ impl Entry {
             (Entry::Tokens(_), Content::Pixels(_)) => Err(Error::invalid("images for a model of texts")),
             (Entry::Patches(_), Content::Tokens { .. }) => Err(Error::invalid("texts for a model of images")),
         }?;
-        let positions = taps.at(g, Site::PosEmbed, positions, &input.layout)?;
+        let positions = taps.at(g, self.modality().at(Site::PosEmbed), positions, &input.layout)?;
         g.add(&x, &positions)
     }
 }

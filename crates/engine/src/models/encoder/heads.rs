@@ -1,11 +1,11 @@
 //! What a checkpoint has on top of its encoder: classifiers, and BERT's guess at masked words.
 
-use super::build::Builder;
 use super::input::Input;
 use super::tower::{Dense, Tower};
 use crate::Result;
 use crate::kernels::Activation;
-use crate::models::parts::Norm;
+use crate::models::builder::Builder;
+use crate::models::norm::Norm;
 use crate::params::ParamId;
 use crate::tape::{Graph, Linear, Var};
 

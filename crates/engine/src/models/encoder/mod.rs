@@ -7,13 +7,11 @@
 //! # Ok::<(), amend_engine::Error>(())
 //! ```
 //!
-//! BERT, ViT and CLIP share one block ([`block`]) and one frame around it ([`tower`]); a family is a file that
-//! reads a config and names the tensors. Batches are packed without padding, so what a sequence gives does
+//! BERT, ViT and CLIP share the decoders' blocks and one frame around them ([`tower`]); a family is a file
+//! that reads a config and names the tensors. Batches are packed without padding, so what a sequence gives does
 //! not depend on its neighbours. Every site of the blocks can be tapped, and everything is on the tape.
 
 mod bert;
-mod block;
-mod build;
 mod clip;
 mod embed;
 mod entry;
@@ -32,15 +30,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::builder::Builder;
 use super::config::Config;
-use build::Builder;
+use super::sites::unknown;
 use heads::Heads;
 use input::Content;
 use tower::Tower;
 
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, Var};
-use crate::taps::Taps;
+use crate::taps::{Taps, TowerSite};
 use crate::{DType, Error, Result, Tensor};
 
 pub use embed::ENCODING_TOKENS;
@@ -133,6 +132,25 @@ impl Encoder {
         grid.input(pixels, interpolate)
     }
 
+    /// The site of a name: `blocks.3.hook_resid_post` (`vision.blocks.3.…` in one tower of a model that has
+    /// two), or the path that a checkpoint has for a module, such as
+    /// `encoder.layer.3.attention.self.query`, for that module's output; with `.input` behind it, its input.
+    /// What stands before the paths of a model's only tower may be left out.
+    pub fn site(&self, name: &str) -> Result<TowerSite> {
+        let towers: Vec<&Tower> = self.parts.text.iter().chain(&self.parts.vision).collect();
+        let by_path = |tower: &&Tower| {
+            let path = name.strip_prefix(tower.paths.prefix.as_str());
+            let path = path.or_else(|| (towers.len() == 1).then_some(name))?;
+            Some(tower.modality().at(tower.site_at(path)?))
+        };
+        let found = name.parse().ok().or_else(|| towers.iter().find_map(by_path));
+        match (found, towers.first()) {
+            (Some(site), _) => Ok(site),
+            (None, Some(tower)) => Err(unknown(name, &tower.paths.prefix, tower.paths.block)),
+            (None, None) => Err(Error::invalid(format!("unknown site {name:?}"))),
+        }
+    }
+
     /// The tower that reads this input.
     fn tower(&self, input: &Input) -> Result<&Tower> {
         let (tower, message) = match &input.content {
@@ -143,7 +161,7 @@ impl Encoder {
     }
 
     /// Last hidden states of all rows: [T, d]. Between blocks they can be read with taps.
-    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, input: &'m Input, taps: &'m Taps) -> Result<Var> {
+    pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &'m Taps) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
         self.tower(input)?.forward(g, input, taps, recompute)
     }
@@ -189,7 +207,7 @@ impl Encoder {
     pub fn word_loss<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        input: &'m Input,
+        input: &Input,
         rows: &[usize],
         words: &[usize],
         taps: &'m Taps,
@@ -203,7 +221,7 @@ impl Encoder {
     pub fn class_loss<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        input: &'m Input,
+        input: &Input,
         classes: &[usize],
         taps: &'m Taps,
     ) -> Result<Var> {

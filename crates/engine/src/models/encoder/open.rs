@@ -5,15 +5,16 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::build::{Builder, Source};
 use super::pooling::Pooling;
 use super::read::architecture;
 use super::sentence::{Modules, Pipeline};
-use super::source::{Drawn, Stored};
+use super::source::{DrawnClass, Stored};
 use super::{Encoder, FAMILIES, Family, Parts, encoder_families};
 use crate::checkpoint::{Checkpoint, ModelFiles, StoredType, write_atomic, write_model, write_tensors};
 use crate::json::{read_object_if_there, to_pretty_bytes};
+use crate::models::builder::Builder;
 use crate::models::config::Config;
+use crate::models::source::{Drawn, Source};
 use crate::params::Params;
 use crate::{DType, Error, Result, Tensor};
 
@@ -67,7 +68,11 @@ impl Encoder {
         let reader = Config::new(&config, "config");
         let deviation = reader.float("initializer_range")?.unwrap_or(0.02);
         let architecture = architecture(&reader)?.to_owned();
-        Self::build(config, "config".into(), &mut Drawn { architecture, deviation, seed })
+        Self::build(
+            config,
+            "config".into(),
+            &mut DrawnClass { architecture, drawn: Drawn { deviation, seed } },
+        )
     }
 
     fn build(config: Map<String, Value>, place: String, source: &mut dyn Source) -> Result<Self> {

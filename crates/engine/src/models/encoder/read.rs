@@ -1,10 +1,12 @@
 //! What the families read from their configs the same way.
 
-use super::build::Builder;
 use super::entry::Grid;
 use crate::Result;
-use crate::kernels::Compute;
+use crate::kernels::{Activation, Compute};
+use crate::models::builder::Builder;
 use crate::models::config::Config;
+use crate::models::norm::NormKind;
+use crate::models::spec::{BlockNames, BlockSpec};
 use crate::tape::{AttentionKind, Linear};
 
 /// The class the checkpoint was written by, such as `BertForMaskedLM`; empty where the config does not say.
@@ -36,6 +38,31 @@ pub(super) fn attention(config: &Config<'_>, hidden: usize, default_heads: usize
         softcap: None,
         compute: Compute::F32,
     })
+}
+
+/// What the blocks of encoders have in common: layer norms, biases, a plain feed-forward.
+pub(super) fn block<'a>(
+    names: &'a BlockNames,
+    [hidden, intermediate]: [usize; 2],
+    attention: AttentionKind,
+    activation: Activation,
+    eps: f32,
+) -> BlockSpec<'a> {
+    BlockSpec {
+        names,
+        hidden,
+        intermediate,
+        attention,
+        norm: NormKind::Layer,
+        eps,
+        activation,
+        qkv_bias: true,
+        output_bias: true,
+        mlp_bias: true,
+        qk_norm: None,
+        parallel: false,
+        experts: None,
+    }
 }
 
 /// [height, width]: a list of the two, or one number for both.

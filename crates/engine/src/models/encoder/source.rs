@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::build::Source;
 use crate::checkpoint::Checkpoint;
-use crate::models::parts::Start;
-use crate::{Result, Rng, Tensor};
+use crate::models::source::{Drawn, Source, Wanted};
+use crate::{Result, Tensor};
 
 /// Tensors of a checkpoint.
 pub(super) struct Stored<'a> {
@@ -19,19 +18,16 @@ impl Source for Stored<'_> {
         self.checkpoint.contains(name)
     }
 
-    fn take(&mut self, name: &str, shape: &[usize], _: Start) -> Result<Tensor> {
-        self.used.insert(name.to_owned());
-        self.checkpoint.tensor_f32(name, shape)
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+        self.used.insert(wanted.name.to_owned());
+        self.checkpoint.tensor_f32(wanted.name, wanted.shape)
     }
 }
 
-/// Tensors made up.
-pub(super) struct Drawn {
-    /// The class the model is to be of, such as `BertForMaskedLM`.
+/// Tensors made up, of a class such as `BertForMaskedLM`, which says what there is.
+pub(super) struct DrawnClass {
     pub(super) architecture: String,
-    /// Standard deviation of matrices.
-    pub(super) deviation: f64,
-    pub(super) seed: u64,
+    pub(super) drawn: Drawn,
 }
 
 /// How names of tensors begin that only some classes have, and how the names of those classes end.
@@ -54,7 +50,7 @@ const BASES: &[&str] = &["bert.", "roberta.", "vit."];
 /// Parts of names that only some checkpoints use.
 const OTHER_SPELLINGS: &[&str] = &[".gamma", "layers.0.attention.q_proj"];
 
-impl Source for Drawn {
+impl Source for DrawnClass {
     /// Whether a checkpoint of this class would have it.
     fn has(&self, name: &str) -> bool {
         let is = |endings: &[&str]| endings.iter().any(|ending| self.architecture.ends_with(ending));
@@ -69,13 +65,7 @@ impl Source for Drawn {
         pooled && (under_head || !BASES.iter().any(|base| name.starts_with(base)))
     }
 
-    fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Tensor> {
-        Ok(Tensor::build(shape, |out| match start {
-            Start::Constant(value) => out.fill(value),
-            Start::Random => {
-                let mut rng = Rng::named(self.seed, name);
-                out.iter_mut().for_each(|w| *w = (rng.normal() * self.deviation) as f32);
-            }
-        }))
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+        self.drawn.take(wanted)
     }
 }

@@ -1,13 +1,15 @@
 //! A tower: one stack of blocks over tokens or patches, and the vector it sums a sequence up in.
 
-use super::block::Stack;
 use super::entry::Entry;
 use super::input::{Content, Input};
 use crate::Result;
 use crate::kernels::Activation;
-use crate::models::parts::Norm;
-use crate::tape::{Graph, Linear, Var};
-use crate::taps::{Site, Taps};
+use crate::models::norm::Norm;
+use crate::models::sites::in_blocks;
+use crate::models::spec::BlockSpec;
+use crate::models::stack::{Pass, Stack};
+use crate::tape::{Graph, Linear, Var, Visibility};
+use crate::taps::{Modality, Site, Taps};
 
 /// One encoder over one kind of input.
 #[derive(Debug, Clone)]
@@ -18,11 +20,27 @@ pub(super) struct Tower {
     /// The norm between embeddings and first block (BERT, CLIP's images).
     pub(super) entry_norm: Option<Norm>,
     pub(super) stack: Stack,
+    pub(super) paths: TowerPaths,
+    /// What the rows of every sequence see.
+    pub(super) visibility: Visibility,
     /// The norm over all rows after the last block (ViT, CLIP's texts).
     pub(super) final_norm: Option<Norm>,
     pub(super) summary: Summary,
     /// Into the space that texts and images share.
     pub(super) projection: Option<Linear>,
+}
+
+/// Where a checkpoint has what is a site of the tower.
+#[derive(Debug, Clone)]
+pub(super) struct TowerPaths {
+    /// In front of all others: `bert.`, `vision_model.`, or nothing.
+    pub(super) prefix: String,
+    /// The module whose output enters the first block.
+    pub(super) embed: &'static str,
+    /// The position embedding.
+    pub(super) positions: &'static str,
+    /// What every block is made of, and is called.
+    pub(super) block: BlockSpec<'static>,
 }
 
 /// How a model sums a sequence up by itself: one row, and what is done to it.
@@ -69,20 +87,39 @@ impl Tower {
     pub(super) fn forward<'m>(
         &'m self,
         g: &mut Graph<'m>,
-        input: &'m Input,
+        input: &Input,
         taps: &'m Taps,
         recompute: bool,
     ) -> Result<Var> {
-        let layout = &input.layout;
+        let layout = &input.layout.clone().seen(self.visibility);
+        let tower = self.modality();
         let mut x = self.entry.forward(g, input, taps)?;
         if let Some(norm) = &self.entry_norm {
             x = norm.forward(g, &x)?;
         }
-        let x = taps.at(g, Site::Embed, x, layout)?;
-        let x = self.stack.forward(g, x, layout, taps, recompute)?;
+        let x = taps.at(g, tower.at(Site::Embed), x, layout)?;
+        let x = self.stack.forward(g, x, Pass { tower, layout, caches: None, taps, recompute })?;
         match &self.final_norm {
-            Some(norm) => norm.tapped(g, &x, [Site::FinalScale, Site::FinalNormalized], layout, taps),
+            Some(norm) => {
+                let sites = [Site::FinalScale, Site::FinalNormalized].map(|site| tower.at(site));
+                norm.tapped(g, &x, sites, layout, taps)
+            }
             None => Ok(x),
+        }
+    }
+
+    /// What it reads.
+    pub(super) fn modality(&self) -> Modality {
+        self.entry.modality()
+    }
+
+    /// The site at a path, the prefix left out.
+    pub(super) fn site_at(&self, path: &str) -> Option<Site> {
+        let TowerPaths { embed, positions, block, .. } = self.paths;
+        match path {
+            path if path == embed => Some(Site::Embed),
+            path if path == positions => Some(Site::PosEmbed),
+            path => in_blocks(path, block.names.blocks, |layer| (layer < self.stack.len()).then_some(block)),
         }
     }
 
