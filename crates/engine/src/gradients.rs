@@ -1,28 +1,66 @@
 //! Gradients as values: named, and with the algebra that gradient-geometry methods compute in.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rayon::prelude::*;
 
 use crate::params::{ParamId, Params};
-use crate::taps::Site;
 use crate::{Result, Tensor, kernels};
 
 /// Elements per parallel piece of a coordinate-wise map; results do not depend on it.
 const CHUNK: usize = 1 << 14;
 
+/// Names a value within a computation whose gradient is asked for; no two are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeafId(u64);
+
+impl LeafId {
+    /// A name that nothing has yet.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        LeafId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// Gradient of one scalar with respect to every trainable parameter it reached.
 ///
-/// A parameter without an entry has gradient zero.
+/// A parameter without an entry has gradient zero. Gradients of leaves travel along; they take no part in
+/// the algebra.
 #[derive(Debug, Clone, Default)]
 pub struct Gradients {
     entries: Vec<Option<Tensor>>,
-    /// Gradients at tapped sites that were asked to be differentiable leaves.
-    pub sites: Vec<(Site, Tensor)>,
+    leaves: Vec<(LeafId, Tensor)>,
 }
 
 impl Gradients {
     /// No gradient yet for any of the parameters.
     pub fn none(params: &Params) -> Self {
-        Gradients { entries: vec![None; params.len()], sites: Vec::new() }
+        Gradients { entries: vec![None; params.len()], leaves: Vec::new() }
+    }
+
+    /// The gradients of a leaf, one for every time it was passed, in the order of the forward passes.
+    pub fn leaves(&self, id: LeafId) -> impl Iterator<Item = &Tensor> {
+        self.leaves.iter().filter(move |(leaf, _)| *leaf == id).map(|(_, gradient)| gradient)
+    }
+
+    /// Takes the first gradient of a leaf out; `None` means zero, for nothing reached it.
+    pub fn take_leaf(&mut self, id: LeafId) -> Option<Tensor> {
+        let at = self.leaves.iter().position(|(leaf, _)| *leaf == id)?;
+        Some(self.leaves.remove(at).1)
+    }
+
+    /// Notes the gradient of a leaf.
+    pub(crate) fn add_leaf(&mut self, id: LeafId, gradient: Tensor) {
+        self.leaves.push((id, gradient));
+    }
+
+    /// Notes what `backward` finds. It comes upon the last leaf first, and they are kept in the order of
+    /// the forward passes.
+    pub(crate) fn in_forward_order<T>(&mut self, backward: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.leaves.len();
+        let result = backward(self);
+        self.leaves[before..].reverse();
+        result
     }
 
     /// The gradient of one parameter, in its shape; `None` means zero.
@@ -106,7 +144,7 @@ impl Gradients {
         other: &Gradients,
         f: impl Fn(ParamId, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Gradients> {
-        let mut out = Gradients { entries: vec![None; self.entries.len()], sites: Vec::new() };
+        let mut out = Gradients { entries: vec![None; self.entries.len()], leaves: Vec::new() };
         for (i, slot) in out.entries.iter_mut().enumerate() {
             let (a, b) = (self.get(ParamId(i)), other.get(ParamId(i)));
             let zeros = |like: &Tensor| Tensor::zeros(like.shape(), crate::DType::F32);

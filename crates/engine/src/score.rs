@@ -26,7 +26,7 @@ impl Model {
             let hidden = self.hidden(&mut g, batch, taps)?;
             let mut hits = Vec::with_capacity(batch.rows.len());
             for (rows, targets) in batch.rows.chunks(256).zip(batch.targets.chunks(256)) {
-                let logits = self.logits(&mut g, &hidden, rows, taps)?;
+                let logits = self.logits(&mut g, &hidden, &batch.layout, rows, taps)?;
                 let rows = logits.value().f32().chunks_exact(self.spec().vocabulary);
                 hits.extend(rows.zip(targets).map(|(row, &t)| crate::kernels::argmax(row) == t as usize));
             }

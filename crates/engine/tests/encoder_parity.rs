@@ -49,7 +49,7 @@ fn states(encoder: &Encoder, input: &Input) -> Vec<Tensor> {
         taps.read(site);
     }
     encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).unwrap();
-    sites.iter().map(|&site| taps.take(site).swap_remove(0)).collect()
+    sites.iter().map(|&site| taps.take(site).swap_remove(0).tensor).collect()
 }
 
 /// Rows of a padded [batch, length, d] that are no padding.

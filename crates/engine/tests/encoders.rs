@@ -177,7 +177,7 @@ fn patterns_look_both_ways_but_for_clips_texts() {
         let site = Site::Block(0, BlockSite::Pattern);
         taps.read(site);
         encoder.hidden(&mut Graph::inference(&encoder.params), &input, &taps).unwrap();
-        let pattern = taps.take(site).swap_remove(0);
+        let pattern = taps.take(site).swap_remove(0).tensor;
         // Row 0 is the first token under the first head.
         assert_eq!(pattern.f32()[1] > 0.0, both);
         assert!(pattern.f32().chunks(6).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
@@ -346,7 +346,7 @@ fn padding_within_a_text_moves_no_position() {
         let mut taps = Taps::none();
         taps.read(Site::PosEmbed);
         encoder.hidden(&mut Graph::inference(&encoder.params), &input, &taps).unwrap();
-        let rows = taps.take(Site::PosEmbed).remove(0);
+        let rows = taps.take(Site::PosEmbed).remove(0).tensor;
         let row_of = |row: &[f32]| {
             let table = encoder.params.find("roberta.embeddings.position_embeddings.weight").unwrap();
             let table = &encoder.params.get(table).tensor;

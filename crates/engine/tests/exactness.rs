@@ -191,7 +191,7 @@ fn logits(model: &Model, batch: &Batch, taps: &Taps) -> Vec<f32> {
     let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, batch, taps).unwrap();
     let rows: Vec<_> = (0..batch.ids.len()).collect();
-    model.logits(&mut g, &hidden, &rows, taps).unwrap().value().f32().to_vec()
+    model.logits(&mut g, &hidden, &batch.layout, &rows, taps).unwrap().value().f32().to_vec()
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn silenced_blocks_leave_the_embedding() {
         logits(&model, &batch, &taps);
         let pre = taps.take(Site::Block(0, BlockSite::ResidPre));
         let post = taps.take(Site::Block(last, BlockSite::ResidPost));
-        assert_eq!(pre[0].f32(), post[0].f32());
+        assert_eq!(pre[0].tensor.f32(), post[0].tensor.f32());
     }
 }
 
@@ -263,7 +263,7 @@ fn components_sum_to_the_residual_and_heads_to_the_attention_output() {
             }
         }
         logits(&model, &batch, &taps);
-        let take = |site| taps.take(site)[0].f32().to_vec();
+        let take = |site| taps.take(site)[0].tensor.f32().to_vec();
         let close = |a: &[f32], b: &[f32]| {
             let scale = b.iter().map(|x| x.abs()).fold(1e-3, f32::max);
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * scale));
@@ -296,9 +296,9 @@ fn a_tapped_site_is_a_differentiable_leaf() {
     let batch = Batch::new(&[Example::text(sequence(1, 12))]).unwrap();
     let site = Site::Block(1, BlockSite::ResidMid);
     let mut taps = Taps::none();
-    taps.add(site, Selector::default(), Action::Leaf);
+    let leaf = taps.leaf(site);
     let (loss, gradients) = model.loss_and_gradients(&batch, &taps).unwrap();
-    let (_, gradient) = &gradients.sites[0];
+    let gradient = gradients.leaves(leaf).next().unwrap();
     // A small step against the gradient lowers the loss as the gradient says.
     let step = 1e-3f32;
     let mut delta = gradient.clone();

@@ -48,7 +48,7 @@ fn read(model: &Model, site: BlockSite) -> Vec<Tensor> {
     });
     let batch = batch();
     model.hidden(&mut Graph::inference(&model.params), &batch, &taps).unwrap();
-    (0..layers).flat_map(|l| taps.take(Site::Block(l, site))).collect()
+    (0..layers).flat_map(|l| taps.take(Site::Block(l, site))).map(|reading| reading.tensor).collect()
 }
 
 /// Load-balancing and z-loss of a forward pass under these taps.
@@ -132,7 +132,7 @@ fn an_expert_without_tokens_receives_no_gradient() {
         assert_eq!(gradients.get(id).is_none(), param.name.contains("experts.0."), "{}", param.name);
     }
     for l in 0..2 {
-        let chosen = &shut.take(Site::Block(l, BlockSite::RouterIndices))[0];
+        let chosen = &shut.take(Site::Block(l, BlockSite::RouterIndices))[0].tensor;
         assert_eq!(chosen.shape(), [32, 2]);
         assert!(chosen.f32().iter().all(|&e| e > 0.0));
     }
@@ -264,7 +264,7 @@ fn routing_can_be_steered() {
     };
     let steered = to(&[3.0, 1.0]);
     assert_ne!(out(&steered), plain);
-    assert!(steered.take(indices)[0].f32().chunks(2).all(|pair| pair == [3.0, 1.0]));
+    assert!(steered.take(indices)[0].tensor.f32().chunks(2).all(|pair| pair == [3.0, 1.0]));
     let (batch, wrong) = (batch(), to(&[4.0, 0.0]));
     let error = model.hidden(&mut Graph::inference(&model.params), &batch, &wrong).unwrap_err();
     assert!(error.to_string().contains("4 is no expert"), "{error}");
@@ -273,7 +273,7 @@ fn routing_can_be_steered() {
     silent.add(Site::Block(1, BlockSite::RouterWeights), Selector::default(), Action::Zero);
     silent.read(Site::Block(1, BlockSite::MlpOut));
     assert_ne!(out(&silent), plain);
-    assert!(silent.take(Site::Block(1, BlockSite::MlpOut))[0].f32().iter().all(|&x| x == 0.0));
+    assert!(silent.take(Site::Block(1, BlockSite::MlpOut))[0].tensor.f32().iter().all(|&x| x == 0.0));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_bound_on_logits_holds_everywhere() {
     let (batch, taps) = (batch(), Taps::none());
     let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
-    let logits = model.logits(&mut g, &hidden, &batch.rows, &taps).unwrap();
+    let logits = model.logits(&mut g, &hidden, &batch.layout, &batch.rows, &taps).unwrap();
     assert!(logits.value().f32().iter().all(|l| l.abs() <= 2.0));
     assert!(logits.value().f32().iter().any(|l| l.abs() > 1.0), "the bound is out of reach");
     let scored = model.token_logprobs(&mut g, &batch, &taps).unwrap();

@@ -150,13 +150,13 @@ fn hidden_states_and_attentions() {
         let width = tokens * model.spec().hidden;
         for l in 0..=layers {
             let ours = match l {
-                l if l < layers => taps.take(Site::Block(l, BlockSite::ResidPre)).remove(0),
+                l if l < layers => taps.take(Site::Block(l, BlockSite::ResidPre)).remove(0).tensor,
                 _ => hidden.value().clone(),
             };
             close(name, ours.f32(), &states.f32()[l * width..(l + 1) * width]);
         }
         for l in 0..layers {
-            let ours = taps.take(Site::Block(l, BlockSite::Pattern)).remove(0);
+            let ours = taps.take(Site::Block(l, BlockSite::Pattern)).remove(0).tensor;
             // Ours has a row per (token, head), the reference one per (head, token).
             for (row, ours) in ours.f32().chunks(tokens).enumerate() {
                 let (token, head) = (row / heads, row % heads);

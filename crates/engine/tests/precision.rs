@@ -111,3 +111,20 @@ fn gradients_in_bf16_keep_their_direction() {
         assert!(cosine > least && cosine < 1.0, "{:?}: cosine {cosine}", model.config()["model_type"]);
     }
 }
+
+/// A block's first run is that of training in every precision, so the second gives its bits again.
+#[test]
+fn recomputing_changes_no_bit_in_any_precision() {
+    let examples = [Example::text(sequence(1, 40)), Example::text(sequence(2, 3))];
+    let batch = Batch::new(&examples).unwrap();
+    for (model, precision) in models().iter().flat_map(|m| [PRODUCTS, KEPT_BF16, KEPT_INT8].map(|p| (m, p))) {
+        let mut model = with(model, precision);
+        let (loss, kept) = model.loss_and_gradients(&batch, &Taps::none()).unwrap();
+        model.recompute = true;
+        let (same, recomputed) = model.loss_and_gradients(&batch, &Taps::none()).unwrap();
+        assert_eq!(loss.to_bits(), same.to_bits());
+        for (id, gradient) in kept.iter() {
+            assert_eq!(gradient.f32(), recomputed.get(id).unwrap().f32(), "{}", model.params.get(id).name);
+        }
+    }
+}

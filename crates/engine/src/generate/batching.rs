@@ -178,7 +178,7 @@ impl<'a> Batching<'a> {
         let mut g = Graph::inference(&self.model.params);
         let hidden = self.model.continue_hidden(&mut g, &ids, &layout, &mut self.caches, self.taps)?;
         let caches = self.caches.split_off(self.running.len());
-        let logits = self.model.logits(&mut g, &hidden, &last_rows, self.taps)?;
+        let logits = self.model.logits(&mut g, &hidden, &layout, &last_rows, self.taps)?;
         let vocabulary = self.model.spec().vocabulary;
         let (own, prompts) = logits.value().f32().split_at(self.running.len() * vocabulary);
         let mut prompts = prompts.chunks_exact(vocabulary);

@@ -184,8 +184,15 @@ impl Model {
         g.cross_entropy(&hidden, self.head(), &batch.targets, weights)
     }
 
-    /// Logits of the given rows: [rows.len(), V].
-    pub fn logits<'m>(&'m self, g: &mut Graph<'m>, hidden: &Var, rows: &[usize], taps: &Taps) -> Result<Var> {
+    /// Logits of the given rows of hidden states that lie as `layout` says: [rows.len(), V].
+    pub fn logits<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        hidden: &Var,
+        layout: &Layout,
+        rows: &[usize],
+        taps: &Taps,
+    ) -> Result<Var> {
         let hidden = g.gather_rows(hidden, rows)?;
         let Head { weight, softcap } = self.head();
         let logits = g.linear(&hidden, &Linear { weight, bias: None, low_rank: None })?;
@@ -193,7 +200,10 @@ impl Model {
             Some(cap) => g.softcap(&logits, cap)?,
             None => logits,
         };
-        taps.at(g, Site::Logits, logits, &Layout::packed(vec![1; rows.len()]))
+        match taps.touches(Site::Logits) {
+            true => taps.at(g, Site::Logits, logits, &layout.of_rows(rows)),
+            false => Ok(logits),
+        }
     }
 
     /// Mean negative log-likelihood of the scored tokens, and its gradient; where the model asks for

@@ -6,7 +6,7 @@
 use super::parts::{Norm, Within};
 use super::spec::NormKind;
 use crate::kernels::KeyValues;
-use crate::tape::{AttentionKind, Graph, Layout, Linear, Var, Visibility};
+use crate::tape::{AttentionKind, Graph, Layout, Linear, Piece, Var, Visibility};
 use crate::taps::{BlockSite, Site, Taps};
 use crate::{Result, Tensor};
 
@@ -56,10 +56,11 @@ fn attend<'m>(
     let (heads, w) = (kind.heads, kind.head_dim);
     let group = heads / kind.kv_heads;
     let mut blocks = Vec::new();
-    for ((rows, &visibility), (k, v, first)) in layout.sequences.iter().zip(&layout.visibility).zip(pieces) {
+    let sequences = layout.sequences.iter().zip(&layout.keys).zip(&layout.visibility);
+    for (((rows, &key), &visibility), (k, v, first)) in sequences.zip(pieces) {
         let keys = k.value().rows();
         // Sites see one sequence at a time: their number of columns is its number of keys.
-        let alone = Layout::continued([(*first, rows.len())]);
+        let alone = Layout::of([Piece { key, first: *first, length: rows.len() }]);
         let mut scores = Vec::new();
         for h in 0..heads {
             let kv = h / group * w..(h / group + 1) * w;
@@ -158,7 +159,7 @@ pub(super) fn norm<'m>(
         let scale = g.reciprocal(&inverse)?;
         let tapped = taps.at(g, scale_site, scale.clone(), layout)?;
         // Dividing twice would cost the last bit of a scale that nobody changed.
-        if tapped.value().f32() == scale.value().f32() { inverse } else { g.reciprocal(&tapped)? }
+        g.reciprocal_back(&tapped, &scale, &inverse)?
     } else {
         inverse
     };

@@ -35,32 +35,51 @@ impl Visibility {
     }
 }
 
-/// Where each sequence of a packed batch lies, and its tokens' positions. No padding, ever.
+/// Where each sequence of a packed batch lies, whose it is, and its tokens' positions. No padding, ever.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// Rows of every sequence.
     pub sequences: Vec<Range<usize>>,
+    /// Key of every sequence: what it goes by in every pass, wherever in the batch it lies.
+    pub keys: Vec<u64>,
     /// Position of every row within its sequence (counting what a cache already holds).
     pub positions: Arc<Vec<u32>>,
     /// What the rows of every sequence see.
     pub visibility: Vec<Visibility>,
 }
 
+/// What one sequence brings to a packed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Key of the sequence.
+    pub key: u64,
+    /// Position of its first row here: the number of tokens that a cache already holds.
+    pub first: usize,
+    /// Number of rows.
+    pub length: usize,
+}
+
 impl Layout {
-    /// Sequences of the given lengths, one after the other, from position 0; causal.
+    /// Sequences of the given lengths, one after the other, from position 0; causal. Their keys are 0, 1, 2, …
     pub fn packed(lengths: impl IntoIterator<Item = usize>) -> Self {
         Self::continued(lengths.into_iter().map(|length| (0, length)))
     }
 
-    /// Pieces of `(first position, length)`: what a cached sequence goes on with; causal.
+    /// Pieces of `(first position, length)`: what cached sequences go on with; causal. Their keys are 0, 1, 2, …
     pub fn continued(pieces: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let (mut sequences, mut positions) = (Vec::new(), Vec::new());
-        for (first, length) in pieces {
+        Self::of((0..).zip(pieces).map(|(key, (first, length))| Piece { key, first, length }))
+    }
+
+    /// Pieces of sequences that bring keys of their own.
+    pub fn of(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let (mut sequences, mut keys, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for Piece { key, first, length } in pieces {
             sequences.push(positions.len()..positions.len() + length);
+            keys.push(key);
             positions.extend((first..first + length).map(|p| p as u32));
         }
         let visibility = vec![Visibility::Causal; sequences.len()];
-        Layout { sequences, positions: Arc::new(positions), visibility }
+        Layout { sequences, keys, positions: Arc::new(positions), visibility }
     }
 
     /// The same sequences, seen in one way.
@@ -97,6 +116,16 @@ impl Layout {
         pairs.map(|(rows, visibility)| Sequence { rows: rows.clone(), prefix: visibility.prefix() })
     }
 
+    /// The layout of a value that holds only these rows, each a piece of its sequence.
+    pub fn of_rows(&self, rows: &[usize]) -> Self {
+        let piece = |&row: &usize| {
+            // Sequences lie one after the other, so the first that ends behind the row holds it.
+            let sequence = self.sequences.partition_point(|s| s.end <= row);
+            Piece { key: self.keys[sequence], first: self.positions[row] as usize, length: 1 }
+        };
+        Self::of(rows.iter().map(piece))
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.positions.len()
@@ -123,7 +152,7 @@ impl<'m> Graph<'m> {
         let _timed = profile::span("attention");
         let width = kind.kv_heads * kind.head_dim;
         let rows = layout.rows();
-        let needs = self.recording && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
+        let needs = self.is_recording() && (q.needs_gradient() || k.needs_gradient() || v.needs_gradient());
         let sequences: Vec<_> = layout.seen_sequences().collect();
         let segments: Vec<_> = sequences
             .iter()
@@ -138,7 +167,7 @@ impl<'m> Graph<'m> {
                 prefix: *prefix,
             })
             .collect();
-        let compute = if self.recording { self.params.precision().compute } else { kind.compute };
+        let compute = if self.is_recording() { self.params.precision().compute } else { kind.compute };
         let kind = AttentionKind { compute, ..*kind };
         let mut lse = needs.then(|| Tensor::stale(&[rows, kind.heads]));
         let value = Tensor::build(q.shape(), |out| {

@@ -140,7 +140,7 @@ impl<'m> Graph<'m> {
     pub fn token_logprobs(&mut self, hidden: &Var, head: Head, targets: &[u32]) -> Result<Var> {
         let _timed = profile::span("loss");
         self.check_targets(hidden, head, targets)?;
-        let (params, recording) = (self.params, self.recording);
+        let (params, recording) = (self.params, self.is_recording());
         let mut value = Tensor::stale(&[targets.len()]);
         let mut lse = Tensor::stale(&[targets.len()]);
         {
@@ -203,12 +203,12 @@ impl<'m> Graph<'m> {
     ) -> Result<Var> {
         let _timed = profile::span("loss");
         let weight = self.check_targets(hidden, head, targets)?;
-        let (params, recording) = (self.params, self.recording);
+        let (params, recording) = (self.params, self.is_recording());
         if weights.len() != targets.len() {
             return Err(Error::shape("loss weights", &[targets.len()], &[weights.len()]));
         }
         let learns = self.learns(head.weight);
-        let needs = learns || (self.recording && hidden.needs_gradient());
+        let needs = learns || (self.is_recording() && hidden.needs_gradient());
         let packed = packed_head(params, head, recording);
         let vocabulary = packed.vocabulary;
         let mut losses = Tensor::stale(&[targets.len()]);

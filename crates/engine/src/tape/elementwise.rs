@@ -68,6 +68,23 @@ impl<'m> Graph<'m> {
         self.map(x, |v| 1.0 / v, |_, y| -y * y)
     }
 
+    /// `1 / x`, where x is `reciprocal` = `1 / inverse` but for some elements: those that are as they
+    /// were become `inverse` to the bit.
+    pub fn reciprocal_back(&mut self, x: &Var, reciprocal: &Var, inverse: &Var) -> Result<Var> {
+        same_shape("reciprocal", reciprocal, x)?;
+        let value = Tensor::build(x.shape(), |out| {
+            let known = reciprocal.value.f32().iter().zip(inverse.value.f32());
+            for ((out, &x), (&was, &inverse)) in out.iter_mut().zip(x.value.f32()).zip(known) {
+                *out = if x.to_bits() == was.to_bits() { inverse } else { 1.0 / x };
+            }
+        });
+        let (needs, x, y) = (x.needs_gradient(), Edge::from(x), value.clone());
+        Ok(self.push(value, needs, move |back, mut gradient| {
+            gradient.f32_mut().iter_mut().zip(y.f32()).for_each(|(g, &y)| *g *= -y * y);
+            back.add(x, gradient)
+        }))
+    }
+
     /// `eˣ`.
     pub fn exp(&mut self, x: &Var) -> Result<Var> {
         self.map(x, f32::exp, |_, y| y)

@@ -63,7 +63,7 @@ impl<'m> Graph<'m> {
         let (mut gate, mut up) = (Tensor::stale(&[pairs, f]), Tensor::stale(&[pairs, f]));
         let mut y = Tensor::stale(&[pairs, d]);
         {
-            let (params, training) = (self.params, self.recording);
+            let (params, training) = (self.params, self.is_recording());
             let groups = dispatch.groups();
             let outputs = by_group(groups, gate.f32_mut(), f)
                 .zip(by_group(groups, up.f32_mut(), f))

@@ -49,7 +49,7 @@ impl<'m> Graph<'m> {
         let bias_values = bias.map(|b| &self.param(b).tensor);
         let compute = self.params.precision().compute;
         let value = Tensor::build(&[rows, out], |y| {
-            times_weight(self.params, weight, &x.value, y, self.recording);
+            times_weight(self.params, weight, &x.value, y, self.is_recording());
             if let Some(bias) = bias_values {
                 y.chunks_exact_mut(out).for_each(|row| kernels::axpy(1.0, bias.f32(), row));
             }

@@ -17,6 +17,7 @@ mod linear;
 mod matrix;
 mod norm;
 mod pooling;
+mod region;
 mod rotary;
 mod routing;
 mod saved;
@@ -25,16 +26,16 @@ use std::sync::Arc;
 
 use saved::Again;
 
-use crate::gradients::Gradients;
+use crate::gradients::{Gradients, LeafId};
 use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::{Param, ParamId, Params};
-use crate::taps::Site;
 use crate::{Error, Result, Tensor};
 
-pub use attention::{AttentionKind, Layout, Visibility};
+pub use attention::{AttentionKind, Layout, Piece, Visibility};
 pub use cross_entropy::Head;
 pub use experts::Expert;
 pub use linear::{Linear, LowRank};
+pub use region::Region;
 pub use rotary::RotaryTable;
 pub use routing::{Dispatch, Group, Routing};
 
@@ -96,22 +97,39 @@ type BackwardFn<'m> = Box<dyn FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 
 /// A computation on the parameters of one model.
 pub struct Graph<'m> {
     params: &'m Params,
-    recording: bool,
-    replaying: bool,
+    mode: Mode,
     nodes: Vec<BackwardFn<'m>>,
     routings: Option<Vec<Routing>>,
+}
+
+/// What a graph does beside computing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Nothing.
+    Inference,
+    /// It remembers what a backward pass needs.
+    Recording,
+    /// The first run of a checkpointed block: values are those of training and know whether they need a
+    /// gradient, but nothing is remembered.
+    Passing,
+    /// The second run of a checkpointed block, recorded. Taps have already read its values.
+    Replaying,
 }
 
 impl<'m> Graph<'m> {
     /// A graph that remembers what `backward` needs, and what routers did.
     pub fn recording(params: &'m Params) -> Self {
-        let routings = Some(Vec::new());
-        Graph { params, recording: true, replaying: false, nodes: Vec::new(), routings }
+        Self::new(params, Mode::Recording)
     }
 
     /// A graph that only computes.
     pub fn inference(params: &'m Params) -> Self {
-        Graph { params, recording: false, replaying: false, nodes: Vec::new(), routings: None }
+        Self::new(params, Mode::Inference)
+    }
+
+    fn new(params: &'m Params, mode: Mode) -> Self {
+        let routings = (mode != Mode::Inference).then(Vec::new);
+        Graph { params, mode, nodes: Vec::new(), routings }
     }
 
     /// Makes a graph that only computes keep what routers do, too.
@@ -126,12 +144,17 @@ impl<'m> Graph<'m> {
 
     /// Whether this is the second run of a checkpointed block: taps have already read its values.
     pub(crate) fn is_replaying(&self) -> bool {
-        self.replaying
+        self.mode == Mode::Replaying
     }
 
-    /// Whether a backward pass may follow.
+    /// Whether a backward pass may follow, and values are computed as training computes them.
     pub fn is_recording(&self) -> bool {
-        self.recording
+        self.mode != Mode::Inference
+    }
+
+    /// Whether operations leave nodes behind.
+    fn makes_nodes(&self) -> bool {
+        matches!(self.mode, Mode::Recording | Mode::Replaying)
     }
 
     fn param(&self, id: ParamId) -> &'m Param {
@@ -139,7 +162,7 @@ impl<'m> Graph<'m> {
     }
 
     fn learns(&self, id: ParamId) -> bool {
-        self.recording && self.params.get(id).trainable
+        self.is_recording() && self.params.get(id).trainable
     }
 
     /// Adds the value of an operation whose backward is `backward`, called with the gradient of `value`.
@@ -149,21 +172,32 @@ impl<'m> Graph<'m> {
         needs_gradient: bool,
         backward: impl FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 'm,
     ) -> Var {
-        if !(self.recording && needs_gradient) {
+        if !(self.is_recording() && needs_gradient) {
             return Var::constant(value);
+        }
+        if !self.makes_nodes() {
+            // The number of a node that is not there: all that is asked is whether there would be one.
+            return Var { value, node: Some(0), again: None };
         }
         self.nodes.push(Box::new(backward));
         Var { value, node: Some(self.nodes.len() - 1), again: None }
     }
 
-    /// A value whose gradient is returned under `site`, whether or not anything upstream learns.
-    pub fn leaf(&mut self, x: &Var, site: Site) -> Var {
+    /// A value whose gradient is returned under `id`, whether or not anything upstream learns.
+    pub fn leaf(&mut self, x: &Var, id: LeafId) -> Var {
         let input = Edge::from(x);
         let value = x.value.clone();
         self.push(value, true, move |back, gradient| {
-            back.gradients.sites.push((site, gradient.clone()));
+            back.gradients.add_leaf(id, gradient.clone());
             back.add(input, gradient)
         })
+    }
+
+    /// A value from elsewhere, another graph's output for one. Its gradient is returned under the id, for
+    /// that graph's [`Graph::backward_from`].
+    pub fn input(&mut self, value: Tensor) -> (Var, LeafId) {
+        let id = LeafId::fresh();
+        (self.leaf(&Var::constant(value), id), id)
     }
 
     /// Gradients of the scalar `loss`, consuming the graph.
@@ -187,34 +221,46 @@ impl<'m> Graph<'m> {
                 hint: "; lower the learning rate or look for broken values in this batch".into(),
             });
         }
+        let one = Tensor::from_f32(&[1.0], loss.shape())?;
+        self.backward_from([(loss, one)], gradients)
+    }
+
+    /// The same from outputs whose gradients are known, because they are the inputs of other graphs:
+    /// `(output, gradient)` each. What flows into the graph's parameters and leaves is added to `gradients`.
+    ///
+    /// Fails where a gradient has not the shape of its output.
+    pub fn backward_from<'v>(
+        self,
+        outputs: impl IntoIterator<Item = (&'v Var, Tensor)>,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
         let params = self.params;
-        let seed = Tensor::from_f32(&[1.0], loss.shape())?;
-        self.run_backward([(loss.clone(), seed)], gradients)?;
+        let outputs: Vec<_> = outputs.into_iter().collect();
+        if let Some((output, gradient)) = outputs.iter().find(|(output, g)| g.shape() != output.shape()) {
+            return Err(Error::shape("gradient of an output", output.shape(), gradient.shape()));
+        }
+        gradients.in_forward_order(|gradients| self.run_backward(outputs, gradients))?;
         gradients.apply_selection(params);
         Ok(())
     }
 
-    /// Walks the nodes backwards from outputs whose gradients are given; returns what reached node 0.
-    fn run_backward(
+    /// Walks the nodes backwards from outputs whose gradients are given.
+    fn run_backward<'v>(
         self,
-        outputs: impl IntoIterator<Item = (Var, Tensor)>,
+        outputs: impl IntoIterator<Item = (&'v Var, Tensor)>,
         gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<()> {
         let mut back =
             Backward { params: self.params, gradients, nodes: (0..self.nodes.len()).map(|_| None).collect() };
-        for (output, seed) in outputs {
-            back.add(&output, seed)?;
+        for (output, gradient) in outputs {
+            back.add(output, gradient)?;
         }
-        let mut reached_first = None;
         for (index, node) in self.nodes.into_iter().enumerate().rev() {
             if let Some(gradient) = back.nodes[index].take() {
-                if index == 0 {
-                    reached_first = Some(gradient.clone());
-                }
                 node(&mut back, gradient)?;
             }
         }
-        Ok(reached_first)
+        Ok(())
     }
 }
 

@@ -56,24 +56,24 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
 fn npo_hand_case() {
     let params = Params::default();
     let mut g = Graph::recording(&params);
-    let nll = g.leaf(&Var::constant(Tensor::from_f32(&[3.0], &[1]).unwrap()), amend_engine::Site::Embed);
+    let (nll, leaf) = g.input(Tensor::from_f32(&[3.0], &[1]).unwrap());
     let margin = minus(&mut g, &nll, &[1.0]).unwrap();
     let loss = logistic(&mut g, &margin, 0.1).unwrap();
     assert!((loss.scalar() - 11.96278).abs() < 1e-4, "{}", loss.scalar());
-    let gradients = g.backward(&loss).unwrap();
-    assert!((gradients.sites[0].1.f32()[0] + 0.900_332).abs() < 1e-5);
+    let mut gradients = g.backward(&loss).unwrap();
+    assert!((gradients.take_leaf(leaf).unwrap().f32()[0] + 0.900_332).abs() < 1e-5);
 }
 
 #[test]
 fn simnpo_hand_case() {
     let params = Params::default();
     let mut g = Graph::recording(&params);
-    let nll = g.leaf(&Var::constant(Tensor::from_f32(&[3.0], &[1]).unwrap()), amend_engine::Site::Embed);
+    let (nll, leaf) = g.input(Tensor::from_f32(&[3.0], &[1]).unwrap());
     let per_token = g.scale(&nll, 1.0 / 3.0).unwrap();
     let loss = logistic(&mut g, &per_token, 4.5).unwrap();
     assert!((loss.scalar() - 0.004_910_11).abs() < 1e-7, "{}", loss.scalar());
-    let gradients = g.backward(&loss).unwrap();
-    assert!((gradients.sites[0].1.f32()[0] + 0.007_324_63).abs() < 1e-7);
+    let mut gradients = g.backward(&loss).unwrap();
+    assert!((gradients.take_leaf(leaf).unwrap().f32()[0] + 0.007_324_63).abs() < 1e-7);
 }
 
 #[test]
