@@ -177,13 +177,9 @@ impl Gradients {
     /// Zeroes every coordinate that its parameter's selection excludes.
     pub fn apply_selection(&mut self, params: &Params) {
         for (id, tensor) in self.iter_mut() {
-            let param = params.get(id);
-            let Some(selection) = &param.selection else { continue };
-            let kept = tensor.clone();
-            let (rows, columns) = (tensor.rows(), tensor.columns());
-            let out = tensor.f32_mut();
-            out.fill(0.0);
-            selection.for_each_run(rows, columns, |run| out[run.clone()].copy_from_slice(&kept.f32()[run]));
+            if let Some(selection) = &params.get(id).selection {
+                selection.keep_only(tensor);
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! A model's named parameters, and which of them may change.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::kernels::{Compute, Mat, Packed, Storage};
+use crate::selection::Selection;
 use crate::{Error, Result, Tensor};
 
 /// Up to this many rows a product with a weight costs less than packing the weight for it, so
@@ -14,30 +14,6 @@ const FEW_ROWS: usize = 64;
 /// Handle of one parameter within its [`Params`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub(crate) usize);
-
-/// Which entries of a matrix (or vector) may change: the one mask that the gradient, the
-/// optimiser's state, weight decay and norm clipping all honour.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
-    /// Rows that may change; `None` means all of them. Sorted, not overlapping.
-    pub rows: Option<Vec<Range<usize>>>,
-    /// Columns that may change; `None` means all of them. Sorted, not overlapping.
-    pub columns: Option<Vec<Range<usize>>>,
-}
-
-impl Selection {
-    /// Calls `visit` with every contiguous run of selected elements of a `rows` × `columns` matrix.
-    pub fn for_each_run(&self, rows: usize, columns: usize, mut visit: impl FnMut(Range<usize>)) {
-        let (all_rows, all_columns) = (0..rows, 0..columns);
-        let row_ranges = self.rows.as_deref().unwrap_or(std::slice::from_ref(&all_rows));
-        let column_ranges = self.columns.as_deref().unwrap_or(std::slice::from_ref(&all_columns));
-        for row in row_ranges.iter().flat_map(|r| r.start..r.end.min(rows)) {
-            for range in column_ranges {
-                visit(row * columns + range.start..row * columns + range.end.min(columns));
-            }
-        }
-    }
-}
 
 /// One named tensor of a model.
 #[derive(Debug, Clone)]
@@ -202,9 +178,33 @@ impl Params {
 impl Param {
     /// Number of scalars that may change when the parameter is trained.
     pub fn selected_len(&self) -> usize {
-        let Some(selection) = &self.selection else { return self.tensor.len() };
-        let mut count = 0;
-        selection.for_each_run(self.tensor.rows(), self.tensor.columns(), |run| count += run.len());
-        count
+        self.selection.as_ref().map_or(self.tensor.len(), |selection| selection.count(&self.tensor))
+    }
+
+    /// The values that may change: the tensor itself, or of a selection its entries, one after the other.
+    pub fn selected(&self) -> Tensor {
+        self.selection
+            .as_ref()
+            .map_or_else(|| self.tensor.clone(), |selection| selection.gather(&self.tensor))
+    }
+
+    /// Sets the values that may change, as [`Param::selected`] gives them.
+    ///
+    /// Fails where there are more or fewer.
+    pub fn set_selected(&mut self, values: Tensor) -> Result<()> {
+        self.packed.take();
+        match &self.selection {
+            Some(selection) => selection.scatter(&values, &mut self.tensor),
+            None if values.shape() == self.tensor.shape() => {
+                self.tensor = values;
+                Ok(())
+            }
+            None => Err(Error::shape(&self.name, self.tensor.shape(), values.shape())),
+        }
+    }
+
+    /// Shape of what is kept of each value that may change.
+    pub(crate) fn selected_shape(&self) -> Vec<usize> {
+        self.selection.as_ref().map_or_else(|| self.tensor.shape().to_vec(), |_| vec![self.selected_len()])
     }
 }

@@ -19,6 +19,12 @@ fn llama() -> Model {
     Model::random(config("llama", json!({})), 3).unwrap()
 }
 
+fn recomputing(model: &Model, recompute: bool) -> Model {
+    let mut model = model.clone();
+    model.recompute = recompute;
+    model
+}
+
 /// Three sequences under keys that are no indices.
 const KEYS: [u64; 3] = [70, 5, 31];
 const LENGTHS: [usize; 3] = [11, 6, 9];
@@ -190,7 +196,7 @@ fn gradients_flow_through_functions() {
         let selector =
             Selector { sequences: Some(vec![31]), positions: Some((2..9).collect()), columns: None };
         taps.add(Site::Block(1, BlockSite::ResidMid), selector, steer);
-        let model = Model { recompute, ..model.clone() };
+        let model = recomputing(&model, recompute);
         let (loss, gradients) = model.loss_and_gradients(&batch, &taps).unwrap();
         (f64::from(loss), gradients.leaves(id).cloned().collect::<Vec<_>>())
     };
@@ -220,7 +226,7 @@ fn leaves_come_in_the_order_of_the_passes_and_as_selected() {
     let selector = Selector { sequences: None, positions: Some(vec![3]), columns: Some(4..9) };
     taps.add(site, selector, Action::Leaf(part));
     for recompute in [false, true] {
-        let model = Model { recompute, ..model.clone() };
+        let model = recomputing(&model, recompute);
         let mut g = Graph::recording(&model.params);
         let a = model.token_logprobs(&mut g, &first, &taps).unwrap();
         let b = model.token_logprobs(&mut g, &second, &taps).unwrap();
@@ -261,7 +267,7 @@ fn blocks_below_what_learns_are_not_run_again() {
         let (_, gradients) = model.loss_and_gradients(&batch(), &taps).unwrap();
         let runs: Vec<_> = runs.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         assert_eq!(runs, expected, "{learns}");
-        let kept = Model { recompute: false, ..model.clone() };
+        let kept = recomputing(&model, false);
         let (_, plain) = kept.loss_and_gradients(&batch(), &Taps::none()).unwrap();
         assert!(gradients.iter().count() > 0);
         for (id, gradient) in plain.iter() {

@@ -8,10 +8,11 @@ use super::cache::KvCache;
 use super::opened;
 use super::parts::{Builder, Norm, Within};
 use super::spec::{QkNorm, QkvNames};
-use crate::Result;
 use crate::kernels::Compute;
+use crate::params::ParamId;
 use crate::tape::{AttentionKind, Graph, Linear, Var};
 use crate::taps::BlockSite::{HeadResult, K, Pattern, Q, RotK, RotQ, Scores, V, Z};
+use crate::{Result, Selection};
 
 /// Sequences whose new keys are worth another thread.
 const SEQUENCES: usize = 8;
@@ -92,6 +93,23 @@ impl Attention {
         }
     }
 
+    /// The weights that a query head has to itself: rows of the query projection, columns of the output
+    /// projection; rows of keys and values where no other head shares them.
+    pub(super) fn head(&self, head: usize) -> Vec<(ParamId, Selection)> {
+        let (w, shared) = (self.kind.head_dim, self.kind.heads != self.kind.kv_heads);
+        let mut own = Vec::new();
+        for part in if shared { 0..1 } else { 0..3 } {
+            let (linear, rows) = match &self.qkv {
+                Qkv::Separate(each) => (&each[part], head * w..(head + 1) * w),
+                Qkv::Fused(all, rows) => (all, piece(&rows[part], head * w, w)),
+            };
+            own.extend(linear.bias.map(|bias| (bias, Selection::columns([rows.clone()]))));
+            own.push((linear.weight, Selection::rows([rows])));
+        }
+        own.push((self.output.weight, Selection::columns([head * w..(head + 1) * w])));
+        own
+    }
+
     /// h [T, d] → [T, d]. With caches, one per sequence, keys and values are appended to them first.
     pub(super) fn forward<'m>(
         &'m self,
@@ -149,4 +167,16 @@ impl Attention {
             }
         }
     }
+}
+
+/// Where `length` elements lie of which `before` come earlier in the ranges; a head is never torn apart.
+fn piece(ranges: &[Range<usize>], before: usize, length: usize) -> Range<usize> {
+    let mut before = before;
+    for range in ranges {
+        if before < range.len() {
+            return range.start + before..range.start + before + length;
+        }
+        before -= range.len();
+    }
+    0..0
 }

@@ -71,6 +71,16 @@ impl Decoder {
         Head { weight: self.head, softcap: self.spec.logit_softcap }
     }
 
+    /// The attention of a block.
+    pub(super) fn attention(&self, layer: usize) -> &Attention {
+        &self.blocks[layer].attention
+    }
+
+    /// The feed-forward of a block.
+    pub(super) fn feed_forward(&self, layer: usize) -> &FeedForward {
+        &self.blocks[layer].feed_forward
+    }
+
     /// Every linear layer of every block.
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.blocks.iter().flat_map(|b| b.attention.linears().into_iter().chain(b.feed_forward.linears()))

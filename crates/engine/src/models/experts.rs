@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::parts::{Builder, Within};
 use super::spec::Spec;
+use crate::params::ParamId;
 use crate::tape::{Dispatch, Expert, Graph, Linear, Var};
 use crate::taps::BlockSite::{MlpPost, MlpPre, MlpPreLinear, RouterIndices, RouterLogits, RouterWeights};
 use crate::{Error, Result, Tensor};
@@ -154,6 +155,11 @@ impl Experts {
     /// The same, for changing them.
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
         self.experts.iter_mut().flat_map(|e| [&mut e.gate, &mut e.up, &mut e.down]).collect()
+    }
+
+    /// Gate, up and down projection of an expert, where there is one of this number.
+    pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
+        self.experts.get(expert).map(Expert::weights)
     }
 
     /// The mixture's output: h [T, d] → [T, d].

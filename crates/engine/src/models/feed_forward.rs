@@ -4,6 +4,7 @@ use super::experts::Experts;
 use super::parts::{Builder, Within};
 use super::spec::{InnerNames, Spec};
 use crate::Result;
+use crate::params::ParamId;
 use crate::tape::{Graph, Linear, Var};
 use crate::taps::BlockSite::{MlpPost, MlpPre, MlpPreLinear};
 
@@ -51,6 +52,14 @@ impl FeedForward {
         match self {
             FeedForward::Dense(mlp) => mlp.linears_mut(),
             FeedForward::Experts(experts) => experts.linears_mut(),
+        }
+    }
+
+    /// Gate, up and down projection of an expert, where there is one of this number.
+    pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
+        match self {
+            FeedForward::Dense(_) => None,
+            FeedForward::Experts(experts) => experts.expert(expert),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cache;
+mod changes;
 mod config;
 mod decoder;
 mod encoder;
@@ -22,6 +23,7 @@ mod model;
 mod olmo2;
 mod open;
 mod opened;
+mod part;
 mod parts;
 mod phi3;
 mod qwen2;
@@ -38,11 +40,13 @@ use crate::Result;
 use crate::kernels::Activation;
 
 pub use cache::KvCache;
+pub use changes::TensorChange;
 pub use decoder::Decoder;
 pub use encoder::{ENCODING_TOKENS, Encoder, Grid, Input, Pipeline, Pooling, encoder_families};
 pub use experts::{ExpertNames, ExpertsSpec};
 pub use lora::LoraOptions;
-pub use model::{Model, TensorChange};
+pub use model::Model;
+pub use part::Part;
 pub use rope::{Rope, RopeScaling};
 pub use router::RouterLosses;
 pub use spec::{InnerNames, LLAMA_NAMES, Names, NormKind, Positions, QkNorm, QkvNames, Spec};

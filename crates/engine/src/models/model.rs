@@ -31,19 +31,6 @@ pub struct Model {
     pub recompute: bool,
 }
 
-/// How much one tensor differs between two models.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct TensorChange {
-    /// The tensor's name.
-    pub name: String,
-    /// ‖ΔW‖ (Frobenius).
-    pub change: f64,
-    /// ‖ΔW‖ / ‖W‖.
-    pub relative: f64,
-    /// Share of entries that differ at all.
-    pub changed: f64,
-}
-
 impl Model {
     /// A model with random weights: matrices normal with the config's `initializer_range`
     /// (default 0.02), norms neutral, biases zero. The same seed gives the same weights.
@@ -260,33 +247,6 @@ impl Model {
         let head = reference.head();
         let weight = &reference.params.get(head.weight).tensor;
         g.divergence_from(&ours, self.head(), theirs.value(), (weight, head.softcap))
-    }
-
-    /// What changed between `before` and this model, per tensor, largest relative change first.
-    pub fn changes_since(&self, before: &Model) -> Result<Vec<TensorChange>> {
-        let mut changes = Vec::new();
-        for (_, param) in self.params.iter() {
-            let Some(id) = before.params.find(&param.name) else { continue };
-            let old = &before.params.get(id).tensor;
-            if old.shape() != param.tensor.shape() {
-                return Err(Error::shape(&param.name, old.shape(), param.tensor.shape()));
-            }
-            let (mut square, mut base, mut changed) = (0.0, 0.0, 0usize);
-            for (&new, &old) in param.tensor.f32().iter().zip(old.f32()) {
-                square += f64::from(new - old).powi(2);
-                base += f64::from(old).powi(2);
-                changed += usize::from(new.to_bits() != old.to_bits());
-            }
-            let change = square.sqrt();
-            changes.push(TensorChange {
-                name: param.name.clone(),
-                change,
-                relative: if base > 0.0 { change / base.sqrt() } else { change },
-                changed: changed as f64 / param.tensor.len().max(1) as f64,
-            });
-        }
-        changes.sort_by(|a, b| b.relative.total_cmp(&a.relative));
-        Ok(changes)
     }
 }
 

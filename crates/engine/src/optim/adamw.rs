@@ -35,7 +35,8 @@ impl Default for AdamWOptions {
     }
 }
 
-/// The optimiser and its state. State exists only for parameters that have received a gradient.
+/// The optimiser and its state. State exists only for parameters that have received a gradient, and of a
+/// selection only for its entries; a selection must not change under it.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     options: AdamWOptions,
@@ -64,23 +65,30 @@ impl AdamW {
     }
 
     /// One step with learning rate `lr` on gradients scaled by `clip`. Entries a selection excludes
-    /// are neither moved nor decayed, and hold no state worth the name. A parameter without a gradient
-    /// sits the step out.
+    /// are neither moved nor decayed, and have no state. A parameter without a gradient sits the step out.
     pub fn step(&mut self, params: &mut Params, gradients: &Gradients, lr: f64, clip: f32) -> Result<()> {
         let _timed = profile::span("optimiser");
         self.steps += 1;
         for (id, gradient) in gradients.iter() {
-            let zeros = || Tensor::zeros(gradient.shape(), DType::F32);
+            let param = params.get_mut(id);
+            if gradient.shape() != param.tensor.shape() {
+                return Err(Error::shape(&param.name, param.tensor.shape(), gradient.shape()));
+            }
+            let shape = param.selected_shape();
+            let zeros = || Tensor::zeros(&shape, DType::F32);
             let moments = self.moments[id.0].get_or_insert_with(|| Moments {
                 mean: zeros(),
                 square: zeros(),
                 steps: 0,
             });
-            moments.steps += 1;
-            let param = params.get_mut(id);
-            if gradient.shape() != param.tensor.shape() {
-                return Err(Error::shape(&param.name, param.tensor.shape(), gradient.shape()));
+            if moments.mean.shape() != shape {
+                return Err(Error::shape(
+                    format!("optimiser state of {}", param.name),
+                    &shape,
+                    moments.mean.shape(),
+                ));
             }
+            moments.steps += 1;
             let decays = self.options.decay_on == DecayOn::Everything || param.tensor.shape().len() > 1;
             let step = AdamWStep {
                 lr: lr as f32,
@@ -96,17 +104,23 @@ impl AdamW {
             let (w, g, m, v) = (param.tensor.f32_mut(), gradient.f32(), m.f32_mut(), v.f32_mut());
             match &param.selection {
                 None => kernels::adamw(w, g, m, v, &step),
-                Some(selection) => selection.for_each_run(rows, columns, |run| {
-                    let (m, v) = (&mut m[run.clone()], &mut v[run.clone()]);
-                    kernels::adamw(&mut w[run.clone()], &g[run], m, v, &step);
-                }),
+                Some(selection) => {
+                    let mut held = 0;
+                    selection.for_each_run(rows, columns, |run| {
+                        let own = held..held + run.len();
+                        held = own.end;
+                        let (m, v) = (&mut m[own.clone()], &mut v[own]);
+                        kernels::adamw(&mut w[run.clone()], &g[run], m, v, &step);
+                    });
+                }
             }
         }
         Ok(())
     }
 
-    /// The state as named tensors, for a checkpoint: `NAME.m` and `NAME.v`, and `NAME.missed` with the
-    /// number of steps a parameter has sat out, where it has.
+    /// The state as named tensors, for a checkpoint: `NAME.m` and `NAME.v`, each as long as
+    /// [`Param::selected`](crate::Param::selected), and `NAME.missed` with the number of steps a parameter has
+    /// sat out, where it has.
     pub fn state(&self, params: &Params) -> Vec<(String, Tensor)> {
         let mut out = Vec::new();
         for (i, moments) in self.moments.iter().enumerate() {
@@ -125,6 +139,8 @@ impl AdamW {
     }
 
     /// Takes up the state that [`AdamW::state`] gave after `steps` steps.
+    ///
+    /// Fails where it is that of another selection.
     pub fn restore(
         &mut self,
         params: &Params,
@@ -133,11 +149,20 @@ impl AdamW {
     ) -> Result<()> {
         self.steps = steps;
         for (id, param) in params.iter() {
-            let (m, v) = (tensor(&format!("{}.m", param.name))?, tensor(&format!("{}.v", param.name))?);
+            let moment = |suffix: &str| {
+                let name = format!("{}.{suffix}", param.name);
+                match tensor(&name)? {
+                    Some(moment) if moment.shape() != param.selected_shape() => {
+                        Err(Error::shape(name, &param.selected_shape(), moment.shape()))
+                    }
+                    moment => Ok(moment),
+                }
+            };
+            let [m, v] = ["m", "v"].map(moment);
             let missed = tensor(&format!("{}.missed", param.name))?;
             let missed = missed.and_then(|n| n.f32().first().copied()).map_or(0, |n| n as u64);
             let steps = steps.saturating_sub(missed);
-            self.moments[id.0] = m.zip(v).map(|(mean, square)| Moments { mean, square, steps });
+            self.moments[id.0] = m?.zip(v?).map(|(mean, square)| Moments { mean, square, steps });
         }
         Ok(())
     }

@@ -29,7 +29,8 @@ pub struct Expert {
 }
 
 impl Expert {
-    fn weights(&self) -> [ParamId; 3] {
+    /// Weights of gate, up and down projection.
+    pub(crate) fn weights(&self) -> [ParamId; 3] {
         [self.gate.weight, self.up.weight, self.down.weight]
     }
 

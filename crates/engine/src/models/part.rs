@@ -1,0 +1,185 @@
+//! Parts of a model that may change by themselves: tensors, rows, columns, heads, experts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use super::Model;
+use crate::params::ParamId;
+use crate::{Error, Result, Selection};
+
+/// A part of a model, by name. As text: `model.norm.weight`, `rows 3..5 of model.norm.weight`,
+/// `columns 0..8 of …`, `head 3 of layer 2`, `expert 1 of layer 0`; all are counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A whole tensor, under the checkpoint's name.
+    Tensor(String),
+    /// Rows of a tensor.
+    Rows {
+        /// The tensor's name.
+        tensor: String,
+        /// The rows.
+        rows: Range<usize>,
+    },
+    /// Columns of a tensor; a vector is one row.
+    Columns {
+        /// The tensor's name.
+        tensor: String,
+        /// The columns.
+        columns: Range<usize>,
+    },
+    /// What a query head has to itself: rows of the query projection and columns of the output projection;
+    /// where no other head shares its keys and values, rows of their projections, too.
+    Head {
+        /// The layer.
+        layer: usize,
+        /// The head.
+        head: usize,
+    },
+    /// An expert: its gate, up and down projection.
+    Expert {
+        /// The layer.
+        layer: usize,
+        /// The expert.
+        expert: usize,
+    },
+}
+
+/// The entries of one parameter that belong to a part; `None` means all of them.
+type Entries = (ParamId, Option<Selection>);
+
+impl Model {
+    /// Makes exactly these parts trainable. They may overlap.
+    ///
+    /// Fails where the model has no such part.
+    pub fn select(&mut self, parts: &[Part]) -> Result<()> {
+        let mut chosen: BTreeMap<ParamId, Option<Selection>> = BTreeMap::new();
+        for part in parts {
+            for (id, own) in self.entries(part)? {
+                let all = match (chosen.remove(&id), own) {
+                    (None, own) => own,
+                    (Some(Some(earlier)), Some(own)) => Some(earlier.union(&own)),
+                    // Whole with anything is whole.
+                    (Some(_), _) => None,
+                };
+                chosen.insert(id, all);
+            }
+        }
+        self.params.set_trainable(|_| false);
+        for (id, selection) in chosen {
+            let param = self.params.get_mut(id);
+            (param.trainable, param.selection) = (true, selection);
+        }
+        Ok(())
+    }
+
+    /// The heads and experts in which anything differs between `before` and this model.
+    pub fn parts_changed_since(&self, before: &Model) -> Result<Vec<Part>> {
+        let mut changed = Vec::new();
+        for layer in 0..self.spec().layers {
+            let heads = (0..self.spec().heads).map(|head| Part::Head { layer, head });
+            let experts = self.spec().experts.as_ref().filter(|experts| experts.layers[layer]);
+            let count = experts.map_or(0, |experts| experts.count);
+            let experts = (0..count).map(|expert| Part::Expert { layer, expert });
+            for part in heads.chain(experts) {
+                let differs = |(id, own): &Entries| {
+                    let [new, old] = [self, before].map(|model| &model.params.get(*id).tensor);
+                    let own = own.clone().unwrap_or_else(Selection::all);
+                    !new.shares_storage(old) && own.gather(new).bytes() != own.gather(old).bytes()
+                };
+                if self.entries(&part)?.iter().any(differs) {
+                    changed.push(part);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    fn entries(&self, part: &Part) -> Result<Vec<Entries>> {
+        match part {
+            Part::Tensor(tensor) => Ok(vec![(self.tensor(tensor)?, None)]),
+            Part::Rows { tensor, rows } => {
+                let id = self.tensor(tensor)?;
+                within(tensor, "rows", rows, self.params.get(id).tensor.rows())?;
+                Ok(vec![(id, Some(Selection::rows([rows.clone()])))])
+            }
+            Part::Columns { tensor, columns } => {
+                let id = self.tensor(tensor)?;
+                within(tensor, "columns", columns, self.params.get(id).tensor.columns())?;
+                Ok(vec![(id, Some(Selection::columns([columns.clone()])))])
+            }
+            Part::Head { layer, head } => {
+                let (layers, heads) = (self.spec().layers, self.spec().heads);
+                if *layer >= layers || *head >= heads {
+                    return Err(Error::invalid(format!(
+                        "the model has no {part}; its {layers} layers have {heads} heads each, counted from 0"
+                    )));
+                }
+                let own = self.decoder.attention(*layer).head(*head);
+                Ok(own.into_iter().map(|(id, selection)| (id, Some(selection))).collect())
+            }
+            Part::Expert { layer, expert } => {
+                let weights = (*layer < self.spec().layers)
+                    .then(|| self.decoder.feed_forward(*layer).expert(*expert))
+                    .flatten()
+                    .ok_or_else(|| Error::invalid(format!("the model has no {part}")))?;
+                Ok(weights.map(|id| (id, None)).into())
+            }
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<ParamId> {
+        self.params.find(name).ok_or_else(|| Error::invalid(format!("the model has no tensor {name}")))
+    }
+}
+
+fn within(tensor: &str, what: &str, range: &Range<usize>, count: usize) -> Result<()> {
+    if range.is_empty() || range.end > count {
+        return Err(Error::invalid(format!("{tensor}: {what} {range:?} selected of {count}")));
+    }
+    Ok(())
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Tensor(tensor) => f.write_str(tensor),
+            Part::Rows { tensor, rows } => write!(f, "rows {rows:?} of {tensor}"),
+            Part::Columns { tensor, columns } => write!(f, "columns {columns:?} of {tensor}"),
+            Part::Head { layer, head } => write!(f, "head {head} of layer {layer}"),
+            Part::Expert { layer, expert } => write!(f, "expert {expert} of layer {layer}"),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || {
+            Error::invalid(format!(
+                "{text:?} names no part of a model; parts are called \"head 3 of layer 2\", \"expert 1 of layer \
+                 0\", \"rows 3..5 of NAME\", \"columns 0..8 of NAME\", or NAME alone for a whole tensor"
+            ))
+        };
+        let number = |text: &str| text.parse().map_err(|_| unknown());
+        let range = |text: &str| -> Result<Range<usize>> {
+            let (start, end) = text.split_once("..").ok_or_else(unknown)?;
+            Ok(number(start)?..number(end)?)
+        };
+        let words: Vec<_> = text.split_whitespace().collect();
+        Ok(match words[..] {
+            [name] => Part::Tensor(name.to_owned()),
+            ["rows", rows, "of", name] => Part::Rows { tensor: name.to_owned(), rows: range(rows)? },
+            ["columns", columns, "of", name] => {
+                Part::Columns { tensor: name.to_owned(), columns: range(columns)? }
+            }
+            ["head", head, "of", "layer", layer] => Part::Head { layer: number(layer)?, head: number(head)? },
+            ["expert", expert, "of", "layer", layer] => {
+                Part::Expert { layer: number(layer)?, expert: number(expert)? }
+            }
+            _ => return Err(unknown()),
+        })
+    }
+}
