@@ -30,13 +30,13 @@ impl Selection {
     }
 
     /// Whole rows.
-    pub fn rows(rows: impl IntoIterator<Item = Range<usize>>) -> Self {
-        Self::of(rows.into_iter().map(|rows| (rows, ALL)))
+    pub fn rows(rows: Range<usize>) -> Self {
+        Self::of([(rows, ALL)])
     }
 
     /// Whole columns.
-    pub fn columns(columns: impl IntoIterator<Item = Range<usize>>) -> Self {
-        Self::of(columns.into_iter().map(|columns| (ALL, columns)))
+    pub fn columns(columns: Range<usize>) -> Self {
+        Self::of([(ALL, columns)])
     }
 
     /// The entries of any of these blocks of `(rows, columns)`, which may overlap.
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn rows_and_columns_reach_to_the_end_of_any_matrix() {
-        let selection = Selection::rows([1..2]).union(&Selection::columns([2..3]));
+        let selection = Selection::rows(1..2).union(&Selection::columns(2..3));
         assert_eq!(marked(&selection, 2, 3), [false, false, true, true, true, true]);
         assert!(
             selection

@@ -53,7 +53,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let modules: Vec<&str> = homes.keys().copied().collect();
     for (module, rest) in lib.split("pub use ").skip(1).filter_map(|item| item.split_once("::")) {
         if modules.contains(&module) {
-            names(rest).into_iter().for_each(|name| drop(homes.insert(name, module)));
+            homes.extend(names(rest).into_iter().map(|name| (name, module)));
         }
     }
     let mut files = Vec::new();

@@ -245,6 +245,24 @@ fn leaves_come_in_the_order_of_the_passes_and_as_selected() {
     }
 }
 
+/// A leaf that is asked for is there, at scales of norms too, and changes no bit of what is computed.
+#[test]
+fn every_site_can_be_a_leaf() {
+    for model in [llama(), Model::random(config("gpt2", json!({})), 3).unwrap()] {
+        let batch = batch();
+        let (plain, _) = model.loss_and_gradients(&batch, &Taps::none()).unwrap();
+        for site in SITES.into_iter().filter(|site| *site != Site::Logits) {
+            let mut taps = Taps::none();
+            let leaf = taps.leaf(site);
+            let (loss, gradients) = model.loss_and_gradients(&batch, &taps).unwrap();
+            assert_eq!(loss.to_bits(), plain.to_bits(), "{site}");
+            let found: Vec<&Tensor> = gradients.leaves(leaf).collect();
+            assert!(!found.is_empty(), "{site}");
+            assert!(found.iter().any(|t| t.f32().iter().any(|&g| g != 0.0)), "{site}");
+        }
+    }
+}
+
 /// With weights of the last block alone trained, the blocks below are run once and no more.
 #[test]
 fn blocks_below_what_learns_are_not_run_again() {

@@ -45,7 +45,7 @@ fn only_selected_entries_change() {
     let mut model = model();
     model.params.set_trainable(|name| name.contains("layers.1.mlp.up_proj"));
     let id = model.params.find("model.layers.1.mlp.up_proj.weight").unwrap();
-    model.params.get_mut(id).selection = Some(Selection::rows([3..5, 40..41]));
+    model.params.get_mut(id).selection = Some(Selection::rows(3..5).union(&Selection::rows(40..41)));
     let before = model.clone();
     let options = AdamWOptions { weight_decay: 0.5, decay_on: DecayOn::Everything, ..Default::default() };
     let mut adamw = AdamW::new(&model.params, options);

@@ -103,10 +103,10 @@ impl Attention {
                 Qkv::Separate(each) => (&each[part], head * w..(head + 1) * w),
                 Qkv::Fused(all, rows) => (all, piece(&rows[part], head * w, w)),
             };
-            own.extend(linear.bias.map(|bias| (bias, Selection::columns([rows.clone()]))));
-            own.push((linear.weight, Selection::rows([rows])));
+            own.extend(linear.bias.map(|bias| (bias, Selection::columns(rows.clone()))));
+            own.push((linear.weight, Selection::rows(rows)));
         }
-        own.push((self.output.weight, Selection::columns([head * w..(head + 1) * w])));
+        own.push((self.output.weight, Selection::columns(head * w..(head + 1) * w)));
         own
     }
 

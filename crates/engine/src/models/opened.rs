@@ -159,7 +159,7 @@ pub(super) fn norm<'m>(
         let scale = g.reciprocal(&inverse)?;
         let tapped = taps.at(g, scale_site, scale.clone(), layout)?;
         // Dividing twice would cost the last bit of a scale that nobody changed.
-        g.reciprocal_back(&tapped, &scale, &inverse)?
+        if tapped.is(&scale) { inverse } else { g.reciprocal_back(&tapped, &scale, &inverse)? }
     } else {
         inverse
     };

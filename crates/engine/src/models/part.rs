@@ -102,12 +102,12 @@ impl Model {
             Part::Rows { tensor, rows } => {
                 let id = self.tensor(tensor)?;
                 within(tensor, "rows", rows, self.params.get(id).tensor.rows())?;
-                Ok(vec![(id, Some(Selection::rows([rows.clone()])))])
+                Ok(vec![(id, Some(Selection::rows(rows.clone())))])
             }
             Part::Columns { tensor, columns } => {
                 let id = self.tensor(tensor)?;
                 within(tensor, "columns", columns, self.params.get(id).tensor.columns())?;
-                Ok(vec![(id, Some(Selection::columns([columns.clone()])))])
+                Ok(vec![(id, Some(Selection::columns(columns.clone())))])
             }
             Part::Head { layer, head } => {
                 let (layers, heads) = (self.spec().layers, self.spec().heads);

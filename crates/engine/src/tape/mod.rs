@@ -86,6 +86,11 @@ impl Var {
         Self::constant(self.value.clone())
     }
 
+    /// Whether the two are one value of one operation.
+    pub(crate) fn is(&self, other: &Var) -> bool {
+        self.node == other.node && self.value.shares_storage(&other.value)
+    }
+
     /// Whether a gradient can reach anything trainable through this value.
     pub fn needs_gradient(&self) -> bool {
         self.node.is_some()
