@@ -160,3 +160,16 @@ fn an_encoder_learns_through_a_frozen_decoder_as_differences_say() {
     let (end, _) = loss_through(&decoder, &encoder);
     assert!(end < start - 0.2, "{start} became {end}");
 }
+
+#[test]
+fn a_value_of_another_graph_is_refused_where_its_gradient_would_be_lost() {
+    let (own, ids) = params(&[("w", matrix([4, 3], 0.0))]);
+    let mut below = Graph::recording(&own);
+    let w = below.parameter(ids[0]);
+    let mut g = Graph::recording(&own);
+    let y = g.parameter(ids[0]);
+    let y = g.mul(&y, &w).unwrap();
+    let loss = g.sum(&y).unwrap();
+    let error = g.backward(&loss).unwrap_err().to_string();
+    assert!(error.contains("Graph::input"), "{error}");
+}

@@ -6,6 +6,7 @@
 //! is made at all, so inference is the same code at no extra cost.
 
 mod attention;
+mod backward;
 mod checkpoint;
 mod choice;
 mod cross_entropy;
@@ -21,13 +22,14 @@ mod region;
 mod rotary;
 mod routing;
 mod saved;
+mod var;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use saved::Again;
+use backward::Backward;
+use var::{Edge, Node};
 
 use crate::gradients::{Gradients, LeafId};
-use crate::kernels::{self, Compute, Mat, MatMut};
 use crate::params::{Param, ParamId, Params};
 use crate::{Error, Result, Tensor};
 
@@ -38,69 +40,13 @@ pub use linear::{Linear, LowRank};
 pub use region::Region;
 pub use rotary::RotaryTable;
 pub use routing::{Dispatch, Group, Routing};
-
-/// A value in a graph. Cloning shares it.
-#[derive(Debug, Clone)]
-pub struct Var {
-    value: Tensor,
-    node: Option<usize>,
-    again: Option<Arc<Again>>,
-}
-
-/// Where a value's gradient goes: what a backward that does not need the value holds on to.
-#[derive(Debug, Clone, Copy)]
-struct Edge {
-    node: Option<usize>,
-    len: usize,
-}
-
-impl From<&Var> for Edge {
-    fn from(var: &Var) -> Self {
-        Edge { node: var.node, len: var.value.len() }
-    }
-}
-
-impl Var {
-    /// A constant: no gradient flows into it.
-    pub fn constant(value: Tensor) -> Self {
-        Var { value, node: None, again: None }
-    }
-
-    /// The value.
-    pub fn value(&self) -> &Tensor {
-        &self.value
-    }
-
-    /// Extents of the value.
-    pub fn shape(&self) -> &[usize] {
-        self.value.shape()
-    }
-
-    /// The single number a scalar holds.
-    pub fn scalar(&self) -> f32 {
-        self.value.f32()[0]
-    }
-
-    /// The same value with its history forgotten.
-    pub fn detach(&self) -> Self {
-        Self::constant(self.value.clone())
-    }
-
-    /// Whether the two are one value of one operation.
-    pub(crate) fn is(&self, other: &Var) -> bool {
-        self.node == other.node && self.value.shares_storage(&other.value)
-    }
-
-    /// Whether a gradient can reach anything trainable through this value.
-    pub fn needs_gradient(&self) -> bool {
-        self.node.is_some()
-    }
-}
+pub use var::Var;
 
 type BackwardFn<'m> = Box<dyn FnOnce(&mut Backward<'_>, Tensor) -> Result<()> + 'm>;
 
 /// A computation on the parameters of one model.
 pub struct Graph<'m> {
+    id: u64,
     params: &'m Params,
     mode: Mode,
     nodes: Vec<BackwardFn<'m>>,
@@ -133,8 +79,9 @@ impl<'m> Graph<'m> {
     }
 
     fn new(params: &'m Params, mode: Mode) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let routings = (mode != Mode::Inference).then(Vec::new);
-        Graph { params, mode, nodes: Vec::new(), routings }
+        Graph { id: NEXT.fetch_add(1, Ordering::Relaxed), params, mode, nodes: Vec::new(), routings }
     }
 
     /// Makes a graph that only computes keep what routers do, too.
@@ -182,10 +129,10 @@ impl<'m> Graph<'m> {
         }
         if !self.makes_nodes() {
             // The number of a node that is not there: all that is asked is whether there would be one.
-            return Var { value, node: Some(0), again: None };
+            return Var { value, node: Some(Node { graph: self.id, index: 0 }), again: None };
         }
         self.nodes.push(Box::new(backward));
-        Var { value, node: Some(self.nodes.len() - 1), again: None }
+        Var { value, node: Some(Node { graph: self.id, index: self.nodes.len() - 1 }), again: None }
     }
 
     /// A value whose gradient is returned under `id`, whether or not anything upstream learns.
@@ -247,90 +194,5 @@ impl<'m> Graph<'m> {
         gradients.in_forward_order(|gradients| self.run_backward(outputs, gradients))?;
         gradients.apply_selection(params);
         Ok(())
-    }
-
-    /// Walks the nodes backwards from outputs whose gradients are given.
-    fn run_backward<'v>(
-        self,
-        outputs: impl IntoIterator<Item = (&'v Var, Tensor)>,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let mut back =
-            Backward { params: self.params, gradients, nodes: (0..self.nodes.len()).map(|_| None).collect() };
-        for (output, gradient) in outputs {
-            back.add(output, gradient)?;
-        }
-        for (index, node) in self.nodes.into_iter().enumerate().rev() {
-            if let Some(gradient) = back.nodes[index].take() {
-                node(&mut back, gradient)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The state of a backward pass: gradients of nodes not yet visited, and of parameters.
-struct Backward<'a> {
-    params: &'a Params,
-    gradients: &'a mut Gradients,
-    nodes: Vec<Option<Tensor>>,
-}
-
-impl Backward<'_> {
-    /// Adds to the gradient of a value; nothing happens where none is needed.
-    fn add(&mut self, to: impl Into<Edge>, gradient: Tensor) -> Result<()> {
-        let Edge { node, len } = to.into();
-        let Some(node) = node else { return Ok(()) };
-        if gradient.len() != len {
-            return Err(Error::shape("gradient", &[len], gradient.shape()));
-        }
-        match &mut self.nodes[node] {
-            Some(sum) => kernels::axpy(1.0, gradient.f32(), sum.f32_mut()),
-            empty => *empty = Some(gradient),
-        }
-        Ok(())
-    }
-
-    /// Lets `write` add to the gradient of `var`, handing it a buffer of zeros where there was none.
-    fn add_with(&mut self, var: &Var, write: impl FnOnce(&mut [f32])) {
-        self.add_within(var, var.shape(), write);
-    }
-
-    /// The same where only the way to the value is held, and its shape.
-    fn add_within(&mut self, to: impl Into<Edge>, shape: &[usize], write: impl FnOnce(&mut [f32])) {
-        let Some(node) = to.into().node else { return };
-        write(self.nodes[node].get_or_insert_with(|| Tensor::zeros(shape, crate::DType::F32)).f32_mut());
-    }
-
-    /// Adds `gradient = a · b` to a value's gradient straight from the matrix product, without a temporary.
-    fn add_product(&mut self, compute: Compute, to: impl Into<Edge>, a: Mat<'_>, b: Mat<'_>) {
-        let Some(node) = to.into().node else { return };
-        let slot = &mut self.nodes[node];
-        let accumulate = slot.is_some();
-        let buffer = slot.get_or_insert_with(|| Tensor::stale(&[a.rows, b.cols]));
-        compute.product(a, b, MatMut::new(buffer.f32_mut(), a.rows, b.cols), accumulate);
-    }
-
-    /// Adds `a · b` to the gradient of a parameter.
-    fn add_param_product(&mut self, compute: Compute, id: ParamId, a: Mat<'_>, b: Mat<'_>) {
-        let accumulate = self.gradients.has(id);
-        if !accumulate {
-            let shape = self.params.get(id).tensor.shape();
-            self.gradients.set(id, Tensor::stale_gradient(shape));
-        }
-        let shape = self.params.get(id).tensor.shape();
-        let buffer = self.gradients.buffer(id, shape);
-        compute.product(a, b, MatMut::new(buffer, a.rows, b.cols), accumulate);
-    }
-
-    /// Takes a parameter's gradient out, to be added to elsewhere and set again.
-    fn take_param_gradient(&mut self, id: ParamId) -> Option<Tensor> {
-        self.gradients.take(id)
-    }
-
-    /// The buffer that a parameter's gradient is added to.
-    fn param(&mut self, id: ParamId) -> &mut [f32] {
-        let shape = self.params.get(id).tensor.shape();
-        self.gradients.buffer(id, shape)
     }
 }
