@@ -2,7 +2,7 @@
 
 use amend_engine::generate::GenerateOptions;
 use amend_engine::tokenizer::Tokenizer;
-use amend_engine::{Example, Model, Result, SCORING_TOKENS, Taps};
+use amend_engine::{Example, Model, Result, SCORING_TOKENS};
 use amend_learn::Encoder;
 use amend_run::{Figure, Record};
 use serde::{Deserialize, Serialize};
@@ -134,8 +134,9 @@ impl Subject<'_> {
             ..Default::default()
         };
         let mut texts = vec![String::new(); records.len()];
-        for generated in self.model.generate(&prompts, &options, None, &Taps::none())? {
-            texts[asked[generated.prompt]] = self.tokenizer.decode(&generated.ids, true)?.trim().to_owned();
+        let answers = self.model.generate(&prompts, &options)?;
+        for (record, answer) in asked.into_iter().zip(answers.into_iter().flatten()) {
+            texts[record] = self.tokenizer.decode(&answer.ids, true)?.trim().to_owned();
         }
         Ok(texts)
     }

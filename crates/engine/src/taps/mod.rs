@@ -4,13 +4,16 @@
 //! that selects a part of a value leaves the bits of the rest as they are.
 
 mod action;
+mod member;
 mod selector;
 mod site;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 
 pub use action::{Action, TapFunction};
+pub(crate) use member::Member;
 pub use selector::{Origin, Selector};
 pub use site::{BlockSite, Site};
 
@@ -34,12 +37,19 @@ pub struct Reading {
 pub struct Taps {
     actions: BTreeMap<Site, Vec<(Selector, Action)>>,
     readings: Mutex<BTreeMap<Site, Vec<Reading>>>,
+    /// Taps of some sequences alone.
+    members: Vec<Member>,
 }
 
 impl Taps {
     /// No taps.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// Taps that are each for some sequences of a pass.
+    pub(crate) fn joined(members: Vec<Member>) -> Self {
+        Taps { members, ..Self::default() }
     }
 
     /// Adds an action at a site; several at one site happen in the order they were added.
@@ -62,12 +72,12 @@ impl Taps {
 
     /// Whether anything happens at this site.
     pub fn touches(&self, site: Site) -> bool {
-        self.actions.contains_key(&site)
+        self.actions.contains_key(&site) || self.members.iter().any(|member| member.taps.touches(site))
     }
 
     /// Whether nothing happens anywhere.
     pub fn is_empty(&self) -> bool {
-        self.actions.is_empty()
+        self.actions.is_empty() && self.members.iter().all(|member| member.taps.is_empty())
     }
 
     /// What was read at a site since the last call, in order of the forward passes. Scores and patterns are
@@ -78,9 +88,8 @@ impl Taps {
 
     /// Passes a value through the taps at `site`.
     pub fn at<'m>(&self, g: &mut Graph<'m>, site: Site, x: Var, layout: &Layout) -> Result<Var> {
-        let Some(actions) = self.actions.get(&site) else { return Ok(x) };
         let mut x = x;
-        for (selector, action) in actions {
+        for (selector, action) in self.actions.get(&site).into_iter().flatten() {
             let Selected { region, origins } = selector.select(site, x.value(), layout)?;
             if let Action::Read = action {
                 // Under activation checkpointing a block runs twice; the first run has been read.
@@ -96,6 +105,15 @@ impl Taps {
                 x = g.put(&x, &region, &part)?;
             }
         }
+        for member in &self.members {
+            x = member.at(g, site, x, layout)?;
+        }
         Ok(x)
+    }
+}
+
+impl fmt::Debug for Taps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.actions.keys()).finish()
     }
 }
