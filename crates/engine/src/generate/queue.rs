@@ -143,8 +143,8 @@ impl Queue {
 
     /// Which pieces of open prompts are read in a pass that has room for `rows` of them.
     ///
-    /// The first prompt in line goes on in every pass. The others share what it leaves, shortest first, so
-    /// that short prompts need not wait for the whole of a long one. A prompt that must be read whole is.
+    /// Short prompts go first, and need not wait for the whole of a long one; for the first in line some rows
+    /// are kept in every pass. A prompt that must be read whole is.
     pub(super) fn pieces(&self, rows: usize, model: &Model) -> Vec<Piece> {
         let unread = self.open.iter().filter(|(_, group)| group.logits.is_none());
         let mut unread: Vec<_> =
@@ -152,13 +152,14 @@ impl Queue {
         let Some(&(first, rest)) = unread.first() else { return Vec::new() };
         let kept = rest.min((rows / 8).max(1));
         let mut left = rows.saturating_sub(kept);
-        unread[1..].sort_by_key(|&(place, rest)| (rest, place));
-        unread.rotate_left(1);
+        unread.sort_by_key(|&(place, rest)| (rest, place));
         let mut pieces = Vec::new();
         for (place, rest) in unread {
-            let fits = if place == first { left + kept } else { left };
+            if place == first {
+                left += kept;
+            }
             let whole = !model.reads_in_pieces(self.open[&place].prompt().len());
-            let length = if whole && fits > 0 { rest } else { rest.min(fits) };
+            let length = if whole && left > 0 { rest } else { rest.min(left) };
             left = left.saturating_sub(length);
             if length > 0 {
                 pieces.push(Piece { place, length, last: length == rest });
