@@ -19,7 +19,6 @@ mod sampling;
 mod table;
 mod texts;
 mod token_ids;
-mod unfolding;
 
 fn main() -> std::process::ExitCode {
     app::run()

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::Model;
 use amend_engine::checkpoint::Adapter;
+use amend_engine::generate::{Session, SessionOptions};
 use amend_engine::tokenizer::Tokenizer;
 use clap::Args;
 use serde_json::Value;
@@ -74,6 +75,15 @@ impl Opened {
                 "give token ids with --ids, or copy the tokenizer's files into the model's folder",
             )
         })
+    }
+
+    /// A session on the model, which tells text where there is a tokenizer.
+    pub(crate) fn session(&self, options: SessionOptions) -> Session<'_> {
+        let session = Session::new(&self.model, options);
+        match &self.tokenizer {
+            Some(tokenizer) => session.with_tokenizer(tokenizer),
+            None => session,
+        }
     }
 
     /// Every token that ends a generated text, as the folder's files list them.

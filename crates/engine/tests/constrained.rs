@@ -7,10 +7,10 @@ mod test_data;
 use std::sync::Arc;
 
 use amend_engine::generate::{
-    Constraint, Constraints, Finish, GenerateOptions, Generated, Grammar, Sampling,
+    Constraint, Finish, GenerateOptions, Generated, Grammar, Request, Sampling, Session, SessionOptions,
 };
 use amend_engine::tokenizer::{TokenBytes, Tokenizer, train_bpe};
-use amend_engine::{Error, Example, Model, Rng, Taps};
+use amend_engine::{Error, Example, Model, Rng};
 use json_schema::is_valid;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -68,13 +68,13 @@ impl Setup {
             max_new_tokens,
             sampling: Sampling { temperature, seed, ..Default::default() },
             stop_ids: self.tokenizer.eos_ids().to_vec(),
-            constraints: Constraints::All(constraint.clone()),
+            constraint: Some(constraint.clone()),
             ..Default::default()
         }
     }
 
     fn run(&self, options: &GenerateOptions) -> Result<Vec<Generated>, Error> {
-        self.model.generate(&[vec![7, 8, 9]], options, None, &Taps::none())
+        Ok(self.model.generate(&[vec![7, 8, 9]], options)?.swap_remove(0))
     }
 
     /// Answers at tiny and ample budgets, cold and hot; and that a smaller budget is refused.
@@ -393,16 +393,21 @@ fn constrained_texts_do_not_depend_on_the_batch() {
     for setup in setups("constrained_texts_do_not_depend_on_the_batch") {
         let compile = |grammar: Grammar| Constraint::new(&grammar, &setup.tokens).unwrap();
         let prompts = [vec![5, 6], vec![9], vec![5, 6], vec![11, 12, 13]];
-        let run = |batch_size, prompts: &[Vec<u32>], constraints| {
-            let options = GenerateOptions {
-                max_new_tokens: 40,
-                sampling: Sampling { temperature: 1.3, top_p: 0.9, ..Default::default() },
-                stop_ids: setup.tokenizer.eos_ids().to_vec(),
-                samples: 3,
-                batch_size,
-                constraints,
-            };
-            setup.model.generate(prompts, &options, None, &Taps::none()).unwrap()
+        let run = |batch_size, prompts: &[Vec<u32>], constraints: Vec<Option<Constraint>>| {
+            let bounds = SessionOptions { batch_size, ..Default::default() };
+            let mut session = Session::new(&setup.model, bounds);
+            for (prompt, constraint) in prompts.iter().zip(constraints) {
+                let options = GenerateOptions {
+                    max_new_tokens: 40,
+                    sampling: Sampling { temperature: 1.3, top_p: 0.9, ..Default::default() },
+                    stop_ids: setup.tokenizer.eos_ids().to_vec(),
+                    samples: 3,
+                    constraint,
+                    ..Default::default()
+                };
+                session.submit(Request::new(prompt.clone(), options)).unwrap();
+            }
+            session.run(|_| ()).unwrap()
         };
         let schema = &schemas()[22];
         let each = || {
@@ -412,21 +417,18 @@ fn constrained_texts_do_not_depend_on_the_batch() {
             vec![Some(person), Some(object), None, Some(word)]
         };
         // Made anew, so that what was met before cannot matter.
-        let together = run(64, &prompts, Constraints::Prompts(each()));
-        let other = run(2, &prompts, Constraints::Prompts(each()));
-        for (a, b) in together.iter().zip(&other) {
-            assert_eq!((&a.ids, &a.logprobs, a.finish), (&b.ids, &b.logprobs, b.finish));
-            // Log-probabilities are the model's own.
-            let scored = setup.model.score(&[Example::answer(&prompts[a.prompt], &a.ids)], 4096).unwrap();
-            assert_eq!(scored[0], a.logprobs);
+        let together = run(64, &prompts, each());
+        assert_eq!(together, run(2, &prompts, each()));
+        for (prompt, samples) in prompts.iter().zip(&together) {
+            for g in samples {
+                // Log-probabilities are the model's own.
+                let scored = setup.model.score(&[Example::answer(prompt, &g.ids)], 4096).unwrap();
+                assert_eq!(scored[0], g.logprobs);
+            }
         }
-        let word = each().pop().unwrap().unwrap();
-        let alone = run(1, &prompts[..1], Constraints::All(word.clone()));
-        let many = run(8, &[&prompts[..1], &prompts[1..3]].concat(), Constraints::All(word));
-        assert_eq!(
-            alone.iter().map(|g| &g.ids).collect::<Vec<_>>(),
-            many[..3].iter().map(|g| &g.ids).collect::<Vec<_>>()
-        );
+        let word = vec![each().pop().unwrap(); 3];
+        let alone = run(1, &prompts[..1], word.clone());
+        assert_eq!(alone[0], run(8, &prompts[..3], word)[0]);
     }
 }
 
@@ -454,8 +456,8 @@ fn the_end_is_allowed_exactly_where_an_answer_may_end() {
     // The context is a budget like any other.
     let long = Constraint::new(&Grammar::regex("a{9}").unwrap(), &setup.tokens).unwrap();
     let options = setup.options(&long, 50, 0.0, 0);
-    let prompt = |n: usize| setup.model.generate(&[vec![3; n]], &options, None, &Taps::none());
+    let prompt = |n: usize| setup.model.generate(&[vec![3; n]], &options);
     assert!(prompt(400).unwrap_err().to_string().contains("context"));
     let fits = prompt(401 - long.least_tokens()).unwrap();
-    assert_eq!(setup.tokenizer.decode(&fits[0].ids, true).unwrap(), "aaaaaaaaa");
+    assert_eq!(setup.tokenizer.decode(&fits[0][0].ids, true).unwrap(), "aaaaaaaaa");
 }

@@ -3,7 +3,9 @@
 
 mod small_models;
 
-use amend_engine::generate::{GenerateOptions, Sampling};
+use std::sync::Arc;
+
+use amend_engine::generate::{GenerateOptions, Generated, Sampling, Session, SessionOptions};
 use amend_engine::models::{InnerNames, Positions};
 use amend_engine::taps::BlockSite;
 use amend_engine::{Action, Batch, Example, Graph, Model, Selector, Site, Taps};
@@ -15,6 +17,18 @@ fn sequence(seed: u32, length: usize) -> Vec<u32> {
     (0..length as u32).map(|i| (i * 7 + seed * 13 + i * i * 3) % 61).collect()
 }
 
+/// What a session of these bounds makes of the prompts.
+fn generated(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    bounds: SessionOptions,
+) -> Vec<Vec<Generated>> {
+    let mut session = Session::new(model, bounds);
+    session.submit_all(prompts, options.clone()).unwrap();
+    session.run(|_| ()).unwrap()
+}
+
 /// What one pass over the logits in chunks says is what the whole logits say.
 #[test]
 fn scored_tokens_have_the_log_probability_and_the_choice_of_their_logits() {
@@ -22,11 +36,8 @@ fn scored_tokens_have_the_log_probability_and_the_choice_of_their_logits() {
     for model in models() {
         let prompt = sequence(2, 5);
         let options = GenerateOptions { max_new_tokens: 6, ..Default::default() };
-        let written = model
-            .generate(std::slice::from_ref(&prompt), &options, None, &Taps::none())
-            .unwrap()
-            .swap_remove(0);
-        let greedy = Example::answer(&prompt, &written.ids);
+        let written = model.generate(std::slice::from_ref(&prompt), &options).unwrap();
+        let greedy = Example::answer(&prompt, &written[0][0].ids);
         let examples = [&texts[..], &[greedy]].concat();
         let scored = model.scored(&examples, 4096).unwrap();
         assert!(scored[2].is_greedy() && !scored[0].is_greedy());
@@ -38,7 +49,7 @@ fn scored_tokens_have_the_log_probability_and_the_choice_of_their_logits() {
             let (batch, taps) = (Batch::new([example]).unwrap(), Taps::none());
             let mut g = Graph::inference(&model.params);
             let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
-            let logits = model.logits(&mut g, &hidden, &batch.rows, &taps).unwrap();
+            let logits = model.logits(&mut g, &hidden, &batch.layout, &batch.rows, &taps).unwrap();
             let rows = logits.value().f32().chunks_exact(model.spec().vocabulary);
             let chosen: Vec<bool> = rows
                 .zip(&batch.targets)
@@ -71,23 +82,23 @@ proptest! {
     fn generation_does_not_depend_on_the_batch(
         lengths in prop::collection::vec(1usize..40, 1..7),
         batch_size in 1usize..5,
+        rows in 1usize..50,
+        cache_tokens in 52usize..200,
         temperature in prop_oneof![Just(0.0f32), Just(0.8)],
     ) {
         let prompts: Vec<_> = lengths.iter().enumerate().map(|(i, &n)| sequence(i as u32, n)).collect();
         let options = GenerateOptions {
             max_new_tokens: 12,
+            samples: 2,
             sampling: Sampling { temperature, ..Default::default() },
-            batch_size,
             ..Default::default()
         };
         for model in models() {
-            let out = model.generate(&prompts, &options, None, &Taps::none()).unwrap();
-            let alone = GenerateOptions { batch_size: 64, ..options.clone() };
-            let other = model.generate(&prompts, &alone, None, &Taps::none()).unwrap();
-            for (a, b) in out.iter().zip(&other) {
-                prop_assert_eq!(&a.ids, &b.ids);
-                prop_assert_eq!(&a.logprobs, &b.logprobs);
-            }
+            let bounds = SessionOptions { batch_size, rows, cache_tokens };
+            prop_assert_eq!(
+                generated(&model, &prompts, &options, bounds),
+                model.generate(&prompts, &options).unwrap()
+            );
         }
     }
 }
@@ -97,7 +108,7 @@ fn decoding_scores_as_scoring_does() {
     for model in models() {
         let prompt = sequence(1, 20);
         let options = GenerateOptions { max_new_tokens: 30, ..Default::default() };
-        let out = &model.generate(std::slice::from_ref(&prompt), &options, None, &Taps::none()).unwrap()[0];
+        let out = &model.generate(std::slice::from_ref(&prompt), &options).unwrap()[0][0];
         let scored = model.score(&[Example::answer(&prompt, &out.ids)], 4096).unwrap();
         assert_eq!(scored[0], out.logprobs);
     }
@@ -111,23 +122,24 @@ fn samples_and_equal_prompts_share_what_was_read() {
             max_new_tokens: 9,
             sampling: Sampling { temperature: 1.0, ..Default::default() },
             samples: 5,
-            batch_size: 3,
             ..Default::default()
         };
-        let out = model.generate(&prompts, &options, None, &Taps::none()).unwrap();
-        let places: Vec<_> = out.iter().map(|g| (g.prompt, g.sample)).collect();
-        assert_eq!(places, (0..3).flat_map(|p| (0..5).map(move |s| (p, s))).collect::<Vec<_>>());
-        for batch_size in [1, 64] {
-            let other = GenerateOptions { batch_size, ..options.clone() };
-            let other = model.generate(&prompts, &other, None, &Taps::none()).unwrap();
-            assert!(out.iter().zip(&other).all(|(a, b)| a.ids == b.ids && a.logprobs == b.logprobs));
+        let out = model.generate(&prompts, &options).unwrap();
+        for samples in &out {
+            assert!(samples.iter().map(|g| g.sample).eq(0..5));
+        }
+        for batch_size in [1, 3] {
+            let bounds = SessionOptions { batch_size, ..Default::default() };
+            assert_eq!(generated(&model, &prompts, &options, bounds), out);
         }
         // What is read once is what every sequence would have read by itself.
-        for g in &out {
-            let scored = model.score(&[Example::answer(&prompts[g.prompt], &g.ids)], 4096).unwrap();
+        for (prompt, g) in
+            prompts.iter().zip(&out).flat_map(|(p, samples)| samples.iter().map(move |g| (p, g)))
+        {
+            let scored = model.score(&[Example::answer(prompt, &g.ids)], 4096).unwrap();
             assert_eq!(scored[0], g.logprobs);
         }
-        assert_ne!(out[0].ids, out[1].ids);
+        assert_ne!(out[0][0].ids, out[0][1].ids);
     }
 }
 
@@ -138,9 +150,9 @@ fn prompts_read_in_pieces_are_the_same() {
             .unwrap();
     let prompts = [sequence(1, 30), sequence(2, 5000), sequence(3, 2047), sequence(4, 2049)];
     let options = GenerateOptions { max_new_tokens: 4, ..Default::default() };
-    for g in model.generate(&prompts, &options, None, &Taps::none()).unwrap() {
-        let scored = model.score(&[Example::answer(&prompts[g.prompt], &g.ids)], 4096).unwrap();
-        assert_eq!(scored[0], g.logprobs, "prompt {}", g.prompt);
+    for (i, out) in model.generate(&prompts, &options).unwrap().iter().enumerate() {
+        let scored = model.score(&[Example::answer(&prompts[i], &out[0].ids)], 4096).unwrap();
+        assert_eq!(scored[0], out[0].logprobs, "prompt {i}");
     }
 }
 
@@ -251,13 +263,12 @@ fn looking_changes_no_bit() {
 fn looking_while_decoding_changes_no_bit() {
     let options = GenerateOptions { max_new_tokens: 8, ..Default::default() };
     for model in models() {
-        let plain = model.generate(&[sequence(1, 9)], &options, None, &Taps::none()).unwrap();
+        let plain = model.generate(&[sequence(1, 9)], &options).unwrap();
         for site in block_sites(&model) {
             let mut taps = Taps::none();
             taps.read(Site::Block(1, site));
-            let tapped = model.generate(&[sequence(1, 9)], &options, None, &taps).unwrap();
-            assert_eq!(plain[0].ids, tapped[0].ids);
-            assert_eq!(plain[0].logprobs, tapped[0].logprobs, "{site:?}");
+            let options = GenerateOptions { taps: Some(Arc::new(taps)), ..options.clone() };
+            assert_eq!(model.generate(&[sequence(1, 9)], &options).unwrap(), plain, "{site:?}");
         }
     }
 }

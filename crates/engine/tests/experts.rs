@@ -446,7 +446,7 @@ fn time_of_a_mixture_against_a_dense_model_of_its_active_size() {
         let decode = |model: &Model| {
             let options =
                 amend_engine::generate::GenerateOptions { max_new_tokens: 48, ..Default::default() };
-            fastest(|| drop(model.generate(&[vec![1, 2, 3]], &options, None, &Taps::none()).unwrap()))
+            fastest(|| drop(model.generate(&[vec![1, 2, 3]], &options).unwrap()))
         };
         let score = |model: &Model| fastest(|| drop(model.score(&[text(512)], 4096).unwrap()));
         let train = |model: &Model| {

@@ -145,15 +145,16 @@ fn decoding_across_the_length_of_pretraining_starts_the_cache_again() {
     let model = Model::random(config("phi3", longrope(24)), 3).unwrap();
     let prompts = [sequence(1, 20), sequence(2, 9)];
     let options = GenerateOptions { max_new_tokens: 10, ..Default::default() };
-    for out in model.generate(&prompts, &options, None, &Taps::none()).unwrap() {
+    for (prompt, samples) in prompts.iter().zip(model.generate(&prompts, &options).unwrap()) {
+        let out = &samples[0];
         for (i, &logprob) in out.logprobs.iter().enumerate() {
-            let mut prefix = prompts[out.prompt].clone();
+            let mut prefix = prompt.clone();
             prefix.extend(&out.ids[..i]);
             // The frequencies are those of the prefix, which a token appended for scoring must not change.
             let long = |n: usize| n > 24;
             if long(prefix.len()) == long(prefix.len() + 1) {
                 let scored = model.score(&[Example::answer(&prefix, &out.ids[i..=i])], 4096).unwrap();
-                assert_eq!(scored[0], [logprob], "token {i} of prompt {}", out.prompt);
+                assert_eq!(scored[0], [logprob], "token {i} after {prompt:?}");
             }
         }
     }
@@ -165,8 +166,8 @@ fn decoding_across_the_length_of_pretraining_starts_the_cache_again() {
 fn outside_of_phi3_the_cache_is_kept_across_the_length_of_pretraining() {
     let model = Model::random(config("llama", longrope(24)), 3).unwrap();
     let options = GenerateOptions { max_new_tokens: 16, ..Default::default() };
-    let out = model.generate(&[sequence(1, 20)], &options, None, &Taps::none()).unwrap();
-    assert_eq!(out[0].ids, [4, 32, 32, 14, 51, 2, 34, 12, 4, 19, 45, 16, 16, 16, 16, 46]);
+    let out = model.generate(&[sequence(1, 20)], &options).unwrap();
+    assert_eq!(out[0][0].ids, [4, 32, 32, 14, 51, 2, 34, 12, 4, 19, 45, 16, 16, 16, 16, 46]);
     let model = Model::random(config("phi3", longrope(24)), 3).unwrap();
     assert!(!model.cache_serves(20, 25) && model.cache_serves(20, 24) && model.cache_serves(25, 30));
 }

@@ -37,7 +37,7 @@ fn neither_batch_nor_cache_moves_a_bit() {
         assert_eq!(together, bits(&model.score(&examples, 1).unwrap()), "{precision:?}");
         let prompt = sequence(1, 20);
         let options = GenerateOptions { max_new_tokens: 12, ..Default::default() };
-        let out = &model.generate(std::slice::from_ref(&prompt), &options, None, &Taps::none()).unwrap()[0];
+        let out = &model.generate(std::slice::from_ref(&prompt), &options).unwrap()[0][0];
         let scored = model.score(&[Example::answer(&prompt, &out.ids)], 4096).unwrap();
         assert_eq!(scored[0], out.logprobs, "{precision:?}");
     }
@@ -51,11 +51,8 @@ fn log_probabilities_stay_near_those_of_f32() {
     let model = Model::open(data.join("models/stories260k/hf")).unwrap();
     let prompt = vec![1, 403, 407];
     let options = GenerateOptions { max_new_tokens: 252, ..Default::default() };
-    let story = model
-        .generate(std::slice::from_ref(&prompt), &options, None, &Taps::none())
-        .unwrap()
-        .swap_remove(0)
-        .ids;
+    let story =
+        model.generate(std::slice::from_ref(&prompt), &options).unwrap().swap_remove(0).swap_remove(0).ids;
     let examples = [Example::answer(&prompt, &story)];
     let exact = model.score(&examples, 4096).unwrap();
     for (precision, largest, mean) in

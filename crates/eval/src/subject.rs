@@ -2,7 +2,7 @@
 
 use amend_engine::generate::GenerateOptions;
 use amend_engine::tokenizer::Tokenizer;
-use amend_engine::{Example, Model, SCORING_TOKENS, Taps};
+use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_learn::{Encoder, Error, Result};
 use amend_run::Content;
 
@@ -110,9 +110,9 @@ impl Subject<'_> {
                 stop_ids: self.tokenizer.eos_ids().to_vec(),
                 ..Default::default()
             };
-            for generated in self.model.generate(&prompts, &options, None, &Taps::none())? {
-                let text = self.tokenizer.decode(&generated.ids, true)?;
-                written[places[generated.prompt]].text = text.trim().to_owned();
+            let answers = self.model.generate(&prompts, &options)?.into_iter().flatten();
+            for (place, answer) in places.into_iter().zip(answers) {
+                written[place].text = self.tokenizer.decode(&answer.ids, true)?.trim().to_owned();
             }
         }
         Ok(written)

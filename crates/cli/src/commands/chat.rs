@@ -4,7 +4,9 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amend_engine::generate::{Constraint, Constraints, GenerateOptions};
+use amend_engine::generate::{
+    Constraint, Event, GenerateOptions, Generated, Request, Session, SessionOptions,
+};
 use amend_engine::tokenizer::{Message, Tokenizer};
 use clap::Args;
 use serde_json::json;
@@ -17,7 +19,6 @@ use crate::interrupt;
 use crate::open::{ModelArgs, Opened};
 use crate::output::Output;
 use crate::sampling::SamplingArgs;
-use crate::unfolding::{Unfolding, generate_live, without_stop};
 
 const EXAMPLES: &str = "\
 While chatting:
@@ -173,23 +174,18 @@ impl Conversation {
             max_new_tokens: args.max_new_tokens,
             sampling: args.sampling.settings(self.asked),
             stop_ids: opened.stop_ids(),
-            batch_size: 1,
-            samples: 1,
-            constraints: self.constraint.clone().map_or(Constraints::None, Constraints::All),
+            constraint: self.constraint.clone(),
+            ..Default::default()
         };
         self.asked += 1;
-        signals.stopped.store(false, Ordering::Relaxed);
-        signals.answering.store(true, Ordering::Relaxed);
-        let mut unfolding = Unfolding::new(tokenizer, &[]);
+        let session = opened.session(SessionOptions::default());
         let mut unseen = Output::nowhere();
         let out = if context.json { &mut unseen } else { &mut context.out };
-        let interrupted = || signals.stopped.load(Ordering::Relaxed);
-        let shown = generate_live(opened, &[prompt], &options, &mut unfolding, out, interrupted)?;
-        signals.answering.store(false, Ordering::Relaxed);
-        out.said(&unfolding.finish(false)?)?;
-        let answer = tokenizer.decode(without_stop(&shown.ids, &options.stop_ids), true)?;
+        let generated = answer(session, Request::new(prompt, options), signals, out)?;
+        let answer = generated.text.unwrap_or_default();
         if context.json {
-            context.out.json_line(&json!({ "role": "assistant", "content": answer, "ids": shown.ids }))?;
+            let ids = generated.ids;
+            context.out.json_line(&json!({ "role": "assistant", "content": answer, "ids": ids }))?;
         } else {
             context.out.line("")?;
         }
@@ -232,6 +228,43 @@ impl Conversation {
             forgotten += 1;
         }
     }
+}
+
+/// Answers the session's only request and shows the text as it comes, until there is all of it or Ctrl-C.
+fn answer(
+    mut session: Session<'_>,
+    request: Request,
+    signals: &Signals,
+    out: &mut Output,
+) -> Result<Generated, Error> {
+    let id = session.submit(request)?;
+    signals.stopped.store(false, Ordering::Relaxed);
+    signals.answering.store(true, Ordering::Relaxed);
+    let mut shown = 0;
+    let generated = loop {
+        let mut ended = None;
+        for event in session.step()? {
+            match event {
+                Event::Token { token, .. } => {
+                    shown += token.text.len();
+                    out.said(&token.text)?;
+                }
+                Event::Finished { generated, .. } => ended = Some(generated),
+                Event::Failed { error, .. } => return Err(error.into()),
+            }
+        }
+        out.flush()?;
+        if signals.stopped.load(Ordering::Relaxed) && ended.is_none() {
+            ended = session.cancel(id).pop();
+            let rest = ended.as_ref().and_then(|g| g.text.as_ref()?.get(shown..));
+            out.said(rest.unwrap_or_default())?;
+        }
+        if let Some(generated) = ended {
+            break generated;
+        }
+    };
+    signals.answering.store(false, Ordering::Relaxed);
+    Ok(generated)
 }
 
 #[cfg(test)]

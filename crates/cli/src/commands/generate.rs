@@ -1,12 +1,9 @@
 //! `amend generate`: continuations of prompts.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use amend_engine::Taps;
-use amend_engine::generate::{Constraints, Finish, GenerateOptions, Generated};
-use amend_engine::tokenizer::{Message, Tokenizer};
+use amend_engine::generate::{Event, Finish, GenerateOptions, Generated, Session, SessionOptions};
+use amend_engine::tokenizer::Message;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
@@ -18,7 +15,6 @@ use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
 use crate::texts::read_lines;
 use crate::token_ids::TokenIds;
-use crate::unfolding::{Unfolding, cut_at_stop, generate_live, without_stop};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +31,7 @@ what ended it: stop, length or context. --ids goes on after ends of a text. A
 file, or --samples above 1, gives one line per continuation with
 \"prompt_index\" and \"sample\", both counted from 0.
 What a prompt is continued with depends on neither the batch size nor on the
-other prompts. Sampling settings in the model's own files are not used.
+other prompts; a prompt given twice counts as two samples of it. Sampling settings in the model's own files are not used.
 
 An answer to --json-schema, --json-object, --regex or --choice always matches:
 it is never cut short, and where --max-new-tokens is too small for any answer,
@@ -118,25 +114,28 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
     // Bare ids are continued by as many as are asked for, unless the answer has a form that has to end.
     let ends = !args.ignore_eos && (args.ids.is_none() || args.stop_at_eos || constraint.is_some());
     let prompts = prompts(&args, &opened)?;
-    let options = GenerateOptions {
-        max_new_tokens: args.max_new_tokens,
-        sampling: args.sampling.settings(0),
-        stop_ids: if ends { opened.stop_ids() } else { Vec::new() },
-        batch_size: args.batch_size,
-        samples: args.samples,
-        constraints: constraint.map_or(Constraints::None, Constraints::All),
-    };
     if !args.stop.is_empty() {
         opened.tokenizer()?;
     }
+    let options = GenerateOptions {
+        max_new_tokens: args.max_new_tokens,
+        samples: args.samples,
+        sampling: args.sampling.settings(0),
+        stop_ids: if ends { opened.stop_ids() } else { Vec::new() },
+        stop_strings: args.stop.clone(),
+        constraint,
+        ..Default::default()
+    };
+    let batch_size = args.batch_size;
+    let mut session = opened.session(SessionOptions { batch_size, ..Default::default() });
+    session.submit_all(&prompts, options)?;
     let many = args.prompt_file.is_some() || args.samples > 1;
-    let live = !many && !context.json && context.out.is_terminal();
-    match &opened.tokenizer {
-        Some(tokenizer) if live => stream(&opened, tokenizer, &prompts, &options, &args.stop, context)?,
-        _ => {
-            for generated in collect(&opened, &prompts, &options, &args.stop, context)? {
-                let continuation = describe(generated, &args, &opened, &options, many)?;
-                print(&continuation, context)?;
+    if !many && !context.json && context.out.is_terminal() && opened.tokenizer.is_some() {
+        show_live(session, context)?;
+    } else {
+        for (prompt, samples) in collect(session, many, context)?.into_iter().enumerate() {
+            for generated in samples {
+                print(&describe(generated, &args, many.then_some(prompt)), context)?;
             }
         }
     }
@@ -182,91 +181,53 @@ fn prompts(args: &GenerateArgs, opened: &Opened) -> Result<Vec<Vec<u32>>, Error>
     read_lines(&path)?.iter().enumerate().map(line).collect()
 }
 
-/// Generates everything, watching for stop strings and telling progress.
-fn collect(
-    opened: &Opened,
-    prompts: &[Vec<u32>],
-    options: &GenerateOptions,
-    stops: &[String],
-    context: &Context,
-) -> Result<Vec<Generated>, Error> {
-    let task = RefCell::new(context.progress.begin("generate", 0, "tokens"));
-    let unfolding = RefCell::new(BTreeMap::new());
-    let failure = RefCell::new(None);
-    let watch = |generated: &Generated| {
-        task.borrow_mut().advance(1, "");
-        let Some(tokenizer) = opened.tokenizer.as_ref().filter(|_| !stops.is_empty()) else { return false };
-        let mut unfolding = unfolding.borrow_mut();
-        let place = (generated.prompt, generated.sample);
-        let text = unfolding.entry(place).or_insert_with(|| Unfolding::new(tokenizer, stops));
-        let ended = match text.push(&generated.ids) {
-            Ok(news) => news.stopped,
-            Err(e) => {
-                *failure.borrow_mut() = Some(e);
-                true
-            }
-        };
-        if ended {
-            unfolding.remove(&place);
+/// Generates everything, telling progress; the samples of every prompt.
+fn collect(session: Session<'_>, many: bool, context: &Context) -> Result<Vec<Vec<Generated>>, Error> {
+    let mut task = context.progress.begin("generate", 0, "tokens");
+    let mut tokens = 0;
+    let all = session.run(|event| {
+        if let Event::Token { .. } = event {
+            tokens += 1;
+            task.advance(1, "");
         }
-        ended
-    };
-    let generated = opened.model.generate(prompts, options, Some(&watch), &Taps::none())?;
-    if let Some(failure) = failure.take() {
-        return Err(failure);
+    })?;
+    if many {
+        let continuations: usize = all.iter().map(Vec::len).sum();
+        task.finish(&format!("{continuations} continuations, {tokens} tokens"));
     }
-    let tokens: usize = generated.iter().map(|g| g.ids.len()).sum();
-    if prompts.len() * options.samples > 1 {
-        task.into_inner().finish(&format!("{} continuations, {tokens} tokens", generated.len()));
-    }
-    Ok(generated)
+    Ok(all)
 }
 
-/// Generates a single continuation and shows it as it comes.
-fn stream(
-    opened: &Opened,
-    tokenizer: &Tokenizer,
-    prompts: &[Vec<u32>],
-    options: &GenerateOptions,
-    stops: &[String],
-    context: &mut Context,
-) -> Result<(), Error> {
-    let mut unfolding = Unfolding::new(tokenizer, stops);
-    let shown = generate_live(opened, prompts, options, &mut unfolding, &mut context.out, || false)?;
-    context.out.said(&unfolding.finish(shown.stopped)?)?;
+/// Shows the only continuation as it comes.
+fn show_live(mut session: Session<'_>, context: &mut Context) -> Result<(), Error> {
+    while !session.is_idle() {
+        for event in session.step()? {
+            match event {
+                Event::Token { token, .. } => context.out.said(&token.text)?,
+                Event::Finished { .. } => {}
+                Event::Failed { error, .. } => return Err(error.into()),
+            }
+        }
+        context.out.flush()?;
+    }
     context.out.line("")
 }
 
-fn describe(
-    generated: Generated,
-    args: &GenerateArgs,
-    opened: &Opened,
-    options: &GenerateOptions,
-    many: bool,
-) -> Result<Continuation, Error> {
-    let text = match &opened.tokenizer {
-        Some(tokenizer) => {
-            let mut text = tokenizer.decode(without_stop(&generated.ids, &options.stop_ids), true)?;
-            if let Some(end) = cut_at_stop(&text, &args.stop) {
-                text.truncate(end);
-            }
-            Some(text)
-        }
-        None => None,
-    };
-    Ok(Continuation {
-        prompt_index: many.then_some(generated.prompt),
-        sample: many.then_some(generated.sample),
+fn describe(generated: Generated, args: &GenerateArgs, prompt_index: Option<usize>) -> Continuation {
+    Continuation {
+        prompt_index,
+        sample: prompt_index.map(|_| generated.sample),
         ids: generated.ids,
-        text,
+        text: generated.text,
         // A stop string is a stop like any other to the user.
         finish: match generated.finish {
-            Finish::Stop | Finish::Rule | Finish::Complete => "stop",
+            Finish::Stop | Finish::StopString | Finish::Complete => "stop",
             Finish::Length => "length",
             Finish::Context => "context",
+            Finish::Cancelled => "cancelled",
         },
         logprobs: args.logprobs.then_some(generated.logprobs),
-    })
+    }
 }
 
 fn print(continuation: &Continuation, context: &mut Context) -> Result<(), Error> {

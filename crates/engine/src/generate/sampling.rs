@@ -45,7 +45,7 @@ impl Sampling {
         Err(Error::invalid(problem))
     }
 
-    /// Chooses from `logits` at `place` = [prompt, sample, token].
+    /// Chooses from `logits` at `place` = [key of the draws, sample, token].
     ///
     /// The order is that of the reference implementation (transformers): repetition penalty, what is
     /// allowed, temperature, top-k, top-p, min-p. Tokens as likely as the last of the top k are kept too;
@@ -80,9 +80,9 @@ impl Sampling {
         }
     }
 
-    fn draw(&self, logits: Vec<(u32, f32)>, [prompt, sample, token]: [u64; 3]) -> u32 {
+    fn draw(&self, logits: Vec<(u32, f32)>, [key, sample, token]: [u64; 3]) -> u32 {
         let (mut kept, total) = self.kept(logits);
-        let mut left = Rng::at(&[self.seed, prompt, sample, token]).uniform() * total;
+        let mut left = Rng::at(&[self.seed, key, sample, token]).uniform() * total;
         let (mut at, mut chosen) = (0, 0);
         while let Some((id, w)) = kept.get(at) {
             chosen = id;
@@ -138,7 +138,7 @@ pub(super) enum Candidates<'c> {
 }
 
 /// Likelier tokens first, lower ids among equals.
-fn likelier<T: PartialOrd>(a: &(u32, T), b: &(u32, T)) -> Ordering {
+pub(super) fn likelier<T: PartialOrd>(a: &(u32, T), b: &(u32, T)) -> Ordering {
     b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
 

@@ -4,14 +4,17 @@
 //! that selects a part of a value leaves the bits of the rest as they are.
 
 mod action;
+mod member;
 mod selector;
 mod site;
 mod tower;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 
 pub use action::{Action, TapFunction};
+pub(crate) use member::Member;
 pub use selector::{Origin, Selector};
 pub use site::{BlockSite, Site};
 pub use tower::{Modality, TowerSite};
@@ -36,6 +39,8 @@ pub struct Reading {
 pub struct Taps {
     actions: BTreeMap<Site, Vec<Tap>>,
     readings: Mutex<BTreeMap<TowerSite, Vec<Reading>>>,
+    /// Taps of some sequences alone.
+    members: Vec<Member>,
 }
 
 /// What is done at a site, in one tower or in all.
@@ -49,6 +54,11 @@ impl Taps {
     /// No taps.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// Taps that are each for some sequences of a pass.
+    pub(crate) fn joined(members: Vec<Member>) -> Self {
+        Taps { members, ..Self::default() }
     }
 
     /// Adds an action at a site; several at one site happen in the order they were added.
@@ -72,7 +82,8 @@ impl Taps {
 
     /// Whether anything happens at this site.
     pub fn touches(&self, site: impl Into<TowerSite>) -> bool {
-        self.at_site(site.into()).next().is_some()
+        let site = site.into();
+        self.at_site(site).next().is_some() || self.members.iter().any(|member| member.taps.touches(site))
     }
 
     /// The taps of a site. One that names no tower is for whichever runs.
@@ -83,12 +94,11 @@ impl Taps {
 
     /// Whether nothing happens anywhere.
     pub fn is_empty(&self) -> bool {
-        self.actions.is_empty()
+        self.actions.is_empty() && self.members.iter().all(|member| member.taps.is_empty())
     }
 
     /// What was read at a site since the last call, under the name it was asked for by, in order of the
-    /// forward passes. Scores and patterns are
-    /// read one sequence at a time.
+    /// forward passes. Scores and patterns are read one sequence at a time.
     pub fn take(&self, site: impl Into<TowerSite>) -> Vec<Reading> {
         let site = site.into();
         self.readings.lock().map(|mut r| r.remove(&site).unwrap_or_default()).unwrap_or_default()
@@ -122,6 +132,15 @@ impl Taps {
                 x = g.put(&x, &region, &part)?;
             }
         }
+        for member in &self.members {
+            x = member.at(g, site, x, layout)?;
+        }
         Ok(x)
+    }
+}
+
+impl fmt::Debug for Taps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.actions.keys()).finish()
     }
 }

@@ -35,9 +35,12 @@ impl<'a> StreamDecoder<'a> {
         Ok(text)
     }
 
-    /// The rest of the text, incomplete characters included.
-    pub fn finish(self) -> Result<String> {
-        self.pending()
+    /// The rest of the text, incomplete characters included. What is pushed afterwards begins a new one.
+    pub fn finish(&mut self) -> Result<String> {
+        let rest = self.pending()?;
+        self.window.clear();
+        self.emitted = 0;
+        Ok(rest)
     }
 
     fn pending(&self) -> Result<String> {

@@ -1,9 +1,8 @@
 //! One round of everything that can be timed.
 
-use std::cell::Cell;
 use std::time::Instant;
 
-use amend_engine::generate::{GenerateOptions, Generated};
+use amend_engine::generate::{GenerateOptions, Session, SessionOptions};
 use amend_engine::models::LoraOptions;
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn};
 use amend_engine::{Batch, Example, Model, SCORING_TOKENS, Taps};
@@ -170,19 +169,19 @@ fn score(model: &Model, examples: &[Example]) -> Result<Round, Error> {
 }
 
 fn generate(model: &Model, prompts: &[Vec<u32>], new: usize) -> Result<Round, Error> {
-    // The prompts' pass gives the first new token of every sequence; the clock is read when it is there.
-    let first = Cell::new(None);
-    let rule = |_: &Generated| {
-        first.set(first.get().or_else(|| Some(Instant::now())));
-        false
-    };
-    let options =
-        GenerateOptions { max_new_tokens: new + 1, batch_size: prompts.len(), ..Default::default() };
+    let options = GenerateOptions { max_new_tokens: new + 1, ..Default::default() };
+    let bounds = SessionOptions { batch_size: prompts.len(), ..Default::default() };
     let start = Instant::now();
-    let texts = model.generate(prompts, &options, Some(&rule), &Taps::none())?;
+    let mut session = Session::new(model, bounds);
+    session.submit_all(prompts, options)?;
+    // The prompts' pass gives the first new token of every sequence; the clock is read when it is there.
+    let mut first = None;
+    let texts = session.run(|_| {
+        first.get_or_insert_with(Instant::now);
+    })?;
     let all = start.elapsed().as_secs_f64();
-    let prompt = first.get().map_or(all, |first| first.duration_since(start).as_secs_f64());
-    let ids = texts.into_iter().next().map(|text| text.ids).unwrap_or_default();
+    let prompt = first.map_or(all, |first| first.duration_since(start).as_secs_f64());
+    let ids = texts.into_iter().flatten().next().map(|text| text.ids).unwrap_or_default();
     let (seconds, prompt_seconds) = if new == 0 { (all, None) } else { (all - prompt, Some(prompt)) };
     Ok(Round { seconds, prompt_seconds, outcome: Outcome::Ids(ids) })
 }

@@ -85,6 +85,7 @@ struct Shared {
     first: Option<Trie>,
     made: Mutex<Made>,
     start_need: u32,
+    vocabulary: usize,
 }
 
 /// What is made while generating.
@@ -134,8 +135,14 @@ impl Constraint {
         }
         let first = tokens.first_differs().then(|| Trie::new(tokens.iter(true), &machine.classes));
         let made = Made { machine, needs, steps: HashMap::new(), kept_ids: 0 };
-        let mut shared =
-            Shared { tokens: tokens.clone(), later, first, made: Mutex::new(made), start_need: NEVER };
+        let mut shared = Shared {
+            tokens: tokens.clone(),
+            later,
+            first,
+            made: Mutex::new(made),
+            start_need: NEVER,
+            vocabulary: tokens.iter(false).last().map_or(0, |(id, _)| id as usize + 1),
+        };
         let start = shared.step(Cursor::START);
         let least = start.groups.first().map_or(NEVER, |(need, _)| need.saturating_add(1));
         shared.start_need = if start.complete { 0 } else { least };
@@ -185,11 +192,6 @@ impl Constraint {
         made.machine.bytes_left(state) == 0
     }
 
-    /// Whether two are clones of each other.
-    pub(super) fn is_same(&self, other: &Constraint) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-
     /// Whether a token can be part of an answer.
     pub(super) fn is_text(&self, id: u32) -> bool {
         self.shared.tokens.get(id, false).is_some()
@@ -197,7 +199,7 @@ impl Constraint {
 
     /// One more than the largest id of a token that can be part of an answer.
     pub(super) fn vocabulary(&self) -> usize {
-        self.shared.tokens.iter(false).last().map_or(0, |(id, _)| id as usize + 1)
+        self.shared.vocabulary
     }
 
     /// What can come at the cursor.

@@ -1,0 +1,61 @@
+//! One forward pass: which rows go through the model together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::models::{KvCache, Model};
+use crate::tape::{Graph, Layout};
+use crate::taps::{Member, Taps};
+use crate::{Result, Tensor};
+
+/// New rows of sequences that a cache each holds the beginning of.
+#[derive(Default)]
+pub(super) struct Pass {
+    ids: Vec<u32>,
+    /// First position and number of rows of every sequence.
+    pieces: Vec<(usize, usize)>,
+    /// Rows whose logits are wanted.
+    ends: Vec<usize>,
+    /// Sets of taps, and the sequences that they are for.
+    taps: Vec<Member>,
+}
+
+impl Pass {
+    /// Adds rows of a sequence, of which `held` are cached; `wanted` says whether the logits after them are,
+    /// `tapped` which taps see it, and what they call it.
+    pub(super) fn add(
+        &mut self,
+        held: usize,
+        ids: impl IntoIterator<Item = u32>,
+        wanted: bool,
+        tapped: Option<(&Arc<Taps>, u64)>,
+    ) {
+        let before = self.rows();
+        if let Some((taps, key)) = tapped {
+            let here = (self.pieces.len() as u64, key);
+            match self.taps.iter_mut().find(|member| Arc::ptr_eq(&member.taps, taps)) {
+                Some(member) => member.keys.extend([here]),
+                None => self.taps.push(Member { taps: taps.clone(), keys: BTreeMap::from([here]) }),
+            }
+        }
+        self.ids.extend(ids);
+        self.pieces.push((held, self.rows() - before));
+        if wanted {
+            self.ends.push(self.rows() - 1);
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Logits of the wanted rows, in the order in which they were added: [n, V]. There is a cache for every
+    /// sequence, which then holds its new rows too.
+    pub(super) fn run(self, model: &Model, caches: &mut [KvCache]) -> Result<Tensor> {
+        let (layout, taps) = (Layout::continued(self.pieces), Taps::joined(self.taps));
+        let mut g = Graph::inference(&model.params);
+        let hidden = model.continue_hidden(&mut g, &self.ids, &layout, caches, &taps)?;
+        let logits = model.logits(&mut g, &hidden, &layout, &self.ends, &taps)?;
+        Ok(logits.value().clone())
+    }
+}
