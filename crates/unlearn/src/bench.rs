@@ -9,7 +9,7 @@ use amend_run::{Record, Run};
 
 use crate::data::Sets;
 use crate::measure::{Choice, Snapshot, choices, snapshot};
-use crate::recipe::{StopRule, UnlearnRecipe, Watched};
+use crate::recipe::{GivenModel, StopRule, UnlearnRecipe, Watched};
 
 /// Models and folders of one seed, before any record is encoded.
 pub struct Models {
@@ -64,8 +64,8 @@ impl Models {
         tag: &str,
     ) -> Result<Self> {
         let source = &recipe.model;
-        match (&source.path, &source.scratch) {
-            (Some(path), None) => {
+        match source.given()? {
+            GivenModel::Folder(path) => {
                 let base_dir = path.resolve(base);
                 let gold = source.gold.as_ref().map(|g| recipe.engine.open(g.resolve(base))).transpose()?;
                 Ok(Models {
@@ -75,15 +75,7 @@ impl Models {
                     gold,
                 })
             }
-            (None, Some(scratch)) if source.gold.is_none() => {
-                Self::from_scratch(run, recipe, scratch, sets, seed, tag)
-            }
-            (None, None) => Err(Error::invalid(
-                "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",
-            )),
-            _ => Err(Error::invalid(
-                "[model]: `scratch` makes base and gold model itself; remove `path` and `gold`",
-            )),
+            GivenModel::Scratch(scratch) => Self::from_scratch(run, recipe, scratch, sets, seed, tag),
         }
     }
 

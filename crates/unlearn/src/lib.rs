@@ -53,6 +53,8 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
 
 /// Runs a recipe whose relative paths start at `base`, for all its seeds.
 pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Outcome> {
+    // What is wrong with the recipe is said before anything is written.
+    recipe.model.given()?;
     for rule in recipe.unlearn.arms() {
         combine::check(rule, recipe.unlearn.retain.filler().is_active())?;
     }

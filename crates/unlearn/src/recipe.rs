@@ -1,7 +1,7 @@
 //! What a recipe of this area says.
 
 use amend_eval::world::WorldConfig;
-use amend_learn::{Computing, Optimizer, Pretrain, Template};
+use amend_learn::{Computing, Error, Optimizer, Pretrain, Result, Template};
 use amend_run::RecipePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,33 @@ pub struct ModelSource {
     /// Train a small model on forget and retain set first, and its gold standard on the retain set alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch: Option<Pretrain>,
+}
+
+/// The one of `path` and `scratch` that a recipe gives.
+pub(crate) enum GivenModel<'a> {
+    /// A folder.
+    Folder(&'a RecipePath),
+    /// Made on the spot, and the gold model with it.
+    Scratch(&'a Pretrain),
+}
+
+impl ModelSource {
+    /// What the recipe gives.
+    ///
+    /// # Errors
+    /// Where it gives nothing, or things that exclude each other.
+    pub(crate) fn given(&self) -> Result<GivenModel<'_>> {
+        match (&self.path, &self.scratch) {
+            (Some(path), None) => Ok(GivenModel::Folder(path)),
+            (None, Some(scratch)) if self.gold.is_none() => Ok(GivenModel::Scratch(scratch)),
+            (None, None) => Err(Error::invalid(
+                "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",
+            )),
+            _ => Err(Error::invalid(
+                "[model]: `scratch` makes base and gold model itself; remove `path` and `gold`",
+            )),
+        }
+    }
 }
 
 /// The data: files, or a little world made on the spot. Either `forget` and `retain`, or `world`.
