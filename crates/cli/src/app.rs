@@ -49,14 +49,24 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
+    let context = Context::new(global);
+    let threads = global.threads.map_or(0, |asked| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if asked > cores {
+            context.console.warn(&format!(
+                "--threads {asked}: this machine runs {cores} at once and more would wait for each other; \
+                 {cores} are used"
+            ));
+        }
+        asked.min(cores)
+    });
     // This thread works along: handing every product to others and waiting for them would cost two
     // changes of thread each. Results do not depend on the number of threads; to set it is for sharing a
     // machine with others.
-    let threads = global.threads.unwrap_or(0);
     rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(
         |e| Error::told(format!("cannot start the threads to compute with: {e}"), "use a smaller --threads"),
     )?;
-    Ok(Context::new(global))
+    Ok(context)
 }
 
 /// Prints what clap has to say. `--help` and `--version` arrive here too, and are no failures.

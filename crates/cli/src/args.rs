@@ -41,7 +41,7 @@ pub(crate) struct GlobalArgs {
     /// Print data as JSON; errors too, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Threads to compute with [default: all cores]. Has no influence on results
+    /// Threads to compute with, at most one per core [default: all cores]. Has no influence on results
     #[arg(long, global = true, value_name = "N", value_parser = parse_threads)]
     pub(crate) threads: Option<usize>,
     /// Print errors only

@@ -24,6 +24,6 @@ impl Context {
         let console = Console::new(global.quiet);
         console.subscribe(global.verbose);
         let progress = progress::listener(&console, global.no_progress);
-        Context { out: Output::stdout(), console, progress, json: global.json }
+        Context { out: Output::stdout(&console), console, progress, json: global.json }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) fn stop_after_step(console: &Console, run: &Path) -> Result<Stop, Err
     let (asked, console, run) = (stop.clone(), console.clone(), run.display().to_string());
     on_signal(move || {
         if asked.requested() {
+            // The shell's prompt would run into a bar that is left behind.
+            let _ = console.bars().clear();
             std::process::exit(i32::from(chosen::INTERRUPTED));
         }
         asked.request();

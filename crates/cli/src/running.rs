@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
-use amend_run::folder::read_state;
+use amend_run::folder::is_untouched;
 use amend_run::report::Section;
-use amend_run::{Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Task};
+use amend_run::{Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Task};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -32,8 +32,7 @@ pub(crate) fn start(
     let plan = Plan::read(source, sets)?;
     let [model, data] = plan.hashes(&base)?;
     let info = RunInfo {
-        version: env!("CARGO_PKG_VERSION").into(),
-        commit: env!("AMEND_COMMIT").into(),
+        program: this_program(),
         seed: plan.seed,
         command: std::env::args().collect(),
         recipe_folder: base.clone(),
@@ -45,7 +44,7 @@ pub(crate) fn start(
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     context.console.note(&format!("run folder: {}", dir.display()));
     let exit = carry_out(plan, &base, folder, checkpoint_every, context);
-    if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && nothing_happened(&dir) {
+    if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && is_untouched(&dir) {
         // Everything in there was written by this function a moment ago. The user is left with the error.
         let _ = std::fs::remove_dir_all(&dir);
         if existed {
@@ -55,16 +54,23 @@ pub(crate) fn start(
     exit
 }
 
-/// Whether a run failed before it had done anything that one would want to go on with.
-fn nothing_happened(dir: &Path) -> bool {
-    let stages = read_state(dir).map_or(1, |state| state.stages.len());
-    let logged = std::fs::metadata(dir.join("metrics.jsonl")).map_or(0, |file| file.len());
-    stages == 0 && logged == 0
+fn this_program() -> Program {
+    Program { version: env!("CARGO_PKG_VERSION").into(), commit: env!("AMEND_COMMIT").into() }
 }
 
 /// Goes on with a run that was interrupted.
 pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Context) -> Result<Exit, Error> {
-    let folder = RunFolder::open(dir)?;
+    let folder = RunFolder::open(dir, this_program())?;
+    let programs: Vec<String> = folder.state().programs().iter().map(ToString::to_string).collect();
+    if programs.len() > 1 {
+        let mixed = format!(
+            "several versions of amend have worked on this run: {}; where they compute differently, its figures \
+             are those of none of them",
+            programs.join(", ")
+        );
+        folder.log(&format!("warning: {mixed}"))?;
+        context.console.warn(&mixed);
+    }
     let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
     let base = folder.state().info.recipe_folder.clone();
     let prepared = Plan::read(source, &[]).and_then(|plan| {
@@ -112,27 +118,28 @@ fn carry_out(
     run.checkpoint_every = checkpoint_every;
     let command = command_line(&run.folder.state().info.command);
     let found = (plan.work)(base, &command, &mut run);
+    let folder = run.into_folder();
     let finished = found.and_then(|found| {
         write_found(&dir, &found)?;
         Ok(found)
     });
     match finished {
         Ok(found) => {
-            run.folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
-            run.folder.finish(Status::Done)?;
+            folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
+            folder.finish(Status::Done)?;
             tell(&dir, &found, began.elapsed(), context)?;
             Ok(if found.positive { Exit::Done } else { Exit::Negative })
         }
         Err(Error::Stopped) => {
-            run.folder.log("interrupted")?;
-            run.folder.finish(Status::Interrupted)?;
+            folder.log("interrupted")?;
+            folder.finish(Status::Interrupted)?;
             Err(Error::Interrupted(dir))
         }
         Err(e) => {
             // The first error is the one worth telling; a full disk may well refuse to be told of it.
-            let _ = run.folder.log(&format!("error: {e}"));
-            let _ = run.folder.finish(Status::Failed);
-            if !nothing_happened(&dir) {
+            let _ = folder.log(&format!("error: {e}"));
+            let _ = folder.finish(Status::Failed);
+            if !is_untouched(&dir) {
                 context.console.note(&format!(
                     "what was done is kept; once the cause is gone: amend resume {}",
                     dir.display()

@@ -1,8 +1,8 @@
 //! What can go wrong in a run that trains or measures.
 
 use amend_run::folder::FolderError;
-use amend_run::metrics::MetricsError;
 use amend_run::records::RecordsError;
+use amend_run::rows::RowsError;
 use amend_run::{FileError, RecipeError, RunError};
 
 /// An error of a run that trains.
@@ -57,8 +57,8 @@ impl From<FileError> for Error {
     }
 }
 
-impl From<MetricsError> for Error {
-    fn from(error: MetricsError) -> Self {
+impl From<RowsError> for Error {
+    fn from(error: RowsError) -> Self {
         Error::Run(error.into())
     }
 }

@@ -1,5 +1,8 @@
-//! What every area's training shares: records as token sequences, seeded batches, the loop with its
-//! checkpoints, and how a run computes (a recipe's section `[engine]`).
+//! What every area's training shares: records as token sequences, seeded batches, the loop, and how a run computes
+//! (a recipe's section `[engine]`).
+//!
+//! The loop is [`train`]. What it trains is a [`Learner`]: it takes the steps, and says what its state is. Around
+//! the steps the loop puts rows, checkpoints, decisions from outside, and resumption.
 //!
 //! It sits between the engine and the run folder, which know nothing of each other, and below the areas,
 //! which never import each other.
@@ -7,16 +10,24 @@
 mod computing;
 mod encode;
 mod error;
+mod fine_tuning;
+mod micro_batch;
+mod optimizer;
 mod pretrain;
 mod sampler;
-mod stage;
+mod state;
+mod trainer;
 
 pub use computing::{Computing, Dtype};
 pub use encode::{Encoder, Template};
 pub use error::Error;
+pub use fine_tuning::FineTuning;
+pub use micro_batch::{Accumulated, MeanOver, MicroBatch, micro_batches};
+pub use optimizer::{Descended, Descent, Optimizer, ScheduleName};
 pub use pretrain::{Pretrain, pretrain};
 pub use sampler::{epoch_batches, partner};
-pub use stage::{Flow, Optimizer, ScheduleName, Step, train_stage};
+pub use state::{StateReader, StateWriter};
+pub use trainer::{Learner, Step, train};
 
 /// Result of everything that trains within a run.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

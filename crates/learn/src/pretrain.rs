@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use amend_engine::optim::nll_gradients;
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Example, Model};
 use amend_run::Run;
@@ -12,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::computing::Computing;
-use crate::sampler::epoch_batches;
-use crate::stage::{Flow, Optimizer, ScheduleName, Step, train_stage};
+use crate::fine_tuning::FineTuning;
+use crate::optimizer::{Optimizer, ScheduleName};
+use crate::trainer::train;
 
 /// Shape and training of a model made on the spot. It is a Llama with tied embeddings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,23 +133,14 @@ pub fn pretrain(
         };
         let per_epoch = examples.len().div_ceil(options.batch_size) as u64;
         let total = options.epochs * per_epoch;
-        let (model, _) = train_stage(
-            run,
-            name,
-            model,
-            &options.optimizer,
-            total,
-            |model, step| {
-                let items = epoch_batches(seed, "pretrain", examples.len(), options.batch_size, step);
-                let batch: Vec<&Example> = items.iter().map(|&i| &examples[i]).collect();
-                let (loss, gradients) = nll_gradients(model, &batch, amend_engine::SCORING_TOKENS)?;
-                let mut row = Map::new();
-                row.insert("loss".into(), json!(loss));
-                Ok(Step { gradients, loss: f64::from(loss), row, items })
-            },
-            |_, _| Ok(Flow::On(Map::new())),
-        )?;
-        save_model(&model, tokenizer, &dir)
+        let mut learner = FineTuning {
+            batch_size: options.batch_size,
+            seed,
+            purpose: "pretrain",
+            ..FineTuning::new(model, &options.optimizer, total, &examples)
+        };
+        train(run, total, &mut learner)?;
+        save_model(&learner.model, tokenizer, &dir)
     })?;
     Ok(dir)
 }

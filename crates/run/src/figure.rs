@@ -3,24 +3,21 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{FileError, at, write_atomic};
+use crate::stored;
 
 /// A figure of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The number itself; NaN where there was nothing to measure (written as null).
-    #[serde(deserialize_with = "null_is_nan")]
+    /// The number itself; NaN where there was nothing to measure (written as null; see [`crate::stored`]).
     pub value: f64,
     /// How many independent cases it was measured on.
     pub n: usize,
     /// Standard error; `None` where it cannot be estimated.
     pub stderr: Option<f64>,
-}
-
-fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Figure {
@@ -107,6 +104,17 @@ pub fn write_results(dir: &Path, results: &impl Serialize) -> Result<(), FileErr
     write_atomic(&path, text.as_bytes())
 }
 
+/// Reads the `results.json` of a finished run: every figure, also those that could not be measured.
+///
+/// # Errors
+/// Where the file is not there or is not what a run of this kind writes; names the file.
+pub fn read_results<T: DeserializeOwned>(dir: &Path) -> Result<T, FileError> {
+    let path = dir.join("results.json");
+    let text = std::fs::read_to_string(&path).map_err(at("read", &path))?;
+    let value = serde_json::from_str(&text).and_then(stored::from_value);
+    value.map_err(|e| at("read", &path)(e.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,8 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let figures = [Figure::mean(&[]), Figure::share(1, 2)];
         write_results(dir.path(), &figures).unwrap();
-        let text = std::fs::read_to_string(dir.path().join("results.json")).unwrap();
-        let again: Vec<Figure> = serde_json::from_str(&text).unwrap();
+        let again: Vec<Figure> = read_results(dir.path()).unwrap();
         assert!(again[0].value.is_nan());
         assert_eq!(again[1], figures[1]);
     }

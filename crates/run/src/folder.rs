@@ -50,13 +50,38 @@ pub enum FolderError {
     File(#[from] FileError),
 }
 
+/// The program that works on a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its version.
+    pub version: String,
+    /// The commit it was built from, or "unknown" for a build outside version control.
+    pub commit: String,
+}
+
+/// `0.1.0 (9c31a0a)`.
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.version, self.commit)
+    }
+}
+
+/// A time at which a run was taken up again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The time, UTC, RFC 3339.
+    pub at: String,
+    /// What went on with it.
+    #[serde(flatten)]
+    pub program: Program,
+}
+
 /// What is known about a run before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunInfo {
-    /// Version of the program.
-    pub version: String,
-    /// Commit the program was built from; see [`crate::machine::commit`].
-    pub commit: String,
+    /// What begins it.
+    #[serde(flatten)]
+    pub program: Program,
     /// The seed of the run.
     pub seed: u64,
     /// The command line.
@@ -96,9 +121,9 @@ pub struct RunState {
     pub status: Status,
     /// Start, UTC, RFC 3339.
     pub started: String,
-    /// When it was resumed.
+    /// When it was resumed, and by what.
     #[serde(default)]
-    pub resumed: Vec<String>,
+    pub resumed: Vec<Resumed>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
     /// The stages that are done, in order, each with what later stages need of it.
@@ -117,6 +142,17 @@ impl RunState {
             finished: None,
             stages: Map::new(),
         }
+    }
+
+    /// Every program that has worked on the run, in order, each once.
+    pub fn programs(&self) -> Vec<&Program> {
+        let mut programs = vec![&self.info.program];
+        for Resumed { program, .. } in &self.resumed {
+            if !programs.contains(&program) {
+                programs.push(program);
+            }
+        }
+        programs
     }
 }
 
@@ -157,11 +193,11 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Opens an unfinished run to go on with it.
+    /// Opens an unfinished run, so that `program` goes on with it.
     ///
     /// # Errors
     /// [`FolderError::NotARun`], [`FolderError::Finished`], [`FolderError::Locked`].
-    pub fn open(dir: &Path) -> Result<Self, FolderError> {
+    pub fn open(dir: &Path, program: Program) -> Result<Self, FolderError> {
         // Read before locking: locking creates a file, and a folder that is no run is none of our business.
         read_state(dir)?;
         let lock = lock(dir)?;
@@ -171,7 +207,7 @@ impl RunFolder {
         }
         state.status = Status::Running;
         state.machine = Machine::detect();
-        state.resumed.push(now());
+        state.resumed.push(Resumed { at: now(), program });
         state.finished = None;
         let folder = Self { dir: dir.to_path_buf(), state, _lock: lock };
         folder.write_state()?;
@@ -280,6 +316,21 @@ pub fn read_state(dir: &Path) -> Result<RunState, FolderError> {
     serde_json::from_str(&text).map_err(|e| refuse(format!("run.json is damaged: {e}")))
 }
 
+/// Whether a run folder holds nothing but what every run begins with, so that nobody would miss it. What an area
+/// has written there, be it a row, a sample or a data set, somebody may.
+pub fn is_untouched(dir: &Path) -> bool {
+    const BEGINNING: [&str; 4] = ["recipe.toml", "run.json", "lock", "log.txt"];
+    let is_empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let belongs = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            BEGINNING.iter().any(|name| entry.file_name() == *name)
+                || entry.file_name() == "checkpoints" && is_empty(&entry.path())
+        })
+    };
+    read_state(dir).is_ok_and(|state| state.stages.is_empty())
+        && fs::read_dir(dir).is_ok_and(|mut entries| entries.all(belongs))
+}
+
 fn lock(dir: &Path) -> Result<File, FolderError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
@@ -301,7 +352,11 @@ mod tests {
     use serde_json::json;
 
     fn info() -> RunInfo {
-        RunInfo { version: "0.1.0".into(), seed: 3, command: vec!["amend".into()], ..RunInfo::default() }
+        RunInfo { program: program("a"), seed: 3, command: vec!["amend".into()], ..RunInfo::default() }
+    }
+
+    fn program(commit: &str) -> Program {
+        Program { version: "0.1.0".into(), commit: commit.into() }
     }
 
     #[test]
@@ -311,19 +366,20 @@ mod tests {
         let mut run = RunFolder::create(&dir, "seed = 3\n", info()).unwrap();
         run.mark_stage("forget", json!({ "steps": 10 })).unwrap();
         run.log("hello").unwrap();
-        assert!(matches!(RunFolder::open(&dir), Err(FolderError::Locked { .. })));
+        assert!(matches!(RunFolder::open(&dir, program("b")), Err(FolderError::Locked { .. })));
         drop(run);
 
-        let run = RunFolder::open(&dir).unwrap();
+        let run = RunFolder::open(&dir, program("b")).unwrap();
         assert!(run.stage_done("forget") && !run.stage_done("attack"));
         assert_eq!(run.stage_value("forget"), Some(&json!({ "steps": 10 })));
         assert_eq!(run.recipe().unwrap(), "seed = 3\n");
         assert_eq!(run.state().resumed.len(), 1);
+        assert_eq!(run.state().programs(), [&program("a"), &program("b")]);
         run.finish(Status::Interrupted).unwrap();
         assert_eq!(read_state(&dir).unwrap().status, Status::Interrupted);
-        RunFolder::open(&dir).unwrap().finish(Status::Done).unwrap();
+        RunFolder::open(&dir, program("b")).unwrap().finish(Status::Done).unwrap();
         assert_eq!(read_state(&dir).unwrap().info, info());
-        let error = RunFolder::open(&dir).unwrap_err().to_string();
+        let error = RunFolder::open(&dir, program("b")).unwrap_err().to_string();
         assert!(error.contains("is finished"), "{error}");
         assert!(fs::read_to_string(dir.join("log.txt")).unwrap().ends_with("Z hello\n"));
     }
@@ -335,11 +391,37 @@ mod tests {
         let error = RunFolder::create(dir.path(), "", info()).unwrap_err().to_string();
         assert!(error.contains("exists; choose another --out or `amend resume "), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = RunFolder::open(dir.path()).unwrap_err().to_string();
+        let error = RunFolder::open(dir.path(), program("b")).unwrap_err().to_string();
         assert!(error.contains("is not a run folder: it has no run.json"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no lock is left in a stranger's folder");
         fs::write(dir.path().join("run.json"), "{\"version\"").unwrap();
-        assert!(RunFolder::open(dir.path()).unwrap_err().to_string().contains("damaged"));
-        assert!(RunFolder::open(&dir.path().join("no")).unwrap_err().to_string().contains("does not exist"));
+        assert!(RunFolder::open(dir.path(), program("b")).unwrap_err().to_string().contains("damaged"));
+        assert!(
+            RunFolder::open(&dir.path().join("no"), program("b"))
+                .unwrap_err()
+                .to_string()
+                .contains("does not exist")
+        );
+    }
+
+    /// A run that failed once took samples with it that it had already written.
+    #[test]
+    fn a_folder_that_an_area_has_written_to_is_not_untouched() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("run");
+        assert!(!is_untouched(&dir), "there is no run");
+        let mut run = RunFolder::create(&dir, "", info()).unwrap();
+        run.log("hello").unwrap();
+        let checkpoints = crate::Checkpoints::new(&dir, 1).unwrap();
+        assert!(is_untouched(&dir));
+        fs::write(dir.join("samples.jsonl"), "{}\n").unwrap();
+        assert!(!is_untouched(&dir));
+        fs::remove_file(dir.join("samples.jsonl")).unwrap();
+        checkpoints.save("a", Default::default(), |_| Ok::<(), FileError>(())).unwrap();
+        assert!(!is_untouched(&dir));
+        checkpoints.clear("a").unwrap();
+        assert!(is_untouched(&dir));
+        run.mark_stage("a", json!(null)).unwrap();
+        assert!(!is_untouched(&dir));
     }
 }

@@ -5,34 +5,36 @@
 //! area work stage by stage in a [`Run`], and writes a [`Report`].
 //!
 //! A run can be killed at any moment and resumed: every file is either replaced atomically ([`mod@file`]) or appended
-//! row by row and cut back to the last checkpoint ([`Metrics::rewind`]).
+//! row by row and cut back to the last checkpoint ([`Rows::rewind`]).
 
 pub mod checkpoints;
 pub mod clock;
+pub mod decisions;
 pub mod figure;
 pub mod file;
 pub mod folder;
 pub mod machine;
 pub mod method;
-pub mod metrics;
 mod nearest;
 pub mod progress;
 pub mod recipe;
 pub mod records;
 pub mod report;
+pub mod rows;
 mod run;
+pub mod stored;
 
 pub use checkpoints::Checkpoints;
-pub use figure::{Figure, write_results};
+pub use figure::{Figure, read_results, write_results};
 pub use file::FileError;
-pub use folder::{FolderError, RunFolder, RunInfo, Status};
+pub use folder::{FolderError, Program, RunFolder, RunInfo, Status};
 pub use method::{Method, missing_headings};
-pub use metrics::Metrics;
 pub use nearest::nearest;
-pub use progress::{Progress, Silent, Stop, Task};
+pub use progress::{Progress, Silent, Stop, StopAt, Task};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
 pub use records::{Dataset, Record, overlap};
 pub use report::Report;
+pub use rows::Rows;
 pub use run::{Run, RunError};
 
 /// What the expansion of [`slot!`] refers to; not part of the public interface.

@@ -40,11 +40,6 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The commit that the program was built from, or "unknown" for a build outside version control.
-pub fn commit() -> &'static str {
-    option_env!("AMEND_COMMIT").unwrap_or("unknown")
-}
-
 /// x86 calls it "model name"; some ARM kernels "Model" or "Hardware".
 fn cpu_name(cpuinfo: &str) -> Option<String> {
     ["model name", "Model", "Hardware"].iter().find_map(|wanted| {

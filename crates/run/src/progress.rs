@@ -53,6 +53,44 @@ impl Stop {
     }
 }
 
+/// A listener that asks to stop once a task has come to a chosen point, as a user's Ctrl-C there would. For tests
+/// that interrupt a run at a given step of a given stage; a stage's task has the stage's name.
+#[derive(Clone, Debug)]
+pub struct StopAt {
+    label: String,
+    done: u64,
+    stop: Stop,
+}
+
+impl StopAt {
+    /// Asks through `stop` when the task called `label` has done `done` units, those before a resumption included.
+    pub fn new(label: &str, done: u64, stop: &Stop) -> Self {
+        StopAt { label: label.to_owned(), done, stop: stop.clone() }
+    }
+}
+
+impl Progress for StopAt {
+    fn begin(&self, label: &str, _total: u64, _unit: &str) -> Box<dyn Task> {
+        match label == self.label {
+            true => Box::new(self.clone()),
+            false => Box::new(Silent),
+        }
+    }
+
+    fn note(&self, _line: &str) {}
+}
+
+impl Task for StopAt {
+    fn advance(&mut self, n: u64, _status: &str) {
+        self.done = self.done.saturating_sub(n);
+        if self.done == 0 {
+            self.stop.request();
+        }
+    }
+
+    fn finish(self: Box<Self>, _summary: &str) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +110,17 @@ mod tests {
         let mut task = listener.begin("train", 10, "steps");
         task.advance(1, "loss 2.3");
         task.finish("done");
+    }
+
+    #[test]
+    fn a_stop_is_asked_for_at_the_chosen_point() {
+        let stop = Stop::default();
+        let listener = StopAt::new("forget", 3, &stop);
+        listener.begin("relearn", 10, "steps").advance(5, "");
+        let mut task = listener.begin("forget", 10, "steps");
+        task.advance(2, "resumed");
+        assert!(!stop.requested());
+        task.advance(1, "loss 2.3");
+        assert!(stop.requested());
     }
 }

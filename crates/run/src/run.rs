@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{Checkpoints, folder_name};
+use crate::decisions::{Decisions, Overseer};
 use crate::file::FileError;
 use crate::folder::{FolderError, RunFolder};
-use crate::metrics::{Metrics, MetricsError};
 use crate::progress::{Progress, Stop};
+use crate::rows::{METRICS, Rows, RowsError, TRAJECTORIES};
+use crate::stored;
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -23,17 +25,28 @@ pub enum RunError {
     /// A file's.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The metrics file's.
+    /// A file of rows'.
     #[error(transparent)]
-    Metrics(#[from] MetricsError),
+    Rows(#[from] RowsError),
     /// Two parts of a run have one name. The second would have taken what the first left for its own.
     #[error("two stages of this run are called {stage:?}; give them names of their own")]
     StageTwice {
         /// The name.
         stage: String,
     },
+    /// A stage was begun while another was in progress. Rows and checkpoints of the outer one would be lost.
+    #[error("stage {inner:?} began within stage {outer:?}; do one after the other")]
+    StageWithin {
+        /// The stage that began.
+        inner: String,
+        /// The stage in progress.
+        outer: String,
+    },
+    /// Something that only a stage can do was done outside of every stage.
+    #[error("this has to happen within a stage of the run")]
+    NoStage,
     /// What a stage left in `run.json` is not what it is now expected to leave.
-    #[error("run.json: stage {stage:?} left something that cannot be read: {reason}; start a new run")]
+    #[error("run.json: what stage {stage:?} left cannot be read: {reason}")]
     StageValue {
         /// The stage.
         stage: String,
@@ -50,7 +63,11 @@ pub struct Run<'a> {
     /// The run folder.
     pub folder: RunFolder,
     /// Its metrics.
-    pub metrics: Metrics,
+    pub metrics: Rows,
+    /// What its steps sampled.
+    pub trajectories: Rows,
+    /// What was decided about it from outside.
+    pub decisions: Decisions,
     /// Its checkpoints.
     pub checkpoints: Checkpoints,
     /// Who is told about progress.
@@ -59,20 +76,66 @@ pub struct Run<'a> {
     pub stop: Stop,
     /// Time between two checkpoints. When they happen has no influence on results.
     pub checkpoint_every: Duration,
-    /// The stages that this process has come to, whether it did them or found them done.
+    /// Who looks at its metrics and may decide something.
+    pub overseer: Option<Box<dyn Overseer + 'a>>,
+    /// The stages that this process has come to, whether it did them or found them done, by the names of their
+    /// checkpoints.
     begun: BTreeSet<String>,
+    /// The stage in progress.
+    stage: Option<String>,
 }
 
 impl<'a> Run<'a> {
     /// A run in an open folder.
     ///
     /// # Errors
-    /// Where metrics or checkpoints of the folder cannot be read or cleaned up.
+    /// Where rows or checkpoints of the folder cannot be read or cleaned up.
     pub fn new(folder: RunFolder, progress: &'a dyn Progress, stop: Stop) -> Result<Self, RunError> {
-        let metrics = Metrics::open(folder.path())?;
-        let checkpoints = Checkpoints::new(folder.path(), 1)?;
-        let checkpoint_every = Duration::from_secs(20);
-        Ok(Run { folder, metrics, checkpoints, progress, stop, checkpoint_every, begun: BTreeSet::new() })
+        let dir = folder.path();
+        let checkpoints = Checkpoints::new(dir, 1)?;
+        for stage in folder.state().stages.keys() {
+            // A process that was killed between marking a stage and clearing up after it has left its checkpoint.
+            checkpoints.clear(stage)?;
+        }
+        Ok(Run {
+            metrics: Rows::open(dir, METRICS)?,
+            trajectories: Rows::open(dir, TRAJECTORIES)?,
+            decisions: Decisions::open(dir)?,
+            checkpoints,
+            progress,
+            stop,
+            checkpoint_every: Duration::from_secs(20),
+            overseer: None,
+            begun: BTreeSet::new(),
+            stage: None,
+            folder,
+        })
+    }
+
+    /// The folder, when the work is over.
+    pub fn into_folder(self) -> RunFolder {
+        self.folder
+    }
+
+    /// The stage in progress.
+    ///
+    /// # Errors
+    /// [`RunError::NoStage`].
+    pub fn stage(&self) -> Result<&str, RunError> {
+        self.stage.as_deref().ok_or(RunError::NoStage)
+    }
+
+    /// Forgets what the stage in progress logged after `step` (`None`: all of it), and what stages logged that
+    /// were never finished.
+    ///
+    /// # Errors
+    /// Where a file of rows cannot be replaced.
+    pub fn rewind(&mut self, step: Option<u64>) -> Result<(), RunError> {
+        let stage = self.stage()?.to_owned();
+        for rows in [&mut self.metrics, &mut self.trajectories] {
+            rows.rewind(&stage, step, |stage| self.folder.stage_done(stage))?;
+        }
+        Ok(())
     }
 
     /// Fails where the user has asked to stop.
@@ -83,41 +146,56 @@ impl<'a> Run<'a> {
         if self.stop.requested() { Err(RunError::Interrupted) } else { Ok(()) }
     }
 
-    /// Runs `work` once in the life of the run: a resumed run takes the value it left.
+    /// Runs `work` once in the life of the run, as the stage of this name; a resumed run takes the value it left.
+    /// That value is handed on as it is read from `run.json`, also when it was just made: what the stages after it
+    /// see does not depend on an interruption.
     ///
     /// # Errors
-    /// Those of `work`; [`RunError::StageTwice`] where this process has come to a stage of that name before.
+    /// Those of `work`; [`RunError::StageTwice`] where this process has come to a stage of that name before;
+    /// [`RunError::StageWithin`] within another stage.
     pub fn once<T, E>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned,
         E: From<RunError>,
     {
-        if !self.begun.insert(stage.to_owned()) {
+        if let Some(outer) = &self.stage {
+            return Err(RunError::StageWithin { inner: stage.to_owned(), outer: outer.clone() }.into());
+        }
+        if !self.begun.insert(folder_name(stage)) {
             return Err(RunError::StageTwice { stage: stage.to_owned() }.into());
         }
-        let unreadable =
-            |e: serde_json::Error| RunError::StageValue { stage: stage.to_owned(), reason: e.to_string() };
-        if let Some(value) = self.folder.stage_value(stage) {
-            return Ok(serde_json::from_value(value.clone()).map_err(unreadable)?);
+        if let Some(left) = self.folder.stage_value(stage) {
+            return Ok(read_left(stage, left.clone())?);
         }
         self.check_stop()?;
-        let value = work(self)?;
-        let written = serde_json::to_value(&value).map_err(unreadable)?;
-        self.folder.mark_stage(stage, written).map_err(RunError::from)?;
+        self.stage = Some(stage.to_owned());
+        let worked = work(self);
+        self.stage = None;
+        let left = stored::to_value(&worked?).map_err(|e| unreadable(stage, &e))?;
+        let value = read_left(stage, left.clone())?;
+        self.folder.mark_stage(stage, left).map_err(RunError::from)?;
         self.checkpoints.clear(stage).map_err(RunError::from)?;
         Ok(value)
     }
 }
 
+fn read_left<T: DeserializeOwned>(stage: &str, left: serde_json::Value) -> Result<T, RunError> {
+    stored::from_value(left).map_err(|e| unreadable(stage, &e))
+}
+
+fn unreadable(stage: &str, error: &serde_json::Error) -> RunError {
+    RunError::StageValue { stage: stage.to_owned(), reason: error.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::RunInfo;
+    use crate::folder::{Program, RunInfo};
     use crate::progress::Silent;
 
     fn open(dir: &std::path::Path) -> Run<'static> {
         let folder = match dir.exists() {
-            true => RunFolder::open(dir).unwrap(),
+            true => RunFolder::open(dir, Program::default()).unwrap(),
             false => RunFolder::create(dir, "", RunInfo::default()).unwrap(),
         };
         Run::new(folder, &Silent, Stop::default()).unwrap()
@@ -137,7 +215,47 @@ mod tests {
         let mut run = open(&dir);
         assert_eq!(count(&mut run, "a", 2).unwrap(), 1, "a resumed run takes what is there");
         assert!(matches!(count(&mut run, "a", 2), Err(RunError::StageTwice { .. })), "but once");
+        let error = run.once("b", |run| run.once("c", |_| Ok::<u32, RunError>(0)));
+        assert!(matches!(error, Err(RunError::StageWithin { .. })));
         run.stop.request();
-        assert!(matches!(count(&mut run, "b", 3), Err(RunError::Interrupted)));
+        assert!(matches!(count(&mut run, "d", 3), Err(RunError::Interrupted)));
+    }
+
+    /// The checkpoints of `a.b` would be taken for those of `a/b`.
+    #[test]
+    fn names_that_share_checkpoints_are_one_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut run = open(&parent.path().join("run"));
+        run.once("a.b", |_| Ok::<(), RunError>(())).unwrap();
+        assert!(matches!(run.once("a/b", |_| Ok::<(), RunError>(())), Err(RunError::StageTwice { .. })));
+    }
+
+    #[test]
+    fn a_stage_may_leave_what_was_undefined_and_hands_on_what_a_resumed_run_reads() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("run");
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let mut run = open(&dir);
+            let left: (f64, Option<f64>) =
+                run.once("a", |_| Ok::<_, RunError>((f64::NAN, Some(f64::INFINITY)))).unwrap();
+            seen.push(format!("{left:?}"));
+        }
+        assert_eq!(seen, ["(NaN, None)", "(NaN, None)"]);
+    }
+
+    #[test]
+    fn a_checkpoint_left_behind_by_a_kill_is_cleared() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("run");
+        let mut run = open(&dir);
+        run.once("a", |_| Ok::<(), RunError>(())).unwrap();
+        for stage in ["a", "b"] {
+            run.checkpoints.save(stage, Default::default(), |_| Ok::<(), RunError>(())).unwrap();
+        }
+        drop(run);
+        let run = open(&dir);
+        assert_eq!(run.checkpoints.latest("a").unwrap(), None, "the stage is done");
+        assert!(run.checkpoints.latest("b").unwrap().is_some(), "this one is not");
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::{Example, Gradients, Model};
 use amend_eval::refusals::refusal;
-use amend_learn::{Flow, Result, Step, epoch_batches, partner, train_stage};
+use amend_learn::{Descent, Learner, Result, StateReader, StateWriter, Step, epoch_batches, partner, train};
 use amend_run::Run;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -29,8 +29,14 @@ pub struct Unlearned {
     pub reached: bool,
 }
 
-/// Everything a step of one arm reads.
+/// One arm: the model that forgets, and everything its steps read.
 struct Arm<'a> {
+    model: Model,
+    descent: Descent,
+    work: &'a Workbench<'a>,
+    aim: f64,
+    /// The watched figure at the last look; NaN before the first.
+    watched: f64,
     recipe: &'a UnlearnRecipe,
     rule: &'a Combination,
     weights: Weights,
@@ -56,7 +62,6 @@ pub(crate) fn unlearn(
     let has_retain = recipe.unlearn.retain.filler().is_active();
     combine::check(rule, has_retain)?;
     run.once(name, |run| {
-        let arm = Arm::new(recipe, rule, work, seed)?;
         let aim = work.aim(&recipe.stop)?;
         if recipe.stop.is_met_by(&work.before, work.gold_snapshot.as_ref()) {
             run.progress.note(&format!(
@@ -72,37 +77,14 @@ pub(crate) fn unlearn(
             recipe.unlearn.batch_size,
             if has_retain { recipe.unlearn.batch_size } else { 0 }
         ))?;
-        let mut last = f64::NAN;
-        let mut reached = false;
-        let stop = &recipe.stop;
-        let (model, steps) = train_stage(
-            run,
-            name,
-            model,
-            &recipe.optimizer,
-            stop.max_steps,
-            |model, step| arm.step(model, step),
-            |model, step| {
-                if !(step + 1).is_multiple_of(stop.check_every) && step + 1 != stop.max_steps {
-                    return Ok(Flow::On(Map::new()));
-                }
-                let watched = watch(model, work, stop.watch)?;
-                let mut row = Map::new();
-                row.insert("forget_watched".into(), json!(watched));
-                row.insert("forget_accuracy".into(), json!(share_exact(model, &work.forget)?));
-                let look = &work.retain[..work.retain.len().min(RETAIN_LOOK)];
-                row.insert("retain_accuracy".into(), json!(share_exact(model, look)?));
-                last = watched;
-                reached = watched <= aim;
-                Ok(if reached { Flow::Done(row) } else { Flow::On(row) })
-            },
-        )?;
-        save(&model, recipe, work, dir)?;
-        Ok(Unlearned { steps, watched: last, reached })
+        let mut arm = Arm::new(model, recipe, rule, work, aim, seed)?;
+        let steps = train(run, recipe.stop.max_steps, &mut arm)?;
+        save(&arm.model, recipe, work, dir)?;
+        Ok(Unlearned { steps, watched: arm.watched, reached: arm.watched <= arm.aim })
     })
 }
 
-/// The watched figure on the forget set as it is measured.
+/// The watched figure on the forget set as it is trained on.
 pub(crate) fn watch(model: &Model, work: &Workbench<'_>, watched: Watched) -> Result<f64> {
     match watched {
         Watched::Probability => mean_probability(model, &work.forget),
@@ -113,9 +95,11 @@ pub(crate) fn watch(model: &Model, work: &Workbench<'_>, watched: Watched) -> Re
 
 impl<'a> Arm<'a> {
     fn new(
+        model: Model,
         recipe: &'a UnlearnRecipe,
         rule: &'a Combination,
-        work: &'a Workbench<'_>,
+        work: &'a Workbench<'a>,
+        aim: f64,
         seed: u64,
     ) -> Result<Self> {
         let slots = &recipe.unlearn;
@@ -140,6 +124,11 @@ impl<'a> Arm<'a> {
             retain: slots.retain_weight,
         };
         Ok(Arm {
+            descent: Descent::new(&model.params, &recipe.optimizer, recipe.stop.max_steps),
+            model,
+            work,
+            aim,
+            watched: f64::NAN,
             recipe,
             rule,
             weights,
@@ -157,8 +146,26 @@ impl<'a> Arm<'a> {
         })
     }
 
-    /// The two gradients, each over its whole batch, and what the rule makes of them.
-    fn step(&self, model: &Model, step: u64) -> amend_engine::Result<Step> {
+    /// Whether the watched figure is looked at after `steps` steps.
+    fn looks_after(&self, steps: u64) -> bool {
+        let stop = &self.recipe.stop;
+        steps.is_multiple_of(stop.check_every) || steps == stop.max_steps
+    }
+
+    /// Looks at the model, for the row and for the aim.
+    fn look(&mut self, row: &mut Map<String, Value>) -> Result<()> {
+        self.watched = watch(&self.model, self.work, self.recipe.stop.watch)?;
+        row.insert("forget_watched".into(), json!(self.watched));
+        row.insert("forget_accuracy".into(), json!(share_exact(&self.model, self.forget)?));
+        let look = &self.retain[..self.retain.len().min(RETAIN_LOOK)];
+        row.insert("retain_accuracy".into(), json!(share_exact(&self.model, look)?));
+        Ok(())
+    }
+}
+
+impl Learner for Arm<'_> {
+    /// The two gradients, each over its whole batch, what the rule makes of them, and a step along it.
+    fn step(&mut self, step: u64) -> Result<Step> {
         let slots = &self.recipe.unlearn;
         let items = epoch_batches(self.seed, "forget", self.forget.len(), slots.batch_size, step);
         let pick = |values: &[f64]| -> Vec<f64> {
@@ -174,13 +181,13 @@ impl<'a> Arm<'a> {
             },
             reference_refusal_nll: pick(&self.reference_refusal_nll),
         };
-        let (forget_loss, forget) = objective::gradients(slots.forget.filler(), model, &forget_batch)?;
+        let (forget_loss, forget) = objective::gradients(slots.forget.filler(), &self.model, &forget_batch)?;
         let partners = partner(self.seed, "retain", self.retain.len(), slots.batch_size, step);
         let retain_batch: Vec<&Example> = partners.iter().map(|&i| &self.retain[i]).collect();
-        let retain = slots.retain.filler().gradients(model, self.reference, &retain_batch)?;
+        let retain = slots.retain.filler().gradients(&self.model, self.reference, &retain_batch)?;
         let (retain_loss, retain) = match retain {
             Some((loss, gradients)) => (Some(loss), gradients),
-            None => (None, Gradients::none(&model.params)),
+            None => (None, Gradients::none(&self.model.params)),
         };
         let gradients = self.rule.filler().combine(&forget, &retain, self.weights)?;
         let mut row = Map::new();
@@ -190,7 +197,26 @@ impl<'a> Arm<'a> {
         {
             row.extend(geometry);
         }
-        Ok(Step { gradients, loss: retain_loss.unwrap_or(forget_loss), row, items })
+        self.descent.step(&mut self.model.params, &gradients, step, &items)?.log(&mut row);
+        if self.looks_after(step + 1) {
+            self.look(&mut row)?;
+        }
+        let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget_loss));
+        Ok(Step { row, shown, done: self.watched <= self.aim, ..Step::default() })
+    }
+
+    fn save(&self, to: &mut StateWriter) -> Result<()> {
+        to.value("watched", &self.watched)?;
+        self.descent.save("model", &self.model.params, to)
+    }
+
+    fn load(&mut self, from: &StateReader) -> Result<()> {
+        self.watched = from.value("watched")?;
+        self.descent.load("model", &mut self.model.params, from)
+    }
+
+    fn set(&mut self, option: &str, value: &Value) -> Result<()> {
+        self.descent.set(option, value)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use amend_learn::Result;
-use amend_run::metrics::{Metrics, Row};
 use amend_run::report::{Cell, Plot, Sample, Samples, Section, Series, Table};
+use amend_run::rows::{METRICS, Row, Rows};
 use amend_run::{Figure, Report};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ const CHANGES: usize = 8;
 
 /// Makes the report of the run in `dir`; `command` is what reproduces it.
 pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
-    let rows = Metrics::read(dir)?;
+    let rows = Rows::read(dir, METRICS)?;
     let mut report = Report::new("Unlearning report");
     report.prose(introduction(outcome));
     report.push(Section::Table(comparison(outcome)));

@@ -100,7 +100,7 @@ fn an_adapter_is_written_beside_the_merged_model() {
 #[test]
 fn no_update_ever_opposes_retention() {
     let (_, folder) = run(&["unlearn.compare=[\"sum\", \"pcgrad\", \"sago\"]", "stop.max_steps=8"]);
-    let rows = amend_run::metrics::Metrics::read(&folder.path().join("run")).unwrap();
+    let rows = amend_run::Rows::read(&folder.path().join("run"), amend_run::rows::METRICS).unwrap();
     let mut steps = 0;
     for row in rows.iter().filter(|r| r.stage.ends_with("-unlearn")) {
         let number = |key: &str| row.values[key].as_f64().unwrap();

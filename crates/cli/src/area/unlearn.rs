@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amend_run::{RecipePath, RecipeSource, Run, load};
+use amend_run::{RecipePath, RecipeSource, Run, load, stored};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
 
@@ -44,14 +44,13 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
 
 fn work(recipe: &UnlearnRecipe, base: &Path, command: &str, run: &mut Run<'_>) -> Result<Found, Error> {
     let outcome = amend_unlearn::run(recipe, base, run)?;
-    // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
-    let results = serde_json::to_string(&outcome).and_then(|text| serde_json::from_str(&text));
+    let results = stored::to_value(&outcome);
     let results = results.map_err(|e| Error::plain(format!("the results cannot be written: {e}")))?;
     found(&outcome, results, run.folder.path(), command)
 }
 
 fn read_results(results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
-    let outcome: Outcome = serde_json::from_value(results.clone())
+    let outcome: Outcome = stored::from_value(results.clone())
         .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
     found(&outcome, results, dir, command)
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use amend_run::folder::{RunState, read_state};
-use amend_run::{Metrics, RunError, Status};
+use amend_run::rows::METRICS;
+use amend_run::{Rows, RunError, Status, read_results};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -67,13 +68,9 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
 
 /// What a finished run found out.
 fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))
-    };
-    let results: Value = serde_json::from_str(&read("results.json")?)
-        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
-    Found::read(results, &read("recipe.toml")?, dir, &command_line(&state.info.command))
+    let recipe = dir.join("recipe.toml");
+    let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, &e))?;
+    Found::read(read_results(dir)?, &recipe, dir, &command_line(&state.info.command))
 }
 
 fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
@@ -87,7 +84,8 @@ fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
     context.out.line(format_args!("status   {status}"))?;
     context.out.line(format_args!("started  {}\nended    {finished}", state.started))?;
     context.out.line(format_args!("command  {}", state.info.command.join(" ")))?;
-    context.out.line(format_args!("version  {} ({})", state.info.version, state.info.commit))?;
+    let programs: Vec<String> = state.programs().iter().map(ToString::to_string).collect();
+    context.out.line(format_args!("version  {}", programs.join(", then ")))?;
     context.out.line(format_args!("machine  {}", state.machine))
 }
 
@@ -102,7 +100,7 @@ struct Row {
 /// The last row of every stage, in the order in which the stages began.
 fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
     let mut latest: Vec<Row> = Vec::new();
-    for row in Metrics::read(dir).map_err(RunError::from)? {
+    for row in Rows::read(dir, METRICS).map_err(RunError::from)? {
         let row = Row { stage: row.stage, step: row.step, values: row.values };
         match latest.iter_mut().find(|known| known.stage == row.stage) {
             Some(known) => *known = row,

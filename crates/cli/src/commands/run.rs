@@ -53,7 +53,8 @@ pub(super) struct HowArgs {
 /// When a run writes down how far it got.
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointArgs {
-    /// Seconds between two checkpoints of a training stage. Has no influence on results
+    /// Seconds between two checkpoints of a training stage; more where writing one takes so long that they would
+    /// take over a tenth of the time. Has no influence on results
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = parse_seconds)]
     checkpoint_every: f64,
 }
@@ -67,7 +68,7 @@ impl CheckpointArgs {
 fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds, from 0 (after every step) to 86400".into()),
+        _ => Err("give seconds, from 0 (as often as possible) to 86400".into()),
     }
 }
 

@@ -58,6 +58,11 @@ impl AdamW {
         AdamW { options, steps: 0, moments: vec![None; params.len()] }
     }
 
+    /// Takes the next steps with other settings; the state stays.
+    pub fn set_options(&mut self, options: AdamWOptions) {
+        self.options = options;
+    }
+
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps

@@ -1,9 +1,9 @@
 //! Relearning: can a little fine-tuning bring back what was forgotten?
 
-use amend_engine::optim::nll_gradients;
-use amend_engine::{Example, Model, SCORING_TOKENS};
-use amend_learn::{Flow, Optimizer, Result, Step, epoch_batches, train_stage};
-use amend_run::Run;
+use amend_engine::{Example, Model};
+use amend_learn::{Descent, FineTuning, Optimizer, Result, train};
+use amend_run::rows::METRICS;
+use amend_run::{Rows, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -93,34 +93,28 @@ pub fn relearn(
         let (accuracy, probability) = look(model)?;
         let mut attacked = model.clone();
         attacked.params.set_trainable(|_| true);
-        train_stage(
-            run,
-            name,
-            attacked,
-            &options.optimizer,
-            options.steps,
-            |model, step| {
-                let items = epoch_batches(seed, "relearn", attack.len(), options.batch_size, step);
-                let batch: Vec<&Example> = items.iter().map(|&i| &attack[i]).collect();
-                let (loss, gradients) = nll_gradients(model, &batch, SCORING_TOKENS)?;
+        let mut learner = FineTuning {
+            descent: Descent::new(&attacked.params, &options.optimizer, options.steps),
+            model: attacked,
+            examples: attack,
+            batch_size: options.batch_size,
+            seed,
+            purpose: "relearn",
+            look: |model: &Model, step: u64| -> Result<Map<String, Value>> {
                 let mut row = Map::new();
-                row.insert("loss".into(), json!(loss));
-                Ok(Step { gradients, loss: f64::from(loss), row, items })
-            },
-            |model, step| {
-                let mut row = Map::new();
-                if (step + 1).is_multiple_of(options.every) || step + 1 == options.steps {
+                if step.is_multiple_of(options.every) || step == options.steps {
                     let (accuracy, probability) = look(model)?;
                     row.insert("test_accuracy".into(), json!(accuracy));
                     row.insert("test_probability".into(), json!(probability));
                 }
-                Ok(Flow::On(row))
+                Ok(row)
             },
-        )?;
+        };
+        train(run, options.steps, &mut learner)?;
         // What was seen on the way is in the metrics, also of the part before an interruption.
         let mut curve =
             Curve { steps: vec![0], accuracy: vec![accuracy], probability: vec![probability], n: test.len() };
-        for row in amend_run::metrics::Metrics::read(run.folder.path())? {
+        for row in Rows::read(run.folder.path(), METRICS)? {
             let number = |key: &str| row.values.get(key).and_then(Value::as_f64);
             if let (true, Some(accuracy), Some(probability)) =
                 (row.stage == name, number("test_accuracy"), number("test_probability"))

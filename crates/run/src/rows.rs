@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: one JSON object per logged step, in the order in which they were logged.
+//! Files of rows in a run folder: one JSON object per logged step, in the order in which they were logged.
+//! `metrics.jsonl` holds a row per step, `trajectories.jsonl` what was sampled in it.
 //!
 //! Two runs of the same recipe write the same bytes, so rows never hold times. Each row is written with one call
 //! and kept by the system even if the process is killed; a machine that loses power may tear the last row, which
@@ -13,16 +14,20 @@ use serde_json::{Map, Value};
 
 use crate::file::{FileError, at, write_atomic};
 
-const FILE: &str = "metrics.jsonl";
+/// What every step of a stage measured.
+pub const METRICS: &str = "metrics.jsonl";
 
-/// What can go wrong with metrics.
+/// What a step sampled, where it samples: a row per trajectory.
+pub const TRAJECTORIES: &str = "trajectories.jsonl";
+
+/// What can go wrong with a file of rows.
 #[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
+pub enum RowsError {
     /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// A row in the middle of the file is not a row.
-    #[error("{}:{line}: not a row of metrics ({reason}); the file was changed by something else", path.display())]
+    #[error("{}:{line}: not a row of a run ({reason}); the file was changed by something else", path.display())]
     Row {
         /// The file.
         path: PathBuf,
@@ -55,27 +60,28 @@ pub struct Row {
     pub values: Map<String, Value>,
 }
 
-/// Appends rows.
+/// Appends rows to a file.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct Rows {
     path: PathBuf,
-    file: File,
+    /// Opened with the first row: a run that logs none of a kind has no such file.
+    file: Option<File>,
 }
 
-impl Metrics {
-    /// Opens `metrics.jsonl` in the run folder `dir`, creating it or repairing a torn last row.
+impl Rows {
+    /// Opens the file `name` in the run folder `dir`, repairing a torn last row where it is there.
     ///
     /// # Errors
     /// Where the file cannot be read or written, or a row before the last is damaged.
-    pub fn open(dir: &Path) -> Result<Self, MetricsError> {
-        let path = dir.join(FILE);
+    pub fn open(dir: &Path, name: &str) -> Result<Self, RowsError> {
+        let path = dir.join(name);
         let bytes = read_if_present(&path)?;
         let whole = whole_rows(&path, &bytes)?;
         let kept: usize = whole.iter().map(|(line, _)| line.len() + 1).sum();
         if kept != bytes.len() {
             write_atomic(&path, &join(whole.iter().map(|(line, _)| *line)))?;
         }
-        Ok(Self { file: append_to(&path)?, path })
+        Ok(Self { file: None, path })
     }
 
     /// Appends `{"stage": …, "step": …, <values>}`. `values` is anything that serialises to named values: a
@@ -83,8 +89,8 @@ impl Metrics {
     ///
     /// # Errors
     /// Where `values` is not a set of names, names `stage` or `step` again, or the file cannot be written.
-    pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), MetricsError> {
-        let refuse = |reason: String| MetricsError::Values { stage: stage.to_owned(), step, reason };
+    pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), RowsError> {
+        let refuse = |reason: String| RowsError::Values { stage: stage.to_owned(), step, reason };
         // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
         let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
         let names: Map<String, Value> =
@@ -95,8 +101,24 @@ impl Metrics {
         let stage = Value::from(stage);
         let separator = if names.is_empty() { "" } else { "," };
         let row = format!("{{\"stage\":{stage},\"step\":{step}{separator}{}\n", &values[1..]);
-        self.file.write_all(row.as_bytes()).map_err(at("write", &self.path))?;
+        self.file()?.write_all(row.as_bytes()).map_err(at("write", &self.path))?;
         Ok(())
+    }
+
+    /// Waits until everything appended is on the disk.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub fn sync(&mut self) -> Result<(), RowsError> {
+        Ok(self.file()?.sync_data().map_err(at("write", &self.path))?)
+    }
+
+    fn file(&mut self) -> Result<&mut File, RowsError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => append_to(&self.path)?,
+        };
+        Ok(self.file.insert(file))
     }
 
     /// Forgets what was logged after the last checkpoint, so that a resumed run's file ends up equal to the file
@@ -110,24 +132,28 @@ impl Metrics {
         stage: &str,
         step: Option<u64>,
         finished: impl Fn(&str) -> bool,
-    ) -> Result<(), MetricsError> {
+    ) -> Result<(), RowsError> {
         let bytes = read_if_present(&self.path)?;
         let rows = whole_rows(&self.path, &bytes)?;
         let kept = rows.iter().filter(|(_, row)| {
             if row.stage == stage { step.is_some_and(|step| row.step <= step) } else { finished(&row.stage) }
         });
-        write_atomic(&self.path, &join(kept.map(|(line, _)| *line)))?;
-        // The old handle still points at the file that was replaced.
-        self.file = append_to(&self.path)?;
+        let kept = join(kept.map(|(line, _)| *line));
+        if kept != bytes {
+            write_atomic(&self.path, &kept)?;
+            // The old handle still points at the file that was replaced.
+            self.file = None;
+        }
         Ok(())
     }
 
-    /// All rows of the run folder `dir`; none where nothing was logged yet. A torn last row is left out.
+    /// All rows of the file `name` in the run folder `dir`; none where nothing was logged yet. A torn last row is
+    /// left out.
     ///
     /// # Errors
     /// Where the file cannot be read, or a row before the last is damaged.
-    pub fn read(dir: &Path) -> Result<Vec<Row>, MetricsError> {
-        let path = dir.join(FILE);
+    pub fn read(dir: &Path, name: &str) -> Result<Vec<Row>, RowsError> {
+        let path = dir.join(name);
         let bytes = read_if_present(&path)?;
         Ok(whole_rows(&path, &bytes)?.into_iter().map(|(_, row)| row).collect())
     }
@@ -149,7 +175,7 @@ fn join<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Vec<u8> {
 }
 
 /// The lines that are whole rows, with what they say. Only the last line may be anything else.
-fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, MetricsError> {
+fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, RowsError> {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let last = bytes.strip_suffix(b"\n").map_or(lines.len(), |_| lines.len() - 1);
     let mut rows = Vec::with_capacity(last);
@@ -159,7 +185,7 @@ fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, 
             Err(_) if index + 1 == last => break,
             Err(e) => {
                 let reason = e.to_string();
-                return Err(MetricsError::Row { path: path.to_path_buf(), line: index + 1, reason });
+                return Err(RowsError::Row { path: path.to_path_buf(), line: index + 1, reason });
             }
         }
     }
@@ -172,13 +198,13 @@ mod tests {
     use serde_json::json;
 
     fn text(dir: &Path) -> String {
-        fs::read_to_string(dir.join(FILE)).unwrap()
+        fs::read_to_string(dir.join(METRICS)).unwrap()
     }
 
     #[test]
     fn rows_hold_what_was_logged() {
         let dir = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(dir.path()).unwrap();
+        let mut metrics = Rows::open(dir.path(), METRICS).unwrap();
         #[derive(Serialize)]
         struct Logged {
             loss: f32,
@@ -189,7 +215,7 @@ mod tests {
         let expected = "{\"stage\":\"forget\",\"step\":1,\"loss\":0.1,\"norm\":null}\n\
                         {\"stage\":\"forget\",\"step\":2}\n";
         assert_eq!(text(dir.path()), expected);
-        let rows = Metrics::read(dir.path()).unwrap();
+        let rows = Rows::read(dir.path(), METRICS).unwrap();
         assert_eq!((rows[0].step, &rows[0].values["loss"]), (1, &json!(0.1)));
         assert!(metrics.append("forget", 3, &json!([1])).is_err());
         assert!(metrics.append("forget", 3, &json!({ "step": 1 })).is_err());
@@ -199,39 +225,39 @@ mod tests {
     #[test]
     fn a_torn_last_row_is_dropped_and_only_that() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
+        let path = dir.path().join(METRICS);
         let good = "{\"stage\":\"a\",\"step\":1}\n";
         for torn in ["{\"stage\":\"a\",\"st", "\0\0\0\n", "{", "\u{fffd}"] {
             fs::write(&path, format!("{good}{torn}")).unwrap();
-            assert_eq!(Metrics::read(dir.path()).unwrap().len(), 1, "{torn:?}");
-            let mut metrics = Metrics::open(dir.path()).unwrap();
+            assert_eq!(Rows::read(dir.path(), METRICS).unwrap().len(), 1, "{torn:?}");
+            let mut metrics = Rows::open(dir.path(), METRICS).unwrap();
             metrics.append("a", 2, &json!({})).unwrap();
             assert_eq!(text(dir.path()), format!("{good}{{\"stage\":\"a\",\"step\":2}}\n"));
         }
         fs::write(&path, "{\"stage\":\"a\",\"step\":1}").unwrap();
-        drop(Metrics::open(dir.path()).unwrap());
+        drop(Rows::open(dir.path(), METRICS).unwrap());
         assert_eq!(text(dir.path()), good, "a whole row that only lacks its newline is kept");
         fs::write(&path, format!("oops\n{good}")).unwrap();
-        let error = Metrics::open(dir.path()).unwrap_err().to_string();
+        let error = Rows::open(dir.path(), METRICS).unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl:1:"), "{error}");
     }
 
     #[test]
     fn a_rewound_and_continued_file_equals_the_uninterrupted_one() {
-        let log = |metrics: &mut Metrics, stage: &str, steps: std::ops::RangeInclusive<u64>| {
+        let log = |metrics: &mut Rows, stage: &str, steps: std::ops::RangeInclusive<u64>| {
             for step in steps {
                 metrics.append(stage, step, &json!({ "loss": 1.0 / step as f64 })).unwrap();
             }
         };
         let [whole, cut] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let mut metrics = Metrics::open(whole.path()).unwrap();
+        let mut metrics = Rows::open(whole.path(), METRICS).unwrap();
         log(&mut metrics, "a", 1..=3);
         log(&mut metrics, "b", 1..=6);
 
-        let mut metrics = Metrics::open(cut.path()).unwrap();
+        let mut metrics = Rows::open(cut.path(), METRICS).unwrap();
         log(&mut metrics, "a", 1..=3);
         log(&mut metrics, "b", 1..=5);
-        let mut metrics = Metrics::open(cut.path()).unwrap();
+        let mut metrics = Rows::open(cut.path(), METRICS).unwrap();
         metrics.rewind("b", Some(4), |stage| stage == "a").unwrap();
         log(&mut metrics, "b", 5..=6);
         assert_eq!(text(cut.path()), text(whole.path()));

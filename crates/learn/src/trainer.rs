@@ -1,0 +1,270 @@
+//! The training loop: steps, rows, checkpoints, decisions from outside, and going on after an interruption.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use amend_run::checkpoints::Position;
+use amend_run::decisions::{Advice, Decision};
+use amend_run::{Run, RunError, Task};
+use serde_json::{Map, Value};
+
+use crate::state::{StateReader, StateWriter};
+use crate::{Error, Result};
+
+/// Whatever learns step by step: one model or several with their optimisers, multipliers, buffers.
+///
+/// A step must depend on nothing but the learner's state and the step's number. Then a stage that was interrupted
+/// ends with the same bits as one that ran through. What the state is, the learner says itself, in
+/// [`save`](Learner::save) and [`load`](Learner::load).
+pub trait Learner {
+    /// Takes step number `step`, counted from 0.
+    ///
+    /// # Errors
+    /// What keeps the step from being taken. The stage ends there; its last checkpoint is kept.
+    fn step(&mut self, step: u64) -> Result<Step>;
+
+    /// Keeps everything that later steps depend on.
+    ///
+    /// # Errors
+    /// Where something cannot be kept.
+    fn save(&self, to: &mut StateWriter) -> Result<()>;
+
+    /// Takes up what [`save`](Learner::save) kept.
+    ///
+    /// # Errors
+    /// Where something is missing or does not fit.
+    fn load(&mut self, from: &StateReader) -> Result<()>;
+
+    /// Gives an option another value from the next step on, because somebody outside decided so. The value must be
+    /// part of the state from then on.
+    ///
+    /// # Errors
+    /// Where there is no such option, or the value is none of its. Nothing is changed then.
+    fn set(&mut self, option: &str, value: &Value) -> Result<()>;
+}
+
+/// What one step did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    /// What it measured, for `metrics.jsonl`.
+    pub row: Map<String, Value>,
+    /// What it sampled, for `trajectories.jsonl`.
+    pub trajectories: Vec<Map<String, Value>>,
+    /// What is shown beside the progress bar.
+    pub shown: String,
+    /// Whether the aim is reached; the stage ends with this step.
+    pub done: bool,
+}
+
+/// Checkpoints may take this share of the time.
+const CHECKPOINT_SHARE: f64 = 0.1;
+
+/// Trains for at most `total` steps as the stage in progress, from its latest checkpoint where there is one.
+/// Returns the number of steps that led to the learner's final state.
+///
+/// # Errors
+/// Those of the learner and of the run folder; [`RunError::Interrupted`] once a stop was asked for.
+pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result<u64> {
+    let stage = run.stage()?.to_owned();
+    let mut at = take_up(run, &stage, learner)?;
+    let mut bar = begin_bar(run, &stage, at, total);
+    let mut pace = Pace::new(run.checkpoint_every);
+    let mut done = false;
+    loop {
+        while let Some(decided) = run.decisions.next(&stage, at).filter(|d| d.step == at.step).cloned() {
+            at.decisions += 1;
+            let Advice { decision, reason } = decided.advice;
+            run.progress.note(&format!("{stage}, step {}: {} ({reason})", at.step, in_words(&decision)));
+            match decision {
+                Decision::Stop => done = true,
+                Decision::Set { option, value } => {
+                    if let Err(e) = learner.set(&option, &value) {
+                        run.progress.note(&format!("warning: {stage}: {e}; nothing was changed"));
+                    }
+                }
+                Decision::RollBack { to } => {
+                    go_back(run, &stage, &mut at, to, learner)?;
+                    bar = begin_bar(run, &stage, at, total);
+                    done = false;
+                }
+            }
+        }
+        if done || at.step >= total {
+            break;
+        }
+        if run.stop.requested() {
+            save(run, &stage, at, learner)?;
+            return Err(RunError::Interrupted.into());
+        }
+        if pace.is_due() || run.decisions.targets(&stage, at).contains(&at.step) {
+            pace.spend(|| save(run, &stage, at, learner))?;
+        }
+        let step = learner.step(at.step).map_err(|e| failed(run, &stage, at, e))?;
+        at.step += 1;
+        log(run, &stage, at, &step)?;
+        bar.advance(1, &step.shown);
+        listen(run, &stage, at, &step.row)?;
+        done = step.done;
+    }
+    bar.finish(&format!("{} steps", at.step));
+    Ok(at.step)
+}
+
+/// The learner as it was at the stage's latest checkpoint; what was logged after it is forgotten.
+fn take_up(run: &mut Run<'_>, stage: &str, learner: &mut dyn Learner) -> Result<Position> {
+    let latest = run.checkpoints.latest(stage)?;
+    run.rewind(latest.as_ref().map(|(at, _)| at.step))?;
+    let Some((at, dir)) = latest else { return Ok(Position::default()) };
+    learner.load(&StateReader::open(&dir)?)?;
+    Ok(at)
+}
+
+fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Task> {
+    let mut bar = run.progress.begin(stage, total, "steps");
+    bar.advance(at.step, "");
+    bar
+}
+
+fn log(run: &mut Run<'_>, stage: &str, at: Position, step: &Step) -> Result<()> {
+    for trajectory in &step.trajectories {
+        run.trajectories.append(stage, at.step, trajectory)?;
+    }
+    Ok(run.metrics.append(stage, at.step, &step.row)?)
+}
+
+/// Asks whoever oversees the run, and records what is decided. While decisions recorded earlier are still to come,
+/// nobody is asked: this part of the run has been decided about.
+fn listen(run: &mut Run<'_>, stage: &str, at: Position, row: &Map<String, Value>) -> Result<()> {
+    if run.decisions.next(stage, at).is_some() {
+        return Ok(());
+    }
+    let Some(overseer) = &mut run.overseer else { return Ok(()) };
+    let mut takes_effect = at;
+    for Advice { mut decision, reason } in overseer.look(stage, at.step, row) {
+        if let Decision::RollBack { to } = &mut decision {
+            let checkpoints = run.checkpoints.of(stage)?;
+            let passed = |earlier: &Position| {
+                earlier.step <= *to && run.decisions.passed(stage, *earlier, takes_effect)
+            };
+            match checkpoints.iter().map(|(earlier, _)| *earlier).filter(passed).max() {
+                Some(earlier) => *to = earlier.step,
+                None => {
+                    run.progress
+                        .note(&format!("warning: {stage}: no checkpoint up to step {to} to go back to"));
+                    continue;
+                }
+            }
+        }
+        run.decisions.record(stage, takes_effect.step, Advice { decision: decision.clone(), reason })?;
+        takes_effect.decisions += 1;
+        if let Decision::RollBack { to } = decision {
+            takes_effect.step = to;
+        }
+    }
+    Ok(())
+}
+
+/// Goes back to the checkpoint of step `to` on the way here. `at` counts the decision already.
+fn go_back(
+    run: &mut Run<'_>,
+    stage: &str,
+    at: &mut Position,
+    to: u64,
+    learner: &mut dyn Learner,
+) -> Result<()> {
+    let before = Position { decisions: at.decisions - 1, ..*at };
+    let checkpoints = run.checkpoints.of(stage)?;
+    let wanted = |(earlier, _): &&(Position, PathBuf)| {
+        earlier.step == to && run.decisions.passed(stage, *earlier, before)
+    };
+    let (_, dir) = checkpoints.iter().rfind(wanted).ok_or_else(|| {
+        Error::invalid(format!(
+            "{stage}: the checkpoint of step {to} is gone, but decisions.jsonl says to go back to it; \
+             remove the stage's checkpoints to begin it anew"
+        ))
+    })?;
+    learner.load(&StateReader::open(dir)?)?;
+    at.step = to;
+    // First the checkpoint, then the rows: killed in between, the run resumes here and cuts the rows then.
+    write(run, stage, *at, learner)?;
+    Ok(run.rewind(Some(to))?)
+}
+
+/// Writes a checkpoint. While the stage has yet to go back, only those are written that it goes back to: others
+/// would take their places.
+fn save(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
+    let targets = run.decisions.targets(stage, at);
+    if targets.is_empty() || targets.contains(&at.step) { write(run, stage, at, learner) } else { Ok(()) }
+}
+
+fn write(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
+    let mut state = StateWriter::default();
+    learner.save(&mut state)?;
+    run.checkpoints.save(stage, at, |dir: &Path| state.write(dir))?;
+    Ok(())
+}
+
+fn in_words(decision: &Decision) -> String {
+    match decision {
+        Decision::Set { option, value } => format!("{option} is set to {value}"),
+        Decision::RollBack { to } => format!("back to step {to}"),
+        Decision::Stop => "the stage ends here".into(),
+    }
+}
+
+/// Errors of the engine say at which step they happened, and what is left.
+fn failed(run: &Run<'_>, stage: &str, at: Position, error: Error) -> Error {
+    let Error::Engine(source) = error else { return error };
+    let kept = match run.checkpoints.latest(stage) {
+        Ok(Some((kept, path))) => {
+            format!("; the checkpoint of step {} is kept in {}", kept.step, path.display())
+        }
+        _ => String::new(),
+    };
+    Error::Step { stage: stage.to_owned(), step: at.step + 1, kept, source: Box::new(source) }
+}
+
+/// When the next checkpoint is due.
+struct Pace {
+    every: Duration,
+    last: Instant,
+    cost: Duration,
+}
+
+impl Pace {
+    fn new(every: Duration) -> Self {
+        Pace { every, last: Instant::now(), cost: Duration::ZERO }
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.elapsed() >= wait(self.every, self.cost)
+    }
+
+    fn spend<T>(&mut self, save: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let saved = save();
+        self.last = Instant::now();
+        self.cost = self.last - began;
+        saved
+    }
+}
+
+/// Time from one checkpoint to the next: what was asked for, or as much longer as keeps the checkpoints' share of
+/// the time within its bound when the last one took `cost`.
+fn wait(every: Duration, cost: Duration) -> Duration {
+    every.max(cost.mul_f64(1.0 / CHECKPOINT_SHARE - 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At a billion parameters a checkpoint is 12 GB; one every 20 seconds would be all the run does.
+    #[test]
+    fn checkpoints_take_a_tenth_of_the_time_at_most() {
+        let seconds = Duration::from_secs;
+        assert_eq!(wait(seconds(20), seconds(1)), seconds(20));
+        assert_eq!(wait(seconds(20), seconds(60)), seconds(540));
+        assert_eq!(wait(seconds(0), seconds(0)), seconds(0));
+    }
+}
