@@ -126,8 +126,8 @@ fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Ta
 }
 
 fn log(run: &mut Run<'_>, stage: &str, at: Position, step: &Step) -> Result<()> {
-    for trajectory in &step.trajectories {
-        run.trajectories.append(stage, at.step, trajectory)?;
+    if !step.trajectories.is_empty() {
+        run.trajectories.append_all(stage, step.trajectories.iter().map(|t| (at.step, t)))?;
     }
     Ok(run.metrics.append(stage, at.step, &step.row)?)
 }
@@ -140,6 +140,7 @@ fn listen(run: &mut Run<'_>, stage: &str, at: Position, row: &Map<String, Value>
     }
     let Some(overseer) = &mut run.overseer else { return Ok(()) };
     let mut takes_effect = at;
+    let mut decided = Vec::new();
     for Advice { mut decision, reason } in overseer.look(stage, at.step, row) {
         if let Decision::RollBack { to } = &mut decision {
             let checkpoints = run.checkpoints.of(stage)?;
@@ -155,13 +156,15 @@ fn listen(run: &mut Run<'_>, stage: &str, at: Position, row: &Map<String, Value>
                 }
             }
         }
-        run.decisions.record(stage, takes_effect.step, Advice { decision: decision.clone(), reason })?;
+        let step = takes_effect.step;
         takes_effect.decisions += 1;
         if let Decision::RollBack { to } = decision {
+            // What was decided along with it takes effect there.
             takes_effect.step = to;
         }
+        decided.push((step, Advice { decision, reason }));
     }
-    Ok(())
+    if decided.is_empty() { Ok(()) } else { Ok(run.decisions.record(stage, decided)?) }
 }
 
 /// Goes back to the checkpoint of step `to` on the way here. `at` counts the decision already.

@@ -99,15 +99,16 @@ impl Decisions {
         decided.collect()
     }
 
-    /// Records a decision about `stage`, to take effect once it has taken `step` steps. It is on the disk when
-    /// this returns.
+    /// Records what was decided about `stage` at one time, each with the number of steps the stage has taken when
+    /// it takes effect. All of it is on the disk when this returns, or nothing.
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn record(&mut self, stage: &str, step: u64, advice: Advice) -> Result<(), RowsError> {
-        self.rows.append(stage, step, &advice)?;
+    pub fn record(&mut self, stage: &str, decided: Vec<(u64, Advice)>) -> Result<(), RowsError> {
+        self.rows.append_all(stage, decided.iter().map(|(step, advice)| (*step, advice)))?;
         self.rows.sync()?;
-        self.all.push(Decided { stage: stage.to_owned(), step, advice });
+        let decided = decided.into_iter();
+        self.all.extend(decided.map(|(step, advice)| Decided { stage: stage.to_owned(), step, advice }));
         Ok(())
     }
 
@@ -129,7 +130,8 @@ impl Decisions {
     /// Whether a stage that is at `now` came through `earlier`, and has not gone back behind it since.
     pub fn passed(&self, stage: &str, earlier: Position, now: Position) -> bool {
         let since = self.of(stage).take(now.decisions).skip(earlier.decisions);
-        earlier <= now && since.filter_map(Decided::target).all(|to| earlier.step <= to)
+        let before = earlier.decisions <= now.decisions && earlier.step <= now.step;
+        before && since.filter_map(Decided::target).all(|to| earlier.step <= to)
     }
 }
 
@@ -156,9 +158,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut decisions = Decisions::open(dir.path()).unwrap();
         let set = Decision::Set { option: "lr".into(), value: (0.1 + 0.2).into() };
-        decisions.record("a", 3, advice(set)).unwrap();
-        decisions.record("b", 5, advice(Decision::RollBack { to: 2 })).unwrap();
-        decisions.record("a", 9, advice(Decision::Stop)).unwrap();
+        decisions.record("a", vec![(3, advice(set)), (9, advice(Decision::Stop))]).unwrap();
+        decisions.record("b", vec![(5, advice(Decision::RollBack { to: 2 }))]).unwrap();
         let again = Decisions::open(dir.path()).unwrap();
         assert_eq!(again.all, decisions.all);
         assert_eq!(again.next("a", Position { decisions: 1, step: 4 }).map(|d| d.step), Some(9));
@@ -171,8 +172,8 @@ mod tests {
     fn only_what_led_here_was_passed() {
         let dir = tempfile::tempdir().unwrap();
         let mut decisions = Decisions::open(dir.path()).unwrap();
-        decisions.record("a", 100, advice(Decision::RollBack { to: 80 })).unwrap();
-        decisions.record("a", 95, advice(Decision::RollBack { to: 90 })).unwrap();
+        decisions.record("a", vec![(100, advice(Decision::RollBack { to: 80 }))]).unwrap();
+        decisions.record("a", vec![(95, advice(Decision::RollBack { to: 90 }))]).unwrap();
         let at = |decisions, step| Position { decisions, step };
         let now = at(2, 92);
         for (earlier, passed) in [

@@ -90,18 +90,22 @@ impl Rows {
     /// # Errors
     /// Where `values` is not a set of names, names `stage` or `step` again, or the file cannot be written.
     pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), RowsError> {
-        let refuse = |reason: String| RowsError::Values { stage: stage.to_owned(), step, reason };
-        // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
-        let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
-        let names: Map<String, Value> =
-            serde_json::from_str(&values).map_err(|_| refuse("they are not named".into()))?;
-        if let Some(taken) = ["stage", "step"].into_iter().find(|name| names.contains_key(*name)) {
-            return Err(refuse(format!("the name `{taken}` is taken")));
-        }
-        let stage = Value::from(stage);
-        let separator = if names.is_empty() { "" } else { "," };
-        let row = format!("{{\"stage\":{stage},\"step\":{step}{separator}{}\n", &values[1..]);
-        self.file()?.write_all(row.as_bytes()).map_err(at("write", &self.path))?;
+        self.append_all(stage, [(step, values)])
+    }
+
+    /// Appends several rows of a stage, each a step and its values, with one call: a process that is killed leaves
+    /// all of them or none.
+    ///
+    /// # Errors
+    /// As [`Rows::append`]; nothing is written then.
+    pub fn append_all(
+        &mut self,
+        stage: &str,
+        rows: impl IntoIterator<Item = (u64, impl Serialize)>,
+    ) -> Result<(), RowsError> {
+        let lines: String =
+            rows.into_iter().map(|(step, values)| line(stage, step, &values)).collect::<Result<_, _>>()?;
+        self.file()?.write_all(lines.as_bytes()).map_err(at("write", &self.path))?;
         Ok(())
     }
 
@@ -157,6 +161,20 @@ impl Rows {
         let bytes = read_if_present(&path)?;
         Ok(whole_rows(&path, &bytes)?.into_iter().map(|(_, row)| row).collect())
     }
+}
+
+/// A row as a line of the file.
+fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<String, RowsError> {
+    let refuse = |reason: String| RowsError::Values { stage: stage.to_owned(), step, reason };
+    // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
+    let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
+    let names: Map<String, Value> =
+        serde_json::from_str(&values).map_err(|_| refuse("they are not named".into()))?;
+    if let Some(taken) = ["stage", "step"].into_iter().find(|name| names.contains_key(*name)) {
+        return Err(refuse(format!("the name `{taken}` is taken")));
+    }
+    let separator = if names.is_empty() { "" } else { "," };
+    Ok(format!("{{\"stage\":{},\"step\":{step}{separator}{}\n", Value::from(stage), &values[1..]))
 }
 
 fn read_if_present(path: &Path) -> Result<Vec<u8>, FileError> {

@@ -148,6 +148,18 @@ fn same_run(one: &Path, other: &Path) {
     }
 }
 
+/// A run without a step has nothing that it watched. That was written as null and could not be read again.
+#[test]
+fn a_run_without_a_step_can_be_reported() {
+    let bench = Bench::new();
+    let out = bench.out("no-step");
+    let result: Value =
+        serde_json::from_slice(&run_to(&bench, &out, &["--json", "--set", "stop.max_steps=0"])).unwrap();
+    let arg = out.to_str().unwrap();
+    assert_eq!(json_of(&["report", arg, "--json"])["results"], result["results"]);
+    assert!(stdout(&["report", arg]).contains("verdict"));
+}
+
 #[test]
 fn seeds_are_repeated() {
     let bench = Bench::new();
@@ -207,8 +219,16 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     let told = stdout(&["report", cut.to_str().unwrap()]);
     assert!(told.contains("interrupted") && told.contains("amend resume"), "{told}");
 
+    // As if another version of the program had begun it: that is allowed, and said.
+    let state = cut.join("run.json");
+    let text = fs::read_to_string(&state).unwrap();
+    let commit = serde_json::from_str::<Value>(&text).unwrap()["commit"].as_str().unwrap().to_owned();
+    fs::write(&state, text.replacen(&commit, "0123456789ab", 1)).unwrap();
     let resumed = amend(&["resume", cut.to_str().unwrap()]).assert().get_output().clone();
-    assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let message = String::from_utf8(resumed.stderr).unwrap();
+    assert!(matches!(resumed.status.code(), Some(0 | 1)), "{message}");
+    assert!(message.contains("several versions of amend") && message.contains("0123456789ab"), "{message}");
+    assert!(stdout(&["report", cut.to_str().unwrap()]).contains("(0123456789ab), then "));
     assert_eq!(status(&cut).as_deref(), Some("done"));
     same_run(&whole, &cut);
 }

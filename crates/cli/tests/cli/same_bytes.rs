@@ -1,6 +1,6 @@
 //! Neither the batch nor the threads may change a bit of the output.
 
-use crate::support::{Scratch, data, stdout};
+use crate::support::{Scratch, amend, data, stdout};
 
 const TEXTS: &str =
     "the cat sat on the mat\nthe\n\nand the cat ran and ran and ran\nmat\nthe mat the mat the mat\ncat\n";
@@ -16,6 +16,21 @@ fn all_equal(args: &[&str], sizes: &[&str]) {
     for (name, output) in &outputs[1..] {
         assert_eq!(output, &outputs[0].1, "{name} against {}", outputs[0].0);
     }
+}
+
+/// Thousands of threads on a few cores once hung.
+#[test]
+fn there_are_no_more_threads_than_the_machine_runs_at_once() {
+    let scratch = Scratch::new();
+    let score = |threads: &str| {
+        let args = ["score", scratch.arg(), "--ids", "1,2,3", "--json", "--threads", threads];
+        let output = amend(&args).assert().code(0).get_output().clone();
+        (output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let (one, silent) = score("1");
+    let (many, told) = score("4096");
+    assert_eq!(one, many);
+    assert!(!silent.contains("--threads") && told.contains("--threads 4096: this machine runs"), "{told}");
 }
 
 #[test]
