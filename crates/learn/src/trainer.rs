@@ -66,7 +66,11 @@ const CHECKPOINT_SHARE: f64 = 0.1;
 /// Those of the learner and of the run folder; [`RunError::Interrupted`] once a stop was asked for.
 pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result<u64> {
     let stage = run.stage()?.to_owned();
-    let mut at = take_up(run, &stage, learner)?;
+    let mut at = Position::default();
+    if let Some((latest, dir)) = run.begin_steps()? {
+        learner.load(&StateReader::open(&dir)?)?;
+        at = latest;
+    }
     let mut bar = begin_bar(run, &stage, at, total);
     let mut pace = Pace::new(run.checkpoint_every);
     let mut done = false;
@@ -108,15 +112,6 @@ pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result
     }
     bar.finish(&format!("{} steps", at.step));
     Ok(at.step)
-}
-
-/// The learner as it was at the stage's latest checkpoint; what was logged after it is forgotten.
-fn take_up(run: &mut Run<'_>, stage: &str, learner: &mut dyn Learner) -> Result<Position> {
-    let latest = run.checkpoints.latest(stage)?;
-    run.rewind(latest.as_ref().map(|(at, _)| at.step))?;
-    let Some((at, dir)) = latest else { return Ok(Position::default()) };
-    learner.load(&StateReader::open(&dir)?)?;
-    Ok(at)
 }
 
 fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Task> {

@@ -2,12 +2,13 @@
 //! of which is done once in the life of the run.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::checkpoints::{Checkpoints, folder_name};
+use crate::checkpoints::{Checkpoints, Position, folder_name};
 use crate::decisions::{Decisions, Overseer};
 use crate::file::FileError;
 use crate::folder::{FolderError, RunFolder};
@@ -41,6 +42,12 @@ pub enum RunError {
         inner: String,
         /// The stage in progress.
         outer: String,
+    },
+    /// A stage went through steps a second time. It would have taken the first time's checkpoint for its own.
+    #[error("stage {stage:?} has gone through its steps; what comes after them is another stage")]
+    StepsTwice {
+        /// The stage.
+        stage: String,
     },
     /// Something that only a stage can do was done outside of every stage.
     #[error("this has to happen within a stage of the run")]
@@ -83,6 +90,8 @@ pub struct Run<'a> {
     begun: BTreeSet<String>,
     /// The stage in progress.
     stage: Option<String>,
+    /// Whether it has begun its steps.
+    stepping: bool,
 }
 
 impl<'a> Run<'a> {
@@ -108,6 +117,7 @@ impl<'a> Run<'a> {
             overseer: None,
             begun: BTreeSet::new(),
             stage: None,
+            stepping: false,
             folder,
         })
     }
@@ -123,6 +133,21 @@ impl<'a> Run<'a> {
     /// [`RunError::NoStage`].
     pub fn stage(&self) -> Result<&str, RunError> {
         self.stage.as_deref().ok_or(RunError::NoStage)
+    }
+
+    /// Begins the steps of the stage in progress, which it does once: gives its latest checkpoint and forgets what was
+    /// logged after that.
+    ///
+    /// # Errors
+    /// [`RunError::NoStage`], [`RunError::StepsTwice`], and where a file cannot be read or replaced.
+    pub fn begin_steps(&mut self) -> Result<Option<(Position, PathBuf)>, RunError> {
+        let stage = self.stage()?.to_owned();
+        if std::mem::replace(&mut self.stepping, true) {
+            return Err(RunError::StepsTwice { stage });
+        }
+        let latest = self.checkpoints.latest(&stage)?;
+        self.rewind(latest.as_ref().map(|(at, _)| at.step))?;
+        Ok(latest)
     }
 
     /// Forgets what the stage in progress logged after `step` (`None`: all of it), and what stages logged that
@@ -168,7 +193,7 @@ impl<'a> Run<'a> {
             return Ok(read_left(stage, left.clone())?);
         }
         self.check_stop()?;
-        self.stage = Some(stage.to_owned());
+        (self.stage, self.stepping) = (Some(stage.to_owned()), false);
         let worked = work(self);
         self.stage = None;
         let left = stored::to_value(&worked?).map_err(|e| unreadable(stage, &e))?;
@@ -219,6 +244,20 @@ mod tests {
         assert!(matches!(error, Err(RunError::StageWithin { .. })));
         run.stop.request();
         assert!(matches!(count(&mut run, "d", 3), Err(RunError::Interrupted)));
+    }
+
+    #[test]
+    fn a_stage_goes_through_its_steps_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut run = open(&parent.path().join("run"));
+        assert!(matches!(run.begin_steps(), Err(RunError::NoStage)));
+        run.once("a", |run| {
+            assert_eq!(run.begin_steps()?, None);
+            assert!(matches!(run.begin_steps(), Err(RunError::StepsTwice { .. })));
+            Ok::<(), RunError>(())
+        })
+        .unwrap();
+        run.once("b", |run| run.begin_steps().map(|_| ())).unwrap();
     }
 
     /// The checkpoints of `a.b` would be taken for those of `a/b`.
