@@ -1,54 +1,9 @@
-//! Every registered method is documented and runs.
-#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
+//! Every registered method is documented, runs, and makes a difference; and methods go together.
 
-use std::path::Path;
+use amend_run::{RecipeSource, load, missing_headings};
+use amend_unlearn::UnlearnRecipe;
 
-use amend_run::{RecipeSource, Run, RunFolder, RunInfo, Silent, Stop, load, missing_headings};
-use amend_unlearn::{Outcome, UnlearnRecipe};
-
-/// A world of few people, learnt and unlearnt in about a second.
-const RECIPE: &str = r#"
-method = "unlearn"
-[model.scratch]
-hidden = 32
-layers = 2
-heads = 2
-kv_heads = 1
-intermediate = 48
-vocabulary = 400
-context = 64
-epochs = 2
-batch_size = 8
-[data.world]
-people = 8
-forget = 0.25
-holdout = 0
-[unlearn]
-batch_size = 4
-attack = [{ name = "relearn", steps = 2, batch_size = 4, every = 1 }]
-[optimizer]
-lr = 1e-3
-[stop]
-below = 0.0
-max_steps = 3
-check_every = 1
-[eval]
-limit = 6
-max_new_tokens = 4
-"#;
-
-fn run(sets: &[&str]) -> (Outcome, tempfile::TempDir) {
-    let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
-    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-    let loaded = load::<UnlearnRecipe>(source, &sets).unwrap_or_else(|e| panic!("{sets:?}: {e}"));
-    let scratch = tempfile::tempdir().unwrap();
-    let folder =
-        RunFolder::create(&scratch.path().join("run"), &loaded.resolved, RunInfo::default()).unwrap();
-    let mut run = Run::new(folder, &Silent, Stop::default()).unwrap();
-    let outcome = amend_unlearn::run(&loaded.recipe, Path::new("."), &mut run)
-        .unwrap_or_else(|e| panic!("{sets:?}: {e}"));
-    (outcome, scratch)
-}
+use crate::support::{RECIPE, run};
 
 #[test]
 fn every_method_is_documented() {
