@@ -57,60 +57,48 @@ fn answer(claim: &Claim) -> Cell {
     }
 }
 
-/// What the comparison comes to, in words. An arm is as good as the number of deciding claims that hold, one after the
-/// other; among those that get equally far, the next claim's figure tells them apart.
+/// What the comparison comes to, in words: how far the arms get through the questions that decide, and which of those
+/// that get equally far stands best at the next.
 pub(super) fn reading(outcome: &Outcome) -> String {
-    let questions: Vec<&Claim> = deciding(outcome.arms.first()).collect();
-    let held = |arm: &ArmOutcome| deciding(Some(arm)).take_while(|claim| claim.pass == Some(true)).count();
+    let held = |arm: &ArmOutcome| deciding(arm).take_while(|claim| claim.pass == Some(true)).count();
     let furthest = outcome.arms.iter().map(held).max().unwrap_or(0);
-    let (Some(last), Some(shown)) =
-        (questions.len().checked_sub(1), questions.get(furthest).or(questions.last()))
-    else {
-        return "No claim was asked for that decides; the figures speak for themselves.".into();
-    };
-    if furthest < last {
-        let advice = shown.advice.as_deref().unwrap_or_default();
-        return match shown.answer.as_str() {
-            "no" => format!("No arm gets past `{}`: {advice}", shown.question),
-            _ => advice.to_owned(),
-        };
+    let asked = outcome.arms.first().map_or(0, |arm| deciding(arm).count());
+    if asked == 0 {
+        return "Nothing was asked that decides; the figures speak for themselves.".into();
     }
-    // All that is left to ask is the last question; among several arms its figure is what they are compared by.
-    let contenders: Vec<&ArmOutcome> = outcome.arms.iter().filter(|arm| held(arm) >= last).collect();
-    let goodness =
-        |arm: &ArmOutcome| deciding(Some(arm)).nth(last).map_or(f64::NAN, |claim| claim.shown.goodness());
-    let Some(best) = contenders.iter().copied().max_by(|a, b| goodness(a).total_cmp(&goodness(b))) else {
+    let next = furthest.min(asked - 1);
+    let mut contenders: Vec<(&ArmOutcome, &Claim)> =
+        outcome.arms.iter().filter_map(|arm| Some((arm, deciding(arm).nth(next)?))).collect();
+    contenders.retain(|(arm, _)| held(arm) >= next);
+    let Some((best, claim)) =
+        contenders.iter().max_by(|a, b| a.1.shown.goodness().total_cmp(&b.1.shown.goodness()))
+    else {
         return String::new();
     };
-    let short = match (best.positive, deciding(Some(best)).nth(last)) {
-        (false, Some(claim)) => {
-            format!(" That is less than asked for: {}", claim.advice.as_deref().unwrap_or_default())
+    let advice = claim.advice.as_deref().unwrap_or_default();
+    let verdict = match (furthest == asked, claim.answer.as_str()) {
+        (true, _) if outcome.arms.len() == 1 => "Everything that decides holds.".to_owned(),
+        (true, _) => {
+            let positive = outcome.arms.iter().filter(|arm| arm.positive);
+            let names: Vec<_> = positive.map(|arm| format!("`{}`", arm.name)).collect();
+            format!("Everything that decides holds for {}.", names.join(", "))
         }
-        _ => String::new(),
+        (false, "no") => format!("No arm gets past `{}`: {advice}", claim.question),
+        (false, _) => advice.to_owned(),
     };
-    let unrivalled = contenders.iter().filter(|arm| goodness(arm) == goodness(best)).count() == 1;
-    match deciding(Some(best)).nth(last) {
-        Some(claim) if outcome.arms.len() > 1 && unrivalled => {
-            let before: Vec<_> =
-                questions[..last].iter().map(|claim| format!("`{}`", claim.question)).collect();
-            let among = if before.is_empty() {
-                String::new()
-            } else {
-                format!("Of the arms that hold {}, ", before.join(" and "))
-            };
-            let name = &best.name;
-            format!(
-                "{among}`{name}` stands best at `{}`: {} {:.3}.{short}",
-                claim.question, claim.shown.name, claim.shown.figure.value
-            )
-        }
-        _ if best.positive => "All that was asked for holds.".into(),
-        _ => short.trim_start().to_owned(),
+    let rivals = contenders.iter().filter(|(_, c)| c.shown.goodness() == claim.shown.goodness()).count();
+    if outcome.arms.len() == 1 || rivals > 1 || !claim.shown.goodness().is_finite() {
+        return verdict;
     }
+    let (name, shown) = (&best.name, &claim.shown);
+    format!(
+        "{verdict} Of those that get so far, `{name}` stands best: {} {:.3}.",
+        shown.name, shown.figure.value
+    )
 }
 
-fn deciding(arm: Option<&ArmOutcome>) -> impl Iterator<Item = &Claim> {
-    arm.into_iter().flat_map(|arm| &arm.claims).filter(|claim| claim.decides)
+fn deciding(arm: &ArmOutcome) -> impl Iterator<Item = &Claim> {
+    arm.claims.iter().filter(|claim| claim.decides)
 }
 
 /// Every claim with the figure it rests on and what that was compared with.

@@ -82,9 +82,10 @@ impl Quantity {
         format!("{} {arrow}", self.name)
     }
 
-    /// How good it is, to be compared with others of its name: the larger the better.
+    /// How good it is, to be compared with others of its name: the larger the better, undefined ones last.
     pub(crate) fn goodness(&self) -> f64 {
         match self.better {
+            _ if self.figure.value.is_nan() => f64::NEG_INFINITY,
             Better::Lower => -self.figure.value,
             Better::Higher => self.figure.value,
         }

@@ -209,3 +209,29 @@ fn sizes_of_zero_are_refused() {
     let zero = "unlearn.forget={ name = \"npo\", beta = 0.0 }".to_owned();
     assert!(load::<UnlearnRecipe>(source, &[zero]).is_err());
 }
+
+/// The report is written over what attacks and verdicts give: one that nobody has thought of yet is shown like any other.
+#[test]
+fn a_report_shows_attacks_and_claims_it_does_not_know() {
+    let (mut outcome, folder) = run(&[]);
+    let seed = &mut outcome.seeds[0];
+    for (name, findings) in seed.arms[0].attacks.iter_mut().chain(&mut seed.gold_findings) {
+        "invented".clone_into(name);
+        findings.reading = "How it is read.".into();
+        findings.curves[0].title = "A curve of its own".into();
+        findings.figures[0].0 = "leakage".into();
+    }
+    outcome.arms[0].claims[2].question = "unheard of?".into();
+    let page =
+        amend_unlearn::report(&outcome, &folder.path().join("run"), "amend run x.toml").unwrap().to_html();
+    for part in [
+        "Attack: invented",
+        "How it is read.",
+        "A curve of its own",
+        "leakage",
+        "unheard of?",
+        "amend run x.toml",
+    ] {
+        assert!(page.contains(part), "no {part:?} in the report");
+    }
+}
