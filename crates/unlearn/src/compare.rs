@@ -157,8 +157,8 @@ impl<'de> DeserializeSeed<'de> for Named<'_> {
                 "an arm's name becomes a folder's: letters, digits, `-`, `_` and `.`, and not {name:?}"
             ));
         }
-        // An adapter lies beside its arm's model.
-        for folder in [name.clone(), format!("{name}-adapter")] {
+        // An adapter lies beside its arm's model. Not all file systems tell `A` from `a`.
+        for folder in [name.clone(), format!("{name}-adapter")].map(|folder| folder.to_lowercase()) {
             if self.folders.contains(&folder) {
                 return refuse(format!(
                     "the name `{name}` of this arm clashes with `{folder}`, which is taken; give it a `name` of its own"
@@ -240,6 +240,7 @@ mod tests {
 
     #[test]
     fn names_that_are_no_folders_of_their_own_are_refused() {
+        assert!(recipe("[[compare]]\nname = \"x\"\n[[compare]]\nname = \"X\"").unwrap_err().contains("`X`"));
         for (name, part) in [("gold", "clashes"), ("a/b", "folder"), ("..", "folder"), ("", "folder")] {
             let error = recipe(&format!("[[compare]]\nname = \"{name}\"")).unwrap_err();
             assert!(error.contains(part), "{error}");
