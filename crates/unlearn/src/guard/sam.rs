@@ -96,9 +96,9 @@ mod tests {
             gradient.set(id, Tensor::from_f32(&g, &[2]).unwrap());
         }
         let mut away = params.clone();
-        walk(&mut away, 0.5, &gradient);
+        walk(&mut away, 2.5, &gradient);
         let at = |params: &Params| ids.map(|id| params.get(id).tensor.f32().to_vec());
-        assert_eq!(at(&away), [[1.3, 2.0], [-3.0, 0.1]]);
+        assert_eq!(at(&away), [[2.5, 2.0], [-3.0, -1.5]]);
         assert_eq!(at(&params), [[1.0, 2.0], [-3.0, 0.5]], "the model itself stays where it is");
         let still = at(&away);
         walk(&mut away, 0.5, &Gradients::none(&params));
