@@ -1,50 +1,59 @@
 //! Unlearning: a model forgets a part of what it knows, is attacked, and the report proves what happened.
 //!
 //! The pipeline, read from top to bottom, is [`run`]: data → base and gold model → for every arm, forget
-//! objective, retain objective, combination, where the update lives → measurement → attack → verdict. Each
-//! slot is a folder, each filler a file.
+//! objective, retain objective, combination, where the update lives, guard (see `arm.rs`) → measurement → attacks →
+//! verdicts. Each slot is a folder, each filler a file.
 
 mod arm;
 pub mod attack;
-pub mod bench;
 pub mod combine;
+pub mod compare;
+pub mod context;
 pub mod data;
+pub mod forget;
+pub mod guard;
 pub mod measure;
-pub mod objective;
+pub mod models;
 pub mod outcome;
-pub mod place;
 pub mod recipe;
 mod report;
 pub mod retain;
 mod starter;
+pub mod stop;
+pub mod tasks;
+pub mod verdict;
+pub mod r#where;
 
 use std::path::{Path, PathBuf};
 
+use amend_engine::Model;
 use amend_learn::{Encoder, Result};
 use amend_run::Run;
-use amend_run::method::{Method, Registered};
+use amend_run::method::Method;
 
-pub use outcome::{ArmResult, Outcome, Verdict};
+pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
 pub use report::report;
 pub use starter::{DEMO, STARTER};
 
-use attack::{Relearn, relearn};
-use bench::{Models, Workbench};
-use combine::Combination;
+use attack::Findings;
+use compare::Arm;
+use context::Context;
 use data::Sets;
-use measure::snapshot;
-use outcome::SeedResult;
+use measure::{Snapshot, snapshot};
+use models::Models;
+use outcome::{ArmResult, SeedResult};
 
 /// Every method of the area, slot by slot in the order data flows.
 pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
-    const ATTACKS: &[&dyn Method] = &[&Registered::<Relearn>::new("relearn", "unlearn", "attack")];
     [
-        objective::Forget::METHODS,
+        forget::Forget::METHODS,
         retain::Retain::METHODS,
-        Combination::METHODS,
-        place::Where::METHODS,
-        ATTACKS,
+        combine::Combination::METHODS,
+        r#where::Where::METHODS,
+        guard::Guard::METHODS,
+        attack::Attack::METHODS,
+        verdict::Verdict::METHODS,
     ]
     .into_iter()
     .flatten()
@@ -55,72 +64,100 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
 pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Outcome> {
     // What is wrong with the recipe is said before anything is written.
     recipe.model.given()?;
-    for rule in recipe.unlearn.arms() {
-        combine::check(rule, recipe.unlearn.retain.filler().is_active())?;
+    let arms = recipe.arms();
+    for arm in &arms {
+        arm.check()?;
     }
     let mut seeds = Vec::new();
     for seed in recipe.seed..recipe.seed + recipe.seeds.max(1) {
-        seeds.push(run_seed(recipe, base, run, seed)?);
+        seeds.push(run_seed(recipe, &arms, base, run, seed)?);
     }
     Ok(Outcome::of(recipe, seeds))
 }
 
-fn run_seed(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>, seed: u64) -> Result<SeedResult> {
+/// One seed: models and data, then every arm on them.
+fn run_seed(
+    recipe: &UnlearnRecipe,
+    arms: &[Arm],
+    base: &Path,
+    run: &mut Run<'_>,
+    seed: u64,
+) -> Result<SeedResult> {
     let tag = if recipe.seeds > 1 { format!("seed{seed}-") } else { String::new() };
     let sets = Sets::prepare(run, &recipe.data, base, seed)?;
-    let Models { base, base_dir, tokenizer, gold } = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
-    let encoder = Encoder::new(&tokenizer, recipe.data.template.clone(), base.spec().context);
-    let models = (base, base_dir, gold);
-    let work = Workbench::prepare(run, recipe, &sets, &encoder, &tokenizer, models, &tag)?;
-    let mut arms = Vec::new();
-    for rule in recipe.unlearn.arms() {
-        arms.push(run_arm(recipe, run, &work, rule, seed, &tag)?);
+    let models = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
+    let (reference, tokenizer) = (&models.base, &models.tokenizer);
+    let encoder = Encoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
+    let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
+    recipe.stop.check(&context)?;
+
+    let before = snapshot(run, &format!("{tag}base-eval"), reference, &context)?;
+    let measure = |gold| snapshot(run, &format!("{tag}gold-eval"), gold, &context);
+    let gold = models.gold.as_ref().map(measure).transpose()?;
+    if recipe.stop.is_met_by(&before, gold.as_ref()) {
+        run.progress.note(
+            "warning: the aim is met before the first step; the model may never have learnt the forget set",
+        );
     }
-    let gold_curve = match (&recipe.attack.relearn, &work.gold) {
-        (Some(attack), Some(gold)) => {
-            let name = format!("{tag}gold-relearn");
-            Some(relearn(run, &name, attack, gold, &work.attack, &work.attack_test, seed)?)
-        }
-        _ => None,
-    };
-    Ok(SeedResult { seed, before: work.before, gold: work.gold_snapshot, gold_curve, arms })
+    let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), tag };
+    let arms = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
+    let gold_findings = models.gold.as_ref().map(|model| seed.attack(run, "gold", model)).transpose()?;
+    Ok(SeedResult {
+        seed: context.seed,
+        before,
+        gold,
+        gold_findings: gold_findings.unwrap_or_default(),
+        arms,
+    })
 }
 
-fn run_arm(
-    recipe: &UnlearnRecipe,
-    run: &mut Run<'_>,
-    work: &Workbench<'_>,
-    rule: &Combination,
-    seed: u64,
-    tag: &str,
-) -> Result<ArmResult> {
-    let name = format!("{tag}{}", rule.name());
-    let dir = model_dir(recipe, run, &name);
-    let unlearned = arm::unlearn(run, &format!("{name}-unlearn"), recipe, rule, work, seed, &dir)?;
-    let model = recipe.engine.open(&dir)?;
-    let after = snapshot(
-        run,
-        &format!("{name}-eval"),
-        &model,
-        work.tokenizer,
-        work.encoder,
-        work.sets,
-        &recipe.eval,
-    )?;
-    let curve = match &recipe.attack.relearn {
-        Some(attack) => {
-            let stage = format!("{name}-relearn");
-            Some(relearn(run, &stage, attack, &model, &work.attack, &work.attack_test, seed)?)
-        }
-        None => None,
-    };
-    let changes = model.changes_since(&work.base)?;
-    Ok(ArmResult { name: rule.name().to_owned(), model: dir, unlearned, after, curve, changes })
+/// What the arms of one seed share.
+struct Seed<'a> {
+    recipe: &'a UnlearnRecipe,
+    context: &'a Context<'a>,
+    models: &'a Models,
+    gold: Option<&'a Snapshot>,
+    /// What stage names and folders start with.
+    tag: String,
 }
 
-/// A run with one arm and one seed has its model in `model/`, as every run has; the others keep theirs apart.
-fn model_dir(recipe: &UnlearnRecipe, run: &Run<'_>, name: &str) -> PathBuf {
-    let single = recipe.seeds == 1 && recipe.unlearn.arms().len() == 1;
-    let folder = run.folder.path();
-    if single { folder.join("model") } else { folder.join("models").join(name) }
+impl Seed<'_> {
+    /// One arm: unlearn, measure, attack.
+    fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
+        let (recipe, context, name) = (self.recipe, self.context, format!("{}{}", self.tag, arm.name));
+        let dir = self.model_dir(run, &name);
+        let unlearned = run.once(&format!("{name}-unlearn"), |run| -> Result<_> {
+            let aim = recipe.stop.aim(self.gold);
+            let (model, unlearned) = arm.unlearn(run, &recipe.stop, aim, context)?;
+            arm.save(&model, &self.models.base_dir, &dir)?;
+            Ok(unlearned)
+        })?;
+        let model = recipe.engine.open(&dir)?;
+        Ok(ArmResult {
+            name: arm.name.clone(),
+            after: snapshot(run, &format!("{name}-eval"), &model, context)?,
+            attacks: self.attack(run, &arm.name, &model)?,
+            changes: model.changes_since(context.reference)?,
+            model: dir,
+            unlearned,
+        })
+    }
+
+    /// What every attack brings to light on a model.
+    fn attack(&self, run: &mut Run<'_>, name: &str, model: &Model) -> Result<Vec<(String, Findings)>> {
+        let mut all = Vec::new();
+        for (attack, slot) in self.recipe.unlearn.attacks() {
+            let stage = format!("{}{name}-{attack}", self.tag);
+            let findings = run.once(&stage, |run| slot.filler().attack(run, model, self.context))?;
+            all.push((attack, findings));
+        }
+        Ok(all)
+    }
+
+    /// A run with one arm and one seed has its model in `model/`, as every run has; the others keep theirs apart.
+    fn model_dir(&self, run: &Run<'_>, name: &str) -> PathBuf {
+        let single = self.recipe.seeds == 1 && self.recipe.compare.is_empty();
+        let folder = run.folder.path();
+        if single { folder.join("model") } else { folder.join("models").join(name) }
+    }
 }

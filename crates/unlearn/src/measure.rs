@@ -1,6 +1,5 @@
 //! Measuring one model on all sets of a run.
 
-use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::Subject;
 use amend_eval::questions::{self, Answered, SetFigures, ratio};
@@ -12,11 +11,21 @@ use amend_run::records::{text_of, texts_of};
 use amend_run::{Content, Figure, Record, Run};
 use serde::{Deserialize, Serialize};
 
-use crate::data::Sets;
-use crate::recipe::{DEFAULT_AIM, Evaluation, StopRule, Watched};
+use crate::context::Context;
 
 /// Most samples kept of each set.
 const SAMPLES: usize = 8;
+
+/// A question and what a model says to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// The question.
+    pub question: String,
+    /// The right answer.
+    pub expected: String,
+    /// The model's answer; empty where none was asked for.
+    pub answer: String,
+}
 
 /// Everything measured on one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,8 +42,8 @@ pub struct Snapshot {
     pub model_utility: Option<Figure>,
     /// Per-item truth ratios of the forget set, for forget quality.
     pub forget_ratios: Vec<f64>,
-    /// Question, right answer, the model's answer; of the forget set first, then of the retain set.
-    pub samples: Vec<[String; 3]>,
+    /// What it says: of the forget set first, then of the retain set.
+    pub samples: Vec<Said>,
 }
 
 impl Snapshot {
@@ -43,40 +52,19 @@ impl Snapshot {
         ks_two_sample(&self.forget_ratios, &gold.forget_ratios).ok()
     }
 
-    /// The watched figure on the forget set.
-    pub fn watched(&self, watch: Watched) -> Option<f64> {
-        match watch {
-            Watched::Probability => Some(self.forget.probability.value),
-            Watched::Accuracy => Some(self.forget.accuracy.value),
-            Watched::Choice => self.forget.choice.as_ref().map(|c| c.value),
+    /// TOFU's model utility, or the retain set's alone where the other sets are missing.
+    pub fn utility(&self) -> Option<Figure> {
+        match &self.model_utility {
+            Some(mean) => Some(Figure { value: mean.value, n: mean.n, stderr: mean.standard_error }),
+            None => self.retain.utility.map(|u| Figure::exact(u, self.retain.probability.n)),
         }
     }
 }
 
-impl StopRule {
-    /// Where unlearning stops: the recipe's own value, or the gold model's.
-    pub(crate) fn aim(&self, gold: Option<&Snapshot>) -> f64 {
-        self.below.or(gold.and_then(|g| g.watched(self.watch))).unwrap_or(DEFAULT_AIM)
-    }
-
-    /// Whether a model is there before the first step, so that nothing would be shown by stopping there.
-    pub(crate) fn is_met_by(&self, before: &Snapshot, gold: Option<&Snapshot>) -> bool {
-        before.watched(self.watch).is_some_and(|value| value <= self.aim(gold))
-    }
-}
-
 /// Measures a model as stage `name`, and writes its answers in TOFU's log format to `eval/<name>.json`.
-pub fn snapshot(
-    run: &mut Run<'_>,
-    name: &str,
-    model: &Model,
-    tokenizer: &Tokenizer,
-    encoder: &Encoder<'_>,
-    sets: &Sets,
-    options: &Evaluation,
-) -> Result<Snapshot> {
+pub fn snapshot(run: &mut Run<'_>, name: &str, model: &Model, context: &Context<'_>) -> Result<Snapshot> {
     run.once(name, |run| {
-        let subject = Subject { model, tokenizer, encoder };
+        let (subject, options, sets) = (subject(model, context), context.evaluation, context.sets);
         let wanted = [
             Some(&sets.forget_eval),
             Some(&sets.retain_eval),
@@ -106,8 +94,6 @@ pub fn snapshot(
             world_facts: facts.as_deref().and_then(with_wrong_answers),
         };
         write_log(run, name, &log)?;
-        let sample =
-            |a: &Answered| [a.question.clone(), a.measured.answer.clone(), a.measured.generation.clone()];
         Ok(Snapshot {
             forget: SetFigures::of(&forget),
             retain: SetFigures::of(&retain),
@@ -115,9 +101,37 @@ pub fn snapshot(
             world_facts: facts.as_deref().map(SetFigures::of),
             model_utility: aggregate(&rows(&log), None).model_utility.ok(),
             forget_ratios: forget.iter().filter_map(|a| ratio(&a.measured)).collect(),
-            samples: spread(&forget).chain(spread(&retain)).map(sample).collect(),
+            samples: spread(&forget).chain(spread(&retain)).map(said).collect(),
         })
     })
+}
+
+/// What a model says to the first `count` records; nothing where the recipe asks for no free answers.
+pub(crate) fn ask(
+    model: &Model,
+    context: &Context<'_>,
+    records: &[Record],
+    count: usize,
+) -> Result<Vec<Said>> {
+    let max_new_tokens = context.evaluation.max_new_tokens;
+    if max_new_tokens == 0 {
+        return Ok(Vec::new());
+    }
+    let records = &records[..count.min(records.len())];
+    let answered = questions::ask(records, max_new_tokens, &subject(model, context))?;
+    Ok(answered.iter().map(said).collect())
+}
+
+fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
+    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder }
+}
+
+fn said(answered: &Answered) -> Said {
+    Said {
+        question: answered.question.clone(),
+        expected: answered.measured.answer.clone(),
+        answer: answered.measured.generation.clone(),
+    }
 }
 
 /// The log format has no place for questions without wrong answers.
@@ -166,7 +180,11 @@ pub struct Choice {
 }
 
 /// The choices of a set's first `limit` records that have wrong answers.
-pub(crate) fn choices(encoder: &Encoder<'_>, records: &[Record], limit: usize) -> Result<Vec<Choice>> {
+pub(crate) fn choices(
+    encoder: &Encoder<'_>,
+    records: &[Record],
+    limit: usize,
+) -> amend_engine::Result<Vec<Choice>> {
     let mut out = Vec::new();
     for record in records.iter().take(limit) {
         let Content::Question { answer, .. } = &record.content else { continue };

@@ -6,11 +6,15 @@ use amend_run::RecipePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::attack::Relearn;
-use crate::combine::Combination;
-use crate::objective::Forget;
-use crate::place::Where;
+use crate::attack::Attack;
+use crate::combine::{Combination, Weights};
+use crate::compare::Compare;
+use crate::forget::Forget;
+use crate::guard::Guard;
 use crate::retain::Retain;
+use crate::stop::StopRule;
+use crate::verdict::Verdict;
+use crate::r#where::Where;
 
 /// A recipe for making a model forget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +36,9 @@ pub struct UnlearnRecipe {
     /// The method, slot by slot.
     #[serde(default)]
     pub unlearn: Slots,
+    /// Arms to run side by side, each the slots of `unlearn` with some of them filled differently.
+    #[serde(default, skip_serializing_if = "Compare::is_empty")]
+    pub compare: Compare,
     /// The optimiser of the unlearning steps.
     #[serde(default)]
     pub optimizer: Optimizer,
@@ -41,9 +48,6 @@ pub struct UnlearnRecipe {
     /// When to stop.
     #[serde(default)]
     pub stop: StopRule,
-    /// What the unlearned model has to withstand.
-    #[serde(default)]
-    pub attack: Attacks,
     /// How models are measured.
     #[serde(default)]
     pub eval: Evaluation,
@@ -132,7 +136,7 @@ pub struct Data {
     pub template: Template,
 }
 
-/// One filler per slot.
+/// What fills each slot, in the order data flows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Slots {
@@ -142,10 +146,10 @@ pub struct Slots {
     pub retain: Retain,
     /// How the two gradients become one update.
     pub combine: Combination,
-    /// Combination rules to run side by side instead of `combine`.
-    pub compare: Vec<Combination>,
     /// Which weights the update may touch.
     pub r#where: Where,
+    /// What stands around the step.
+    pub guard: Guard,
     /// Weight γ of the forget gradient; default: what the objective's authors use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forget_weight: Option<f32>,
@@ -154,6 +158,10 @@ pub struct Slots {
     /// Forget items per step; as many retain items are drawn to go with them.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
+    /// What the unlearned model is attacked with, one attack after the other.
+    pub attack: Vec<Attack>,
+    /// What is asked of the result.
+    pub verdict: Vec<Verdict>,
 }
 
 impl Default for Slots {
@@ -162,68 +170,32 @@ impl Default for Slots {
             forget: Forget::default(),
             retain: Retain::default(),
             combine: Combination::default(),
-            compare: Vec::new(),
             r#where: Where::default(),
+            guard: Guard::default(),
             forget_weight: None,
             retain_weight: 1.0,
             batch_size: 32,
+            attack: Vec::new(),
+            verdict: Verdict::all(),
         }
     }
 }
 
 impl Slots {
-    /// The combination rules to run.
-    pub fn arms(&self) -> Vec<&Combination> {
-        if self.compare.is_empty() { vec![&self.combine] } else { self.compare.iter().collect() }
+    /// The weights of the two gradients.
+    pub fn weights(&self) -> Weights {
+        let own = || self.forget.filler().default_weight();
+        Weights { forget: self.forget_weight.unwrap_or_else(own), retain: self.retain_weight }
     }
-}
 
-/// What is watched to decide that enough is forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Watched {
-    /// exp(−NLL/|y|) of the right answers.
-    #[default]
-    Probability,
-    /// Probability of the right answer among the wrong ones (needs perturbed answers).
-    Choice,
-    /// Share of answers given word for word.
-    Accuracy,
-}
-
-/// Below this a forget set counts as forgotten where there is no gold model to compare with.
-pub(crate) const DEFAULT_AIM: f64 = 0.1;
-
-/// When unlearning stops.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct StopRule {
-    /// What is watched on the forget set.
-    pub watch: Watched,
-    /// Stop once it is at or below this; default: the gold model's own value, where there is a gold
-    /// model, otherwise 0.1. Methods that stop at the same value are compared at matched forgetting.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub below: Option<f64>,
-    /// Most steps.
-    pub max_steps: u64,
-    /// Steps between two looks.
-    #[schemars(range(min = 1))]
-    pub check_every: u64,
-}
-
-impl Default for StopRule {
-    fn default() -> Self {
-        StopRule { watch: Watched::Probability, below: None, max_steps: 200, check_every: 5 }
+    /// The attacks, each under a name of its own: a second `relearn` is `relearn-2`.
+    pub fn attacks(&self) -> impl Iterator<Item = (String, &Attack)> {
+        self.attack.iter().enumerate().map(|(i, attack)| {
+            let earlier = self.attack[..i].iter().filter(|a| a.name() == attack.name()).count();
+            let name = attack.name();
+            (if earlier == 0 { name.to_owned() } else { format!("{name}-{}", earlier + 1) }, attack)
+        })
     }
-}
-
-/// Attacks on the unlearned model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Attacks {
-    /// Fine-tuning on half of the forgotten items, watching the other half.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub relearn: Option<Relearn>,
 }
 
 /// How models are measured.
@@ -235,13 +207,11 @@ pub struct Evaluation {
     pub limit: usize,
     /// Most tokens of a free answer; 0 leaves ROUGE and samples out.
     pub max_new_tokens: usize,
-    /// Share of the retain accuracy that must be left for a positive verdict.
-    pub keep: f64,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
         // TOFU asks 300 questions per set and allows 200 tokens.
-        Evaluation { limit: 300, max_new_tokens: 200, keep: 0.95 }
+        Evaluation { limit: 300, max_new_tokens: 200 }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Area {
     pub(crate) starter: &'static str,
     /// Everything that fills its slots, in the order data flows.
     pub(crate) methods: fn() -> Vec<&'static dyn Method>,
+    /// Slots that hold a list of fillers.
+    pub(crate) lists: &'static [&'static str],
     /// JSON schema of its recipes.
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,

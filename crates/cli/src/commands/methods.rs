@@ -205,8 +205,11 @@ fn options(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
 
 /// How a recipe chooses the method.
 fn example(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
+    let area = area::find(method.area())?;
+    let name = format!("\"{}\"", method.name());
+    let filler = if area.lists.contains(&method.slot()) { format!("[{name}]") } else { name };
     context.out.line("\nIn a recipe")?;
-    context.out.line(format_args!("  [{}]\n  {} = \"{}\"\n", method.area(), method.slot(), method.name()))
+    context.out.line(format_args!("  [{}]\n  {} = {filler}\n", method.area(), method.slot()))
 }
 
 /// The type of an option in words.

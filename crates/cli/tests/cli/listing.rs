@@ -13,6 +13,8 @@ fn methods_are_listed_and_explained() {
         assert!(page.contains(part), "no {part} in: {page}");
     }
     assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
+    // What the page says of a recipe can be written in one.
+    assert!(stdout(&["methods", "relearn"]).contains("attack = [\"relearn\"]"));
     let all = json_of(&["methods", "--json"]);
     let all = all.as_array().unwrap();
     assert!(all.iter().all(|m| m["summary"].as_str().is_some_and(|s| s.len() > 10)));

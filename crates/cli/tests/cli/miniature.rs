@@ -15,11 +15,13 @@ fn sago_keeps_more_than_pcgrad_keeps_more_than_the_sum() {
         .get_output()
         .clone();
     let run: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let verdicts = run["results"]["verdicts"].as_array().unwrap();
-    let of = |name: &str| verdicts.iter().find(|v| v["name"] == name).unwrap();
-    let retained = |name: &str| of(name)["retain_accuracy"]["value"].as_f64().unwrap();
+    let arms = run["results"]["arms"].as_array().unwrap();
+    let of = |name: &str| arms.iter().find(|arm| arm["name"] == name).unwrap();
+    let retained = |name: &str| of(name)["figures"]["retain_accuracy"]["value"].as_f64().unwrap();
     for name in ["sum", "pcgrad", "sago"] {
-        assert_eq!(of(name)["forgotten"], true, "{name} is not at matched forgetting");
+        let claims = of(name)["claims"].as_array().unwrap();
+        let forgotten = claims.iter().find(|claim| claim["question"] == "forgotten?").unwrap();
+        assert_eq!(forgotten["pass"], true, "{name} is not at matched forgetting");
     }
     let (sum, pcgrad, sago) = (retained("sum"), retained("pcgrad"), retained("sago"));
     assert!(sago >= pcgrad, "SAGO {sago} < PCGrad {pcgrad}");

@@ -109,7 +109,7 @@ fn a_run_leaves_everything_behind_and_tells_where() {
     let out = bench.out("first");
     let result: Value = serde_json::from_slice(&run_to(&bench, &out, &["--json"])).unwrap();
     assert_eq!(result["folder"].as_str(), out.to_str());
-    assert!(result["positive"].is_boolean() && result["results"]["verdicts"].is_array());
+    assert!(result["positive"].is_boolean() && result["results"]["arms"].is_array());
     for file in ["recipe.toml", "run.json", "metrics.jsonl", "results.json", "report.html", "log.txt"] {
         assert!(out.join(file).exists(), "{file}");
     }
@@ -141,11 +141,23 @@ fn a_run_leaves_everything_behind_and_tells_where() {
     same_run(&out, &again);
 }
 
-/// Two runs of the same recipe agree in every bit of what they computed.
+/// Two runs of the same recipe agree in every bit of what they computed: each step, each model, each figure.
 fn same_run(one: &Path, other: &Path) {
-    for file in ["metrics.jsonl", "model/model.safetensors"] {
-        assert!(fs::read(one.join(file)).unwrap() == fs::read(other.join(file)).unwrap(), "{file} differs");
+    let same = |file: &Path| {
+        let [one, other] = [one, other].map(|run| fs::read(run.join(file)).unwrap());
+        assert!(one == other, "{} differs", file.display());
+    };
+    same(Path::new("metrics.jsonl"));
+    let models = fs::read_dir(one.join("models")).into_iter().flatten().map(|e| e.unwrap().path());
+    for model in models.chain([one.join("model")]).filter(|dir| dir.join("model.safetensors").exists()) {
+        same(&model.strip_prefix(one).unwrap().join("model.safetensors"));
     }
+    // Results name the folder that each model is in.
+    let results = |run: &Path| {
+        let text = fs::read_to_string(run.join("results.json")).unwrap();
+        text.replace(run.to_str().unwrap(), "")
+    };
+    assert!(results(one) == results(other), "results.json differs");
 }
 
 /// A run without a step has nothing that it watched. That was written as null and could not be read again.
@@ -250,48 +262,76 @@ fn a_killed_run_goes_on_too() {
     assert_eq!(status(&dir).as_deref(), Some("done"));
 }
 
-/// Killed without warning at points nobody chose, again and again, a run ends with the bits of one that ran
-/// through (issue 2).
-#[cfg(unix)]
-#[test]
-fn killed_at_random_points_a_run_ends_with_the_same_bits() {
-    let bench = Bench::new();
-    let whole = bench.out("whole");
-    run_to(&bench, &whole, &["--set", "model.scratch.epochs=60"]);
-    let cut = bench.out("cut");
-    let arg = cut.to_str().unwrap();
-    let often = ["--checkpoint-every", "0.01"];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_amend"))
-        .args(["run", &bench.recipe, "--out", arg, "--set", "model.scratch.epochs=60"])
-        .args(often)
+/// Starts or resumes a run that writes checkpoints as often as it can, and says nothing.
+fn silently(args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_amend"))
+        .args(args)
+        .args(["--checkpoint-every", "0.001"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// How many steps of a stage are in the metrics.
+fn steps_of(dir: &Path, stage: &str) -> usize {
+    let logged = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+    logged.lines().filter(|line| line.contains(&format!("\"{stage}\""))).count()
+}
+
+/// Whether a stage is done.
+fn is_done(dir: &Path, stage: &str) -> bool {
+    let state: Value = serde_json::from_str(&fs::read_to_string(dir.join("run.json")).unwrap()).unwrap();
+    state["stages"].get(stage).is_some()
+}
+
+/// Killed without warning at points nobody chose, again and again, while models are made, while arms unlearn and while
+/// they are attacked, a run ends with the bits of one that ran through.
+#[cfg(unix)]
+#[test]
+fn killed_at_random_points_a_run_ends_with_the_same_bits() {
+    const STEPS: usize = 60;
+    let bench = Bench::new();
+    let sets = [
+        "--set",
+        "compare=[{ combine = \"sum\", guard = \"sam\" }, { forget = \"npo\", where = \"lora\" }]",
+        "--set",
+        "unlearn.attack=[{ name = \"relearn\", steps = 60, batch_size = 4, every = 7 }]",
+        "--set",
+        "stop.max_steps=60",
+        "--set",
+        "stop.check_every=7",
+    ];
+    let whole = bench.out("whole");
+    run_to(&bench, &whole, &sets);
+
+    let cut = bench.out("cut");
+    let arg = cut.to_str().unwrap();
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
     let mut random = amend_engine::Rng::at(&[u64::from(seed)]);
-    wait_until("the run folder", || cut.join("run.json").exists());
-    for kill in 0..6 {
-        let wait = Duration::from_millis(20 + random.below(400) as u64);
-        std::thread::sleep(wait);
+    let mut child = silently(&[&["run", &bench.recipe, "--out", arg][..], &sets[..]].concat());
+    let stages = [
+        "base",
+        "sum-sam-unlearn",
+        "sum-sam-relearn",
+        "npo-lora-unlearn",
+        "npo-lora-relearn",
+        "gold-relearn",
+    ];
+    let mut interrupted = 0;
+    for stage in stages {
+        let after = 1 + random.below(STEPS / 2);
+        wait_until(stage, || {
+            steps_of(&cut, stage) >= after || cut.join("run.json").exists() && is_done(&cut, stage)
+        });
         child.kill().unwrap();
         child.wait().unwrap();
-        if status(&cut).as_deref() == Some("done") {
-            break;
-        }
-        child = Command::new(env!("CARGO_BIN_EXE_amend"))
-            .args(["resume", arg])
-            .args(often)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        if kill == 5 {
-            child.wait().unwrap();
-        }
+        interrupted += usize::from(!is_done(&cut, stage));
+        child = silently(&["resume", arg]);
     }
+    child.wait().unwrap();
     assert_eq!(status(&cut).as_deref(), Some("done"), "seed {seed}");
-    let model = |dir: &Path| fs::read(dir.join("model/model.safetensors")).unwrap();
-    assert!(model(&whole) == model(&cut), "the models differ (seed {seed})");
+    // Steps are short, so that one stage or the other may be over before the kill comes.
+    assert!(interrupted >= 3, "only {interrupted} stages were interrupted (seed {seed})");
     same_run(&whole, &cut);
 }

@@ -1,14 +1,19 @@
 //! Relearning: can a little fine-tuning bring back what was forgotten?
 
-use amend_engine::{Example, Model};
+use amend_engine::Model;
 use amend_learn::{Descent, FineTuning, Optimizer, Result, train};
-use amend_run::rows::METRICS;
-use amend_run::{Rows, Run};
+use amend_run::rows::{METRICS, Row, Rows};
+use amend_run::{Figure, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::measure::{mean_probability, share_exact};
+use super::{Attacker, Curve, Findings};
+use crate::context::Context;
+use crate::measure::{Said, ask, mean_probability, share_exact};
+
+/// Questions of V put to the attacked model.
+const SAMPLES: usize = 4;
 
 /// # What it does
 /// Fine-tunes the unlearned model on one half T of the forgotten items and watches the other half V, which
@@ -19,7 +24,9 @@ use crate::measure::{mean_probability, share_exact};
 /// be guessed from T alone; only what lies above that was left behind.
 ///
 /// # What it logs
-/// `loss` on T; `test_accuracy` and `test_probability` on V at every look.
+/// `loss`: cross-entropy on the step's items of T, in nats per token. At every look, on all of V: `test_accuracy`, the
+/// share of answers that are word for word the model's first choice, and `test_probability`, the mean of their
+/// length-normalised probabilities.
 ///
 /// # Source
 /// Spec of relearning attacks: Hu et al., arXiv 2406.13356; Lynch et al., arXiv 2402.16835; the split of the
@@ -51,58 +58,25 @@ impl Default for Relearn {
     }
 }
 
-/// What a relearning attack brought back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Steps at which V was looked at, 0 first.
-    pub steps: Vec<u64>,
-    /// Share of V's answers given word for word.
-    pub accuracy: Vec<f64>,
-    /// Mean probability of V's answers.
-    pub probability: Vec<f64>,
-    /// Number of items in V.
-    pub n: usize,
-}
-
-impl Curve {
-    /// The largest accuracy on the way: an attacker keeps the best model.
-    pub fn max_accuracy(&self) -> f64 {
-        self.accuracy.iter().copied().fold(0.0, f64::max)
-    }
-
-    /// The largest probability on the way.
-    pub fn max_probability(&self) -> f64 {
-        self.probability.iter().copied().fold(0.0, f64::max)
-    }
-}
-
-/// Attacks `model` as stage `name`: trains on `attack`, looks at `test`.
-pub fn relearn(
-    run: &mut Run<'_>,
-    name: &str,
-    options: &Relearn,
-    model: &Model,
-    attack: &[Example],
-    test: &[Example],
-    seed: u64,
-) -> Result<Curve> {
-    run.once(name, |run| {
+impl Attacker for Relearn {
+    fn attack(&self, run: &mut Run<'_>, model: &Model, context: &Context<'_>) -> Result<Findings> {
+        let test = &context.attack_test;
         let look = |model: &Model| -> Result<(f64, f64)> {
             Ok((share_exact(model, test)?, mean_probability(model, test)?))
         };
-        let (accuracy, probability) = look(model)?;
+        let before = look(model)?;
         let mut attacked = model.clone();
         attacked.params.set_trainable(|_| true);
         let mut learner = FineTuning {
-            descent: Descent::new(&attacked.params, &options.optimizer, options.steps),
+            descent: Descent::new(&attacked.params, &self.optimizer, self.steps),
             model: attacked,
-            examples: attack,
-            batch_size: options.batch_size,
-            seed,
+            examples: &context.attack,
+            batch_size: self.batch_size,
+            seed: context.seed,
             purpose: "relearn",
             look: |model: &Model, step: u64| -> Result<Map<String, Value>> {
                 let mut row = Map::new();
-                if step.is_multiple_of(options.every) || step == options.steps {
+                if step.is_multiple_of(self.every) || step == self.steps {
                     let (accuracy, probability) = look(model)?;
                     row.insert("test_accuracy".into(), json!(accuracy));
                     row.insert("test_probability".into(), json!(probability));
@@ -110,20 +84,47 @@ pub fn relearn(
                 Ok(row)
             },
         };
-        train(run, options.steps, &mut learner)?;
+        train(run, self.steps, &mut learner)?;
         // What was seen on the way is in the metrics, also of the part before an interruption.
-        let mut curve =
-            Curve { steps: vec![0], accuracy: vec![accuracy], probability: vec![probability], n: test.len() };
-        for row in Rows::read(run.folder.path(), METRICS)? {
-            let number = |key: &str| row.values.get(key).and_then(Value::as_f64);
-            if let (true, Some(accuracy), Some(probability)) =
-                (row.stage == name, number("test_accuracy"), number("test_probability"))
-            {
-                curve.steps.push(row.step);
-                curve.accuracy.push(accuracy);
-                curve.probability.push(probability);
-            }
-        }
-        Ok(curve)
-    })
+        let rows = Rows::read(run.folder.path(), METRICS)?;
+        let stage = run.stage()?;
+        let curve = |key: &str, before: f64| {
+            let seen = rows.iter().filter(|row| row.stage == stage);
+            let value = |row: &Row| row.values.get(key).and_then(Value::as_f64);
+            let seen = seen.filter_map(|row| Some((row.step as f64, value(row)?)));
+            std::iter::once((0.0, before)).chain(seen).filter(|(_, y)| y.is_finite()).collect()
+        };
+        Ok(findings(
+            curve("test_accuracy", before.0),
+            curve("test_probability", before.1),
+            test.len(),
+            ask(&learner.model, context, &context.sets.attack_test, SAMPLES)?,
+        ))
+    }
+}
+
+type Points = Vec<(f64, f64)>;
+
+fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>) -> Findings {
+    // An attacker keeps the best model of the way.
+    let largest = |points: &Points| points.iter().map(|p| p.1).fold(0.0, f64::max);
+    let hits = (largest(&accuracy) * n as f64).round() as usize;
+    let figures = vec![
+        ("accuracy".to_owned(), Figure::share(hits, n)),
+        ("probability".to_owned(), Figure::exact(largest(&probability), n)),
+    ];
+    let curve = |y: &str, points| Curve {
+        title: format!("Forgotten items the attacker never saw: {y}"),
+        x: "fine-tuning step".into(),
+        y: y.into(),
+        points,
+    };
+    Findings {
+        reading: "Each model is fine-tuned on one half of the forgotten items; the curves show the other half, which the \
+                  attacker never sees. What lies above the gold model was hidden, not gone."
+            .into(),
+        figures,
+        curves: vec![curve("accuracy", accuracy), curve("probability", probability)],
+        samples,
+    }
 }

@@ -2,6 +2,7 @@
 
 use amend_engine::Gradients;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Angles and conflicts of one step.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -39,6 +40,14 @@ impl Geometry {
             conflict: share(forget.count(retain, differ)),
             opposed: share(update.count(retain, differ)),
             forget_zero: share(forget.count(forget, |f, _| f == 0.0)),
+        }
+    }
+
+    /// The same, as values of a step's row.
+    pub fn row(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(row)) => row,
+            _ => Map::new(),
         }
     }
 }

@@ -14,8 +14,8 @@ use super::{Combine, Weights};
 /// When retained knowledge must not suffer. It takes more steps to the same forgetting than `sum`.
 ///
 /// # What it logs
-/// As `sum`, and `forget_zero`: the share of coordinates whose forget gradient is exactly 0. Those (unused
-/// embedding rows, for instance) count as aligned and receive no retain gradient either.
+/// As `sum`. The coordinates of `forget_zero` (unused embedding rows, for instance) count as aligned and receive no
+/// retain gradient either; `opposed` is 0.
 ///
 /// # Source
 /// "Modeling LLM Unlearning as an Asymmetric Two-Task Learning Problem" (SAGO), arXiv 2604.14808.

@@ -13,8 +13,10 @@ use super::{Combine, Weights};
 /// As the baseline, and for objectives that are gentle by themselves.
 ///
 /// # What it logs
-/// `cos_forget_retain`, `cos_update_retain`, `cos_update_forget`, `conflict` (share of coordinates where
-/// the two gradients have opposite signs), `norm_forget`, `norm_retain`.
+/// Of the gradients g_f and g_r before the weights: `norm_forget` and `norm_retain`, their lengths; `cos_forget_retain`,
+/// the cosine of the angle between them; `conflict`, the share of coordinates on which their signs are opposite;
+/// `forget_zero`, the share on which g_f is exactly 0. Of the update g before it is clipped: `cos_update_retain` and
+/// `cos_update_forget`, its cosines with both; `opposed`, the share of coordinates on which it opposes g_r.
 ///
 /// # Source
 /// Common practice (GradDiff, NPO+GD and others).

@@ -1,10 +1,11 @@
 //! Staying close to the reference distribution.
 
-use amend_engine::{Batch, Example, Gradients, Graph, Model, Result, Taps};
+use amend_engine::{Batch, Graph, Model, Result, Taps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RetainObjective;
+use super::{RetainBatch, RetainObjective};
+use crate::tasks::Task;
 
 /// # What it does
 /// Keeps the model's next-token distributions where they were: mean KL(p_ref ‖ p_θ) over the scored
@@ -31,17 +32,12 @@ use super::RetainObjective;
 pub struct Kl {}
 
 impl RetainObjective for Kl {
-    fn gradients(
-        &self,
-        model: &Model,
-        reference: &Model,
-        batch: &[&Example],
-    ) -> Result<Option<(f64, Gradients)>> {
-        let batch = Batch::new(batch.iter().copied())?;
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>> {
+        let packed = Batch::new(batch.examples.iter().copied())?;
         let taps = Taps::none();
         let mut g = Graph::recording(&model.params);
-        let divergence = model.divergence_from(&mut g, &batch, reference, &taps)?;
+        let divergence = model.divergence_from(&mut g, &packed, batch.context.reference, &taps)?;
         let loss = g.mean(&divergence)?;
-        Ok(Some((f64::from(loss.scalar()), g.backward(&loss)?)))
+        Ok(Some(Task { loss: f64::from(loss.scalar()), gradients: g.backward(&loss)? }))
     }
 }

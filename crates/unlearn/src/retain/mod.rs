@@ -4,22 +4,37 @@ mod kl;
 mod nll;
 mod none;
 
-use amend_engine::{Example, Gradients, Model, Result};
+use amend_engine::{Example, Model, Result};
+use amend_learn::partner;
 use amend_run::slot;
 
 pub use kl::Kl;
 pub use nll::Nll;
 pub use none::NoRetain;
 
+use crate::context::Context;
+use crate::tasks::Task;
+
+/// The retain items of one step.
+pub struct RetainBatch<'a> {
+    /// What objectives compare with.
+    pub context: &'a Context<'a>,
+    /// The items.
+    pub examples: Vec<&'a Example>,
+}
+
+impl<'a> RetainBatch<'a> {
+    /// Draws `size` items for step `step`, counted from 0: each at random from the whole set.
+    pub fn draw(context: &'a Context<'a>, size: usize, step: u64) -> Self {
+        let items = partner(context.seed, "retain", context.retain.len(), size, step);
+        RetainBatch { context, examples: items.into_iter().map(|i| &context.retain[i]).collect() }
+    }
+}
+
 /// A loss whose descent keeps the model what it was on the retain set.
 pub trait RetainObjective {
     /// Loss of a retain batch and its gradient; `None` where the slot is left empty.
-    fn gradients(
-        &self,
-        model: &Model,
-        reference: &Model,
-        batch: &[&Example],
-    ) -> Result<Option<(f64, Gradients)>>;
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>>;
 
     /// Whether there is a retain gradient at all.
     fn is_active(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Plain training on the retain set.
 
 use amend_engine::optim::nll_gradients;
-use amend_engine::{Example, Gradients, Model, Result, SCORING_TOKENS};
+use amend_engine::{Model, Result, SCORING_TOKENS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RetainObjective;
+use super::{RetainBatch, RetainObjective};
+use crate::tasks::Task;
 
 /// # What it does
 /// Goes on training on the retain set: mean cross-entropy of its answer tokens.
@@ -31,13 +32,8 @@ use super::RetainObjective;
 pub struct Nll {}
 
 impl RetainObjective for Nll {
-    fn gradients(
-        &self,
-        model: &Model,
-        _reference: &Model,
-        batch: &[&Example],
-    ) -> Result<Option<(f64, Gradients)>> {
-        let (loss, gradients) = nll_gradients(model, batch, SCORING_TOKENS)?;
-        Ok(Some((f64::from(loss), gradients)))
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>> {
+        let (loss, gradients) = nll_gradients(model, &batch.examples, SCORING_TOKENS)?;
+        Ok(Some(Task { loss: f64::from(loss), gradients }))
     }
 }

@@ -1,10 +1,11 @@
 //! No retain objective.
 
-use amend_engine::{Example, Gradients, Model, Result};
+use amend_engine::{Model, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RetainObjective;
+use super::{RetainBatch, RetainObjective};
+use crate::tasks::Task;
 
 /// # What it does
 /// Nothing: only the forget objective acts.
@@ -28,7 +29,7 @@ use super::RetainObjective;
 pub struct NoRetain {}
 
 impl RetainObjective for NoRetain {
-    fn gradients(&self, _: &Model, _: &Model, _: &[&Example]) -> Result<Option<(f64, Gradients)>> {
+    fn gradients(&self, _: &Model, _: &RetainBatch<'_>) -> Result<Option<Task>> {
         Ok(None)
     }
 

@@ -1,10 +1,10 @@
 //! Gradient ascent.
 
-use amend_engine::{Graph, Model, Result, Taps, Var};
+use amend_engine::{Result, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ForgetObjective, Needs, Packed, token_mean};
+use super::{ForgetBatch, ForgetObjective, Pass};
 
 /// # What it does
 /// Climbs the loss of the forget set: the objective is minus the mean cross-entropy of its answer tokens.
@@ -30,17 +30,7 @@ use super::{ForgetObjective, Needs, Packed, token_mean};
 pub struct GradientAscent {}
 
 impl ForgetObjective for GradientAscent {
-    fn needs(&self) -> Needs {
-        Needs::default()
-    }
-
-    fn loss<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        model: &'m Model,
-        batch: &'m Packed<'_>,
-        taps: &'m Taps,
-    ) -> Result<Var> {
-        token_mean(g, model, &batch.answers, -1.0, taps)
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var> {
+        pass.token_mean(&batch.answers, -1.0)
     }
 }

@@ -1,11 +1,10 @@
 //! Direct preference of refusals over answers.
 
-use amend_engine::{Graph, Model, Result, Taps, Var};
+use amend_engine::{Result, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::preference::{logistic, minus};
-use super::{ForgetObjective, Needs, Packed, sequence_nll};
+use super::{ForgetBatch, ForgetObjective, Pass};
 
 /// # What it does
 /// Prefers a refusal over the answer to be forgotten, relative to the reference model: the loss is
@@ -41,22 +40,12 @@ impl Default for IdkDpo {
 }
 
 impl ForgetObjective for IdkDpo {
-    fn needs(&self) -> Needs {
-        Needs { reference: true, refusals: true }
-    }
-
-    fn loss<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        model: &'m Model,
-        batch: &'m Packed<'_>,
-        taps: &'m Taps,
-    ) -> Result<Var> {
-        let answer = sequence_nll(g, model, &batch.answers, taps)?;
-        let answer = minus(g, &answer, &batch.source.reference_nll)?;
-        let refusal = sequence_nll(g, model, batch.refusals()?, taps)?;
-        let refusal = minus(g, &refusal, &batch.source.reference_refusal_nll)?;
-        let margin = g.sub(&answer, &refusal)?;
-        logistic(g, &margin, self.beta)
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var> {
+        let answer = pass.sequence_nll(&batch.answers)?;
+        let answer = pass.minus(&answer, &batch.answer_nll()?)?;
+        let refusal = pass.sequence_nll(batch.refusals()?)?;
+        let refusal = pass.minus(&refusal, &batch.refusal_nll()?)?;
+        let margin = pass.g.sub(&answer, &refusal)?;
+        pass.logistic(&margin, self.beta)
     }
 }

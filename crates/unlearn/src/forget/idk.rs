@@ -1,10 +1,10 @@
 //! Refusal targets.
 
-use amend_engine::{Graph, Model, Result, Taps, Var};
+use amend_engine::{Result, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ForgetObjective, Needs, Packed, token_mean};
+use super::{ForgetBatch, ForgetObjective, Pass};
 
 /// # What it does
 /// Teaches the model to answer forget-set questions with a refusal: the loss is the mean cross-entropy of
@@ -30,17 +30,7 @@ use super::{ForgetObjective, Needs, Packed, token_mean};
 pub struct Idk {}
 
 impl ForgetObjective for Idk {
-    fn needs(&self) -> Needs {
-        Needs { reference: false, refusals: true }
-    }
-
-    fn loss<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        model: &'m Model,
-        batch: &'m Packed<'_>,
-        taps: &'m Taps,
-    ) -> Result<Var> {
-        token_mean(g, model, batch.refusals()?, 1.0, taps)
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var> {
+        pass.token_mean(batch.refusals()?, 1.0)
     }
 }

@@ -12,10 +12,13 @@ pub use all::All;
 pub use layers::Layers;
 pub use lora::Lora;
 
+use crate::context::Context;
+
 /// A choice of weights.
 pub trait Place {
-    /// Makes exactly the chosen weights trainable.
-    fn prepare(&self, model: &mut Model, seed: u64) -> Result<()>;
+    /// Makes exactly the chosen weights trainable, and adds those that are still to be made. What the choice rests
+    /// on, the context has.
+    fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()>;
 
     /// The adapter's settings, where the update lives in one.
     fn adapter(&self) -> Option<LoraOptions> {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use crate::context::Context;
 
 /// # What it does
 /// Trains only the named blocks, and of those only the named modules; everything else is frozen and costs
@@ -36,7 +37,7 @@ pub struct Layers {
 }
 
 impl Place for Layers {
-    fn prepare(&self, model: &mut Model, _seed: u64) -> Result<()> {
+    fn prepare(&self, model: &mut Model, _: &Context<'_>) -> Result<()> {
         let depth = model.spec().layers;
         if let Some(layer) = self.layers.iter().find(|&&l| l >= depth) {
             return Err(Error::invalid(format!(

@@ -1,11 +1,10 @@
 //! Simple negative preference optimisation.
 
-use amend_engine::{Graph, Model, Result, Taps, Tensor, Var};
+use amend_engine::{Result, Tensor, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::preference::logistic;
-use super::{ForgetObjective, Needs, Packed, sequence_nll};
+use super::{ForgetBatch, ForgetObjective, Pass};
 
 /// # What it does
 /// NPO without a reference model and with length-normalised likelihoods: the loss is
@@ -43,27 +42,17 @@ impl Default for SimNpo {
 }
 
 impl ForgetObjective for SimNpo {
-    fn needs(&self) -> Needs {
-        Needs::default()
-    }
-
     fn default_weight(&self) -> f32 {
         0.125
     }
 
-    fn loss<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        model: &'m Model,
-        batch: &'m Packed<'_>,
-        taps: &'m Taps,
-    ) -> Result<Var> {
-        let nll = sequence_nll(g, model, &batch.answers, taps)?;
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var> {
+        let nll = pass.sequence_nll(&batch.answers)?;
         let lengths = batch.answers.scored_lengths();
         let inverse: Vec<f32> = lengths.iter().map(|&n| 1.0 / n.max(1) as f32).collect();
         let inverse = Var::constant(Tensor::from_f32(&inverse, nll.shape())?);
-        let per_token = g.mul(&nll, &inverse)?;
-        let margin = g.shift(&per_token, -self.delta)?;
-        logistic(g, &margin, self.beta)
+        let per_token = pass.g.mul(&nll, &inverse)?;
+        let margin = pass.g.shift(&per_token, -self.delta)?;
+        pass.logistic(&margin, self.beta)
     }
 }

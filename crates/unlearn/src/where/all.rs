@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use crate::context::Context;
 
 /// # What it does
 /// Every weight may change.
@@ -28,7 +29,7 @@ use super::Place;
 pub struct All {}
 
 impl Place for All {
-    fn prepare(&self, model: &mut Model, _seed: u64) -> Result<()> {
+    fn prepare(&self, model: &mut Model, _: &Context<'_>) -> Result<()> {
         model.params.set_trainable(|_| true);
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! Negative preference optimisation.
 
-use amend_engine::{Graph, Model, Result, Taps, Var};
+use amend_engine::{Result, Var};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::preference::{logistic, minus};
-use super::{ForgetObjective, Needs, Packed, sequence_nll};
+use super::{ForgetBatch, ForgetObjective, Pass};
 
 /// # What it does
 /// Treats the answers to be forgotten as the losing side of a preference: the loss is
@@ -41,19 +40,9 @@ impl Default for Npo {
 }
 
 impl ForgetObjective for Npo {
-    fn needs(&self) -> Needs {
-        Needs { reference: true, refusals: false }
-    }
-
-    fn loss<'m>(
-        &self,
-        g: &mut Graph<'m>,
-        model: &'m Model,
-        batch: &'m Packed<'_>,
-        taps: &'m Taps,
-    ) -> Result<Var> {
-        let nll = sequence_nll(g, model, &batch.answers, taps)?;
-        let margin = minus(g, &nll, &batch.source.reference_nll)?;
-        logistic(g, &margin, self.beta)
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var> {
+        let nll = pass.sequence_nll(&batch.answers)?;
+        let margin = pass.minus(&nll, &batch.answer_nll()?)?;
+        pass.logistic(&margin, self.beta)
     }
 }

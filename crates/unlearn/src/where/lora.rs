@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use crate::context::Context;
 
 /// # What it does
 /// Freezes the model and trains a low-rank adapter on its linear layers. The reference distribution is the
@@ -44,8 +45,8 @@ impl Default for Lora {
 }
 
 impl Place for Lora {
-    fn prepare(&self, model: &mut Model, seed: u64) -> Result<()> {
-        model.attach_lora(&self.options(), seed)
+    fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()> {
+        model.attach_lora(&self.options(), context.seed)
     }
 
     fn adapter(&self) -> Option<LoraOptions> {

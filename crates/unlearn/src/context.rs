@@ -1,0 +1,142 @@
+//! What the fillers of a seed work from: models, data, and what is derived of them. Derived things are computed
+//! once, when a filler first asks, and are the same for all arms.
+
+use std::cell::OnceCell;
+
+use amend_engine::tokenizer::Tokenizer;
+use amend_engine::{Example, Model, SCORING_TOKENS};
+use amend_eval::refusals::refusal;
+use amend_learn::{Encoder, Error, Result};
+use amend_run::{Progress, Record};
+
+use crate::data::Sets;
+use crate::measure::{Choice, choices};
+use crate::recipe::Evaluation;
+
+/// What the fillers of one seed work from.
+pub struct Context<'a> {
+    /// The frozen model that is to forget; objectives compare with it.
+    pub reference: &'a Model,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// How records become tokens.
+    pub encoder: &'a Encoder<'a>,
+    /// The record sets.
+    pub sets: &'a Sets,
+    /// How thoroughly models are asked.
+    pub evaluation: &'a Evaluation,
+    /// The seed.
+    pub seed: u64,
+    /// The forget set, encoded.
+    pub forget: Vec<Example>,
+    /// The retain set, encoded.
+    pub retain: Vec<Example>,
+    /// The attacker's half of the forget set, encoded.
+    pub attack: Vec<Example>,
+    /// The half the attacker wants back, encoded.
+    pub attack_test: Vec<Example>,
+    answer_nll: OnceCell<Vec<f64>>,
+    refusals: OnceCell<Vec<Example>>,
+    refusal_nll: OnceCell<Vec<f64>>,
+    choices: OnceCell<Vec<Choice>>,
+}
+
+impl<'a> Context<'a> {
+    /// Encodes the data; `progress` is told how many records were cut to the model's context.
+    pub fn new(
+        reference: &'a Model,
+        tokenizer: &'a Tokenizer,
+        encoder: &'a Encoder<'a>,
+        sets: &'a Sets,
+        evaluation: &'a Evaluation,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let context = reference.spec().context;
+        let encode = |what: &str, records: &[Record]| encode(progress, what, encoder, records, context);
+        Ok(Context {
+            forget: encode("to forget", &sets.forget)?,
+            retain: encode("to keep", &sets.retain)?,
+            attack: encode("of the attack", &sets.attack)?,
+            attack_test: encode("of the attack's test", &sets.attack_test)?,
+            reference,
+            tokenizer,
+            encoder,
+            sets,
+            evaluation,
+            seed,
+            answer_nll: OnceCell::new(),
+            refusals: OnceCell::new(),
+            refusal_nll: OnceCell::new(),
+            choices: OnceCell::new(),
+        })
+    }
+
+    /// Summed negative log-likelihood of every forget item's answer under the reference.
+    pub fn answer_nll(&self) -> amend_engine::Result<&[f64]> {
+        once(&self.answer_nll, || self.reference_nll(&self.forget)).map(Vec::as_slice)
+    }
+
+    /// Every forget item's question with a refusal as its answer: one for the whole run, so that results do not
+    /// depend on the number of epochs.
+    pub fn refusals(&self) -> amend_engine::Result<&[Example]> {
+        let make = || {
+            let items = self.sets.forget.iter().enumerate();
+            items.map(|(i, record)| self.encoder.reply(record, refusal(self.seed, i))).collect()
+        };
+        once(&self.refusals, make).map(Vec::as_slice)
+    }
+
+    /// Summed negative log-likelihood of every refusal under the reference.
+    pub fn refusal_nll(&self) -> amend_engine::Result<&[f64]> {
+        once(&self.refusal_nll, || self.reference_nll(self.refusals()?)).map(Vec::as_slice)
+    }
+
+    /// The right and wrong answers of the forget set as it is measured; empty where there are no wrong ones.
+    pub fn choices(&self) -> amend_engine::Result<&[Choice]> {
+        let make = || choices(self.encoder, &self.sets.forget_eval, self.evaluation.limit);
+        once(&self.choices, make).map(Vec::as_slice)
+    }
+
+    fn reference_nll(&self, examples: &[Example]) -> amend_engine::Result<Vec<f64>> {
+        let scores = self.reference.score(examples, SCORING_TOKENS)?;
+        Ok(scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>()).collect())
+    }
+}
+
+/// The value of a cell, made where there is none yet.
+pub(crate) fn once<T>(
+    cell: &OnceCell<T>,
+    make: impl FnOnce() -> amend_engine::Result<T>,
+) -> amend_engine::Result<&T> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value))
+}
+
+/// Encodes records, and says how many were cut to the context.
+fn encode(
+    progress: &dyn Progress,
+    what: &str,
+    encoder: &Encoder<'_>,
+    records: &[Record],
+    context: usize,
+) -> Result<Vec<Example>> {
+    let (examples, cut) = encoder.encode_all(records)?;
+    if cut > 0 {
+        progress.note(&format!(
+            "warning: {cut} of {} records {what} are longer than the model's context of {context} tokens and were cut",
+            records.len()
+        ));
+    }
+    let unscored = examples.iter().filter(|e| e.scored_len() == 0).count();
+    if unscored > 0 {
+        return Err(Error::invalid(format!(
+            "{unscored} of {} records have no token to score; their prompts fill the context of {context} tokens",
+            records.len()
+        )));
+    }
+    Ok(examples)
+}

@@ -1,0 +1,55 @@
+//! Slot `forget`: what lowers the model's grip on the forget set.
+
+mod batch;
+mod gradient_ascent;
+mod idk;
+mod idk_dpo;
+mod npo;
+mod pass;
+mod simnpo;
+
+use amend_engine::{Model, Result, Taps, Var};
+use amend_run::slot;
+
+pub use batch::ForgetBatch;
+pub use gradient_ascent::GradientAscent;
+pub use idk::Idk;
+pub use idk_dpo::IdkDpo;
+pub use npo::Npo;
+pub use pass::Pass;
+pub use simnpo::SimNpo;
+
+use crate::tasks::Task;
+
+/// A loss whose descent makes the model forget.
+pub trait ForgetObjective {
+    /// Weight γ of the forget gradient that the method's authors use.
+    fn default_weight(&self) -> f32 {
+        1.0
+    }
+
+    /// The loss of a batch, in nats, as a value of the pass's graph. The batch has what the objective compares with.
+    fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var>;
+}
+
+/// Loss and gradient of a forget batch.
+pub fn gradients(objective: &dyn ForgetObjective, model: &Model, batch: &ForgetBatch<'_>) -> Result<Task> {
+    let taps = Taps::none();
+    let mut pass = Pass::new(model, &taps);
+    let loss = objective.loss(&mut pass, batch)?;
+    Ok(Task { loss: f64::from(loss.scalar()), gradients: pass.g.backward(&loss)? })
+}
+
+slot! {
+    /// What lowers the model's grip on the forget set.
+    pub slot Forget("unlearn", "forget"): dyn ForgetObjective, default GradientAscent {
+        "ga" => GradientAscent,
+        "npo" => Npo,
+        "simnpo" => SimNpo,
+        "idk" => Idk,
+        "idk-dpo" => IdkDpo,
+    }
+}
+
+#[cfg(test)]
+mod tests;

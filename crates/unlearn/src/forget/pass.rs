@@ -1,0 +1,51 @@
+//! One differentiated pass of a model over a forget batch, and what objectives are made of.
+
+use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor, Var};
+
+/// A model and the graph that its losses are recorded in.
+pub struct Pass<'m> {
+    /// The graph.
+    pub g: Graph<'m>,
+    /// The model.
+    pub model: &'m Model,
+    taps: &'m Taps,
+}
+
+impl<'m> Pass<'m> {
+    /// A pass of `model` with nothing recorded yet.
+    pub(super) fn new(model: &'m Model, taps: &'m Taps) -> Self {
+        Pass { g: Graph::recording(&model.params), model, taps }
+    }
+
+    /// Summed negative log-likelihood of every sequence, in nats: [sequences].
+    pub fn sequence_nll(&mut self, batch: &'m Batch) -> Result<Var> {
+        let logprobs = self.model.token_logprobs(&mut self.g, batch, self.taps)?;
+        let sums = self.g.group_sums(&logprobs, &batch.sequence, batch.sequences())?;
+        self.g.scale(&sums, -1.0)
+    }
+
+    /// `factor ·` the mean cross-entropy over all scored tokens of the batch, in nats.
+    pub fn token_mean(&mut self, batch: &'m Batch, factor: f32) -> Result<Var> {
+        let count = batch.targets.len();
+        let weights = vec![factor / count.max(1) as f32; count];
+        self.model.weighted_nll(&mut self.g, batch, &weights, self.taps)
+    }
+
+    /// `values − constants`, element by element.
+    pub fn minus(&mut self, values: &Var, constants: &[f64]) -> Result<Var> {
+        let constants: Vec<f32> = constants.iter().map(|&c| c as f32).collect();
+        let constants = Var::constant(Tensor::from_f32(&constants, values.shape())?);
+        self.g.sub(values, &constants)
+    }
+
+    /// `−(2/β) · mean log σ(β · margin)`: what the preference objectives come down to.
+    ///
+    /// Where the margin is 0 the loss is (2/β)·ln 2 and its slope with respect to each margin is −1/n,
+    /// so at the reference these objectives pull exactly as hard as gradient ascent.
+    pub fn logistic(&mut self, margin: &Var, beta: f32) -> Result<Var> {
+        let scaled = self.g.scale(margin, beta)?;
+        let log_sigmoid = self.g.log_sigmoid(&scaled)?;
+        let mean = self.g.mean(&log_sigmoid)?;
+        self.g.scale(&mean, -2.0 / beta)
+    }
+}

@@ -1,0 +1,181 @@
+//! Values and gradients that need no training (hand cases of the papers' formulas).
+
+use amend_engine::tokenizer::{Tokenizer, train_bpe};
+use amend_engine::{Batch, Example, Gradients, Tensor, Var};
+use amend_learn::{Encoder, Template};
+use amend_run::{Dataset, Silent};
+use serde_json::json;
+
+use super::*;
+use crate::context::Context;
+use crate::data::Sets;
+use crate::recipe::Evaluation;
+use crate::retain::{Kl, RetainBatch, RetainObjective};
+
+/// Four questions with answers of different lengths.
+const QUESTIONS: [(&str, &str); 4] = [
+    ("Who wrote it?", "Ann"),
+    ("Where was she born?", "in the old town by the sea"),
+    ("When?", "long ago"),
+    ("What is her name?", "Ann, and nothing but Ann"),
+];
+
+fn tokenizer() -> Tokenizer {
+    train_bpe(QUESTIONS.iter().map(|(question, _)| *question), 280, &[]).unwrap()
+}
+
+fn model(tokenizer: &Tokenizer, seed: u64) -> Model {
+    let config = json!({
+        "model_type": "llama", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 40, "vocab_size": tokenizer.vocab_size(), "max_position_embeddings": 128,
+        "tie_word_embeddings": true, "initializer_range": 0.3,
+    });
+    Model::random(config.as_object().unwrap().clone(), seed).unwrap()
+}
+
+/// Gives `check` the context of a reference model of the same seed every time, and another model of its shape.
+fn with_context(check: impl FnOnce(&Context<'_>, &Model)) {
+    let tokenizer = tokenizer();
+    let (reference, other) = (model(&tokenizer, 1), model(&tokenizer, 2));
+    let encoder = Encoder::new(&tokenizer, Template::default(), 128);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("questions.jsonl");
+    let line =
+        |(question, answer): &(&str, &str)| json!({ "question": question, "answer": answer }).to_string();
+    std::fs::write(&file, QUESTIONS.map(|q| line(&q)).join("\n")).unwrap();
+    let records = Dataset::read(&[file]).unwrap().records;
+    let sets = Sets { forget: records.clone(), retain: records, ..Sets::default() };
+    let evaluation = Evaluation::default();
+    let context = Context::new(&reference, &tokenizer, &encoder, &sets, &evaluation, 3, &Silent).unwrap();
+    check(&context, &other);
+}
+
+fn batch<'a>(context: &'a Context<'a>) -> ForgetBatch<'a> {
+    ForgetBatch::draw(context, QUESTIONS.len(), 0).unwrap()
+}
+
+fn flat(g: &Gradients) -> Vec<f32> {
+    g.iter().flat_map(|(_, t)| t.f32().to_vec()).collect()
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    let scale = b.iter().map(|x| x.abs()).fold(0.0, f32::max);
+    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance * scale, "{worst} against {scale}");
+}
+
+/// The value of `loss` of one number, and its slope.
+fn at(x: f32, loss: impl Fn(&mut Pass<'_>, &Var) -> Var) -> (f32, f32) {
+    let tokenizer = tokenizer();
+    let (model, taps) = (model(&tokenizer, 1), Taps::none());
+    let mut pass = Pass::new(&model, &taps);
+    let (x, leaf) = pass.g.input(Tensor::from_f32(&[x], &[1]).unwrap());
+    let loss = loss(&mut pass, &x);
+    let value = loss.scalar();
+    (value, pass.g.backward(&loss).unwrap().take_leaf(leaf).unwrap().f32()[0])
+}
+
+#[test]
+fn npo_hand_case() {
+    let (loss, slope) = at(3.0, |pass, nll| {
+        let margin = pass.minus(nll, &[1.0]).unwrap();
+        pass.logistic(&margin, 0.1).unwrap()
+    });
+    assert!((loss - 11.96278).abs() < 1e-4, "{loss}");
+    assert!((slope + 0.900_332).abs() < 1e-5, "{slope}");
+}
+
+#[test]
+fn simnpo_hand_case() {
+    let (loss, slope) = at(3.0, |pass, nll| {
+        let per_token = pass.g.scale(nll, 1.0 / 3.0).unwrap();
+        pass.logistic(&per_token, 4.5).unwrap()
+    });
+    assert!((loss - 0.004_910_11).abs() < 1e-7, "{loss}");
+    assert!((slope + 0.007_324_63).abs() < 1e-7, "{slope}");
+}
+
+#[test]
+fn preferences_start_at_two_over_beta_ln_two() {
+    with_context(|context, _| {
+        for objective in [Forget::Npo(Npo::default()), Forget::IdkDpo(IdkDpo::default())] {
+            let task = gradients(objective.filler(), context.reference, &batch(context)).unwrap();
+            assert!((task.loss - 20.0 * 2f64.ln()).abs() < 1e-3, "{}: {}", objective.name(), task.loss);
+        }
+    });
+}
+
+#[test]
+fn npo_pulls_like_gradient_ascent_on_sums_at_the_reference() {
+    with_context(|context, _| {
+        let batch = batch(context);
+        let npo = gradients(&Npo::default(), context.reference, &batch).unwrap().gradients;
+        let taps = Taps::none();
+        let mut pass = Pass::new(context.reference, &taps);
+        let nll = pass.sequence_nll(&batch.answers).unwrap();
+        let mean = pass.g.mean(&nll).unwrap();
+        let ascent = pass.g.scale(&mean, -1.0).unwrap();
+        let ascent = pass.g.backward(&ascent).unwrap();
+        assert_close(&flat(&npo), &flat(&ascent), 1e-4);
+    });
+}
+
+#[test]
+fn every_objective_descends_as_its_gradient_says() {
+    // Away from the reference, so that no term is trivially zero.
+    with_context(|context, model| {
+        let batch = batch(context);
+        for objective in [
+            Forget::GradientAscent(GradientAscent::default()),
+            Forget::Npo(Npo::default()),
+            Forget::SimNpo(SimNpo { beta: 0.5, delta: 0.1 }),
+            Forget::Idk(Idk::default()),
+            Forget::IdkDpo(IdkDpo::default()),
+        ] {
+            let gradient = gradients(objective.filler(), model, &batch).unwrap().gradients;
+            let norm = gradient.norm();
+            let at = |h: f64| {
+                let mut moved = model.clone();
+                for (id, g) in gradient.iter() {
+                    let weight = &mut moved.params.get_mut(id).tensor;
+                    *weight = weight.zip_map(g, |w, g| w + (h * f64::from(g) / norm) as f32);
+                }
+                gradients(objective.filler(), &moved, &batch).unwrap().loss
+            };
+            // Fourth-order differences: a second-order one would need steps too small for f32.
+            let h = 2e-3;
+            let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+            assert!((slope - norm).abs() <= 2e-3 * norm, "{}: {slope} instead of {norm}", objective.name());
+        }
+    });
+}
+
+#[test]
+fn divergence_and_its_gradient_vanish_at_the_reference() {
+    with_context(|context, other| {
+        let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
+        let here = Kl::default().gradients(context.reference, &batch).unwrap().unwrap();
+        assert!(here.loss.abs() < 1e-6, "{}", here.loss);
+        assert!(here.gradients.norm() < 1e-5, "{}", here.gradients.norm());
+        assert!(Kl::default().gradients(other, &batch).unwrap().unwrap().loss > 0.01);
+    });
+}
+
+/// What the reference says is computed when it is asked for, and once.
+#[test]
+fn the_context_computes_once_and_what_a_plain_pass_computes() {
+    with_context(|context, _| {
+        let once = context.answer_nll().unwrap();
+        assert!(std::ptr::eq(once, context.answer_nll().unwrap()));
+        for (nll, example) in once.iter().zip(&context.forget) {
+            let alone = context.reference.score(std::slice::from_ref(example), 4096).unwrap();
+            assert_eq!(*nll, -alone[0].iter().map(|&l| f64::from(l)).sum::<f64>());
+        }
+        let refusals = context.refusals().unwrap();
+        assert!(std::ptr::eq(refusals, context.refusals().unwrap()));
+        let batch = batch(context);
+        let drawn: Vec<&Example> = batch.items.iter().map(|&i| &refusals[i]).collect();
+        assert_eq!(batch.refusals().unwrap().ids, Batch::new(drawn).unwrap().ids);
+        assert_eq!(batch.refusal_nll().unwrap().len(), batch.items.len());
+    });
+}

@@ -1,0 +1,41 @@
+//! What the models say.
+
+use amend_run::report::{Sample, Samples};
+
+use super::Attacked;
+use crate::measure::Said;
+use crate::outcome::SeedResult;
+
+/// Questions shown of a set.
+const SAMPLES: usize = 8;
+
+/// What every model says to the questions that were measured.
+pub(super) fn before_after(seed: &SeedResult) -> Samples {
+    let mut models: Vec<(&str, &[Said])> = vec![("before", &seed.before.samples)];
+    models.extend(seed.gold.iter().map(|gold| ("gold", gold.samples.as_slice())));
+    models.extend(seed.arms.iter().map(|arm| (arm.name.as_str(), arm.after.samples.as_slice())));
+    side_by_side("First questions about what was to be forgotten, then about what was to stay", &models)
+}
+
+/// What every model says under an attack; `None` where the attack does not ask.
+pub(super) fn findings(attack: &Attacked<'_>) -> Option<Samples> {
+    let models: Vec<_> =
+        attack.models.iter().map(|(name, found)| (*name, found.samples.as_slice())).collect();
+    let any = models.iter().any(|(_, said)| !said.is_empty());
+    any.then(|| side_by_side("What they say once attacked", &models))
+}
+
+/// The answers of several models to the same questions, evenly spread over those there are.
+fn side_by_side(caption: &str, models: &[(&str, &[Said])]) -> Samples {
+    let questions = models.first().map_or(&[][..], |(_, said)| said);
+    let chosen = (0..questions.len()).step_by(questions.len().div_ceil(SAMPLES).max(1));
+    let sample = |i: usize| Sample {
+        question: questions[i].question.clone(),
+        expected: Some(questions[i].expected.clone()),
+        answers: models
+            .iter()
+            .filter_map(|(name, said)| Some(((*name).to_owned(), said.get(i)?.answer.clone())))
+            .collect(),
+    };
+    Samples { caption: caption.into(), samples: chosen.map(sample).collect() }
+}

@@ -1,0 +1,62 @@
+//! Was it forgotten?
+
+use amend_run::Figure;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
+
+/// # What it does
+/// Asks whether unlearning reached its aim in every seed: the watched figure on the forget set came down to the value
+/// at which it stops. What was at the aim before the first step was never known and does not count as forgotten.
+///
+/// # When to use it
+/// Always.
+///
+/// # What it logs
+/// The claim `forgotten?`, judged by the watched figure, beside the forget set's accuracy (or probability, where answers
+/// are too long to be given word for word).
+///
+/// # Source
+/// Our own; matched forgetting as in "Modeling LLM Unlearning as an Asymmetric Two-Task Learning Problem",
+/// arXiv 2604.14808.
+///
+/// # Inferred parts
+/// None.
+///
+/// # Expected result
+/// Yes, where `stop.max_steps` allows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forgotten {}
+
+impl Judgement for Forgotten {
+    fn claims(&self, evidence: &Evidence<'_>) -> Vec<Claim> {
+        let judged_by = evidence.judged_by;
+        let forgotten = evidence.known_before && evidence.results().all(|arm| arm.unlearned.reached);
+        let advice = match evidence.known_before {
+            true => "raise `max_steps` or the learning rate.",
+            false => {
+                "There was nothing to forget: the aim was met before the first step. Is this the model that learnt the \
+                 forget set? A lower `below` in [stop] asks for more."
+            }
+        };
+        let aim = evidence.over(|_, arm| Figure::exact(arm.unlearned.aim, 0));
+        vec![Claim {
+            question: "forgotten?".into(),
+            answer: if evidence.known_before { yes_or_no(forgotten) } else { "never known".into() },
+            judged: Quantity::low(
+                format!("forget {}", evidence.stop.watch.name()),
+                evidence.over(|_, arm| arm.unlearned.watched),
+            ),
+            threshold: Some(aim.value),
+            pass: Some(forgotten),
+            decides: true,
+            shown: Quantity::low(
+                format!("forget {}", judged_by.name()),
+                evidence.over(|_, arm| judged_by.figure(&arm.after.forget)),
+            ),
+            advice: Some(advice.into()),
+        }]
+    }
+}

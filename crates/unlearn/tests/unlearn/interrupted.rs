@@ -1,0 +1,64 @@
+//! Arms and attacks that are interrupted end with the bits of those that ran through.
+
+use std::path::{Path, PathBuf};
+
+use amend_engine::Rng;
+use amend_learn::Error;
+use amend_run::{Program, RunError, RunFolder, Silent, Stop, StopAt};
+
+use crate::support::{carry_out, create, recipe};
+
+/// Two arms whose steps differ in every slot, long enough to be interrupted in.
+const SETS: [&str; 5] = [
+    "compare=[{ combine = \"sum\", guard = \"sam\" }, { forget = \"idk-dpo\", where = \"lora\" }]",
+    "unlearn.attack=[{ name = \"relearn\", steps = 9, batch_size = 4, every = 4 }]",
+    "stop.max_steps=9",
+    "stop.check_every=4",
+    "optimizer.schedule=\"linear\"",
+];
+
+/// Everything that a run computed, file by file: steps, models, and figures.
+fn computed(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let models =
+        ["base", "gold", "sum-sam", "idk-dpo-lora"].map(|name| format!("models/{name}/model.safetensors"));
+    let files = models.into_iter().chain(["metrics.jsonl".to_owned()]);
+    files.map(|file| (PathBuf::from(&file), std::fs::read(dir.join(&file)).unwrap())).collect()
+}
+
+#[test]
+fn a_run_interrupted_in_every_arm_and_attack_ends_with_the_same_bits() {
+    let loaded = recipe(&SETS);
+    let scratch = tempfile::tempdir().unwrap();
+    let (whole, cut) = (scratch.path().join("whole"), scratch.path().join("cut"));
+    let through = carry_out(create(&whole, &loaded), &loaded, &Silent, Stop::default()).unwrap();
+
+    let nanoseconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let mut random = Rng::at(&[u64::from(nanoseconds)]);
+    drop(create(&cut, &loaded));
+    let open = || RunFolder::open(&cut, Program::default()).unwrap();
+    for stage in [
+        "base",
+        "sum-sam-unlearn",
+        "sum-sam-relearn",
+        "idk-dpo-lora-unlearn",
+        "idk-dpo-lora-relearn",
+        "gold-relearn",
+    ] {
+        let step = 1 + random.below(8) as u64;
+        let stop = Stop::default();
+        let ended = carry_out(open(), &loaded, &StopAt::new(stage, step, &stop), stop.clone());
+        let interrupted = matches!(ended, Err(Error::Run(RunError::Interrupted)));
+        assert!(interrupted, "{stage} was not interrupted after step {step} (seed {nanoseconds})");
+    }
+    let resumed = carry_out(open(), &loaded, &Silent, Stop::default()).unwrap();
+
+    for ((file, one), (_, other)) in computed(&whole).into_iter().zip(computed(&cut)) {
+        assert!(one == other, "{} differs (seed {nanoseconds})", file.display());
+    }
+    // Figures, curves and samples of the attacks too; only the folders' names differ.
+    let figures = |outcome: &amend_unlearn::Outcome, dir: &Path| {
+        serde_json::to_string(outcome).unwrap().replace(dir.to_str().unwrap(), "")
+    };
+    assert_eq!(figures(&through, &whole), figures(&resumed, &cut), "seed {nanoseconds}");
+}

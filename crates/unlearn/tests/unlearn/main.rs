@@ -1,0 +1,6 @@
+//! The whole pipeline on a world of few people.
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
+
+mod interrupted;
+mod registry;
+mod support;

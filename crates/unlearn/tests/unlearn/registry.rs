@@ -1,0 +1,237 @@
+//! Every registered method is documented, runs, and makes a difference; and methods go together.
+
+use amend_run::{RecipeSource, load, missing_headings};
+use amend_unlearn::UnlearnRecipe;
+
+use crate::support::{RECIPE, run};
+
+#[test]
+fn every_method_is_documented() {
+    for method in amend_unlearn::methods() {
+        let missing = missing_headings(&method.doc());
+        assert!(missing.is_empty(), "{}/{} lacks {missing:?}", method.slot(), method.name());
+    }
+}
+
+/// Slots that an arm fills; the others are the same for all arms of a run.
+const OF_ARMS: [&str; 5] = ["forget", "retain", "combine", "where", "guard"];
+
+/// The fillers of a slot.
+fn fillers(slot: &str) -> Vec<&'static str> {
+    amend_unlearn::methods().filter(|m| m.slot() == slot).map(|m| m.name()).collect()
+}
+
+/// A comparison of arms, each of which fills some slots.
+fn compare(arms: &[Vec<(&str, &str)>]) -> String {
+    let arm = |fills: &Vec<(&str, &str)>| {
+        let fills: Vec<_> = fills.iter().map(|(slot, name)| format!("{slot} = \"{name}\"")).collect();
+        format!("{{ {} }}", fills.join(", "))
+    };
+    format!("compare=[{}]", arms.iter().map(arm).collect::<Vec<_>>().join(", "))
+}
+
+/// Every filler of every slot takes its steps, changes the model, and changes it otherwise than every other filler of
+/// its slot: one that does nothing would leave the model that another leaves.
+#[test]
+fn every_method_runs_and_makes_a_difference() {
+    for slot in OF_ARMS {
+        // Without a retain objective only the sum is defined.
+        let sum = |fills: &mut Vec<_>| {
+            if slot != "combine" {
+                fills.push(("combine", "sum"))
+            }
+        };
+        let arms: Vec<_> = fillers(slot)
+            .into_iter()
+            .map(|name| {
+                let mut fills = vec![(slot, name)];
+                sum(&mut fills);
+                fills
+            })
+            .collect();
+        let (outcome, _folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
+        let results = &outcome.seeds[0].arms;
+        assert_eq!(results.len(), arms.len());
+        let weights: Vec<_> =
+            results.iter().map(|arm| std::fs::read(arm.model.join("model.safetensors")).unwrap()).collect();
+        for (i, arm) in results.iter().enumerate() {
+            assert_eq!(arm.unlearned.steps, 3, "{slot} {}", arm.name);
+            assert!(arm.changes.iter().any(|c| c.change > 0.0), "{slot} {} changed nothing", arm.name);
+            for other in 0..i {
+                assert!(
+                    weights[i] != weights[other],
+                    "{slot}: {} and {} lead to the same model; one of them does nothing",
+                    results[other].name,
+                    arm.name
+                );
+            }
+        }
+    }
+}
+
+/// Fillers of different slots go together: every pair runs, or is refused before anything is computed.
+#[test]
+fn every_pair_of_methods_runs() {
+    let mut arms = Vec::new();
+    for (i, slot) in OF_ARMS.iter().enumerate() {
+        for other in &OF_ARMS[i + 1..] {
+            for name in fillers(slot) {
+                arms.extend(fillers(other).into_iter().map(|partner| vec![(*slot, name), (*other, partner)]));
+            }
+        }
+    }
+    let single = |fills: &[(&str, &str)]| fills.contains(&("retain", "none"));
+    let sum = |fills: &[(&str, &str)]| fills.contains(&("combine", "sum"));
+    let combines = |fills: &[(&str, &str)]| fills.iter().any(|f| f.0 == "combine");
+    let (refused, mut legal): (Vec<_>, Vec<_>) =
+        arms.into_iter().partition(|fills| single(fills) && combines(fills) && !sum(fills));
+    assert_eq!(refused.len(), 2);
+    for fills in legal.iter_mut().filter(|fills| single(fills) && !combines(fills)) {
+        fills.push(("combine", "sum"));
+    }
+    let quick = ["unlearn.attack=[]", "stop.max_steps=1", "eval.limit=1", "eval.max_new_tokens=0"];
+    let (outcome, _folder) = run(&[&[compare(&legal).as_str()][..], &quick[..]].concat());
+    for arm in &outcome.seeds[0].arms {
+        assert!(arm.unlearned.watched.value.is_finite(), "{}", arm.name);
+        assert!(arm.changes.iter().any(|c| c.change > 0.0), "{} changed nothing", arm.name);
+    }
+}
+
+#[test]
+fn every_attack_attacks_and_every_verdict_claims() {
+    for name in fillers("attack") {
+        let (outcome, _folder) = run(&[&format!("unlearn.attack=[\"{name}\", \"{name}\"]")]);
+        let seed = &outcome.seeds[0];
+        for (stage, findings) in seed.arms[0].attacks.iter().chain(&seed.gold_findings) {
+            assert!(!findings.reading.is_empty() && !findings.figures.is_empty(), "{stage}");
+            assert!(!findings.samples.is_empty(), "{stage}");
+            let moves =
+                |curve: &amend_unlearn::attack::Curve| curve.points.iter().any(|p| p.1 != curve.points[0].1);
+            assert!(findings.curves.iter().any(moves), "{stage} brought no model to move");
+        }
+        let names: Vec<_> = seed.arms[0].attacks.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, [name.to_owned(), format!("{name}-2")]);
+    }
+    for name in fillers("verdict") {
+        let (outcome, _folder) = run(&[&format!("unlearn.verdict=[\"{name}\"]")]);
+        let claims = &outcome.arms[0].claims;
+        assert_eq!(claims.len(), 1, "{name}");
+        assert!(claims[0].pass.is_some() && claims[0].judged.figure.value.is_finite(), "{name}: {claims:?}");
+        assert_eq!(outcome.arms[0].positive, claims[0].decides && claims[0].pass == Some(true), "{name}");
+    }
+}
+
+/// Thresholds are the recipe's, and what does not decide leaves the verdict alone.
+#[test]
+fn verdicts_turn_on_their_thresholds() {
+    let claim = |verdict: &str| {
+        let (outcome, _folder) = run(&[&format!("unlearn.verdict=[{verdict}]")]);
+        (outcome.arms[0].claims[0].pass, outcome.positive)
+    };
+    assert_eq!(claim("{ name = \"kept\", share = 0.0 }"), (Some(true), true));
+    assert_eq!(claim("{ name = \"kept\", share = 100.0 }"), (Some(false), false));
+    assert_eq!(claim("{ name = \"above-gold\", margin = 2.0 }"), (Some(true), false));
+    assert_eq!(claim("{ name = \"above-gold\", margin = 2.0, decides = true }"), (Some(true), true));
+    assert_eq!(claim("{ name = \"above-gold\", margin = -2.0, decides = true }"), (Some(false), false));
+}
+
+#[test]
+fn every_logged_value_is_explained() {
+    let (_, folder) = run(&[&compare(&[vec![("guard", "sam")]])]);
+    let rows = amend_run::Rows::read(&folder.path().join("run"), amend_run::rows::METRICS).unwrap();
+    let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
+    let stages = rows.iter().filter(|r| r.stage.starts_with("sam-"));
+    let logged: std::collections::BTreeSet<_> = stages.flat_map(|r| r.values.keys()).collect();
+    assert!(logged.len() > 10, "{logged:?}");
+    // The loop's own and the looks' are explained beside the code that logs them.
+    let known = ["lr", "grad_norm", "forget_watched", "forget_accuracy", "retain_accuracy"];
+    for key in logged.iter().filter(|key| !known.contains(&key.as_str())) {
+        assert!(docs.contains(&format!("`{key}`")), "no method explains {key}");
+    }
+}
+
+#[test]
+fn chosen_layers_are_the_only_ones_to_change() {
+    let (outcome, _folder) =
+        run(&["unlearn.where={ name = \"layers\", layers = [1], modules = [\"down_proj\"] }"]);
+    for change in &outcome.seeds[0].arms[0].changes {
+        assert_eq!(
+            change.change > 0.0,
+            change.name == "model.layers.1.mlp.down_proj.weight",
+            "{}",
+            change.name
+        );
+    }
+}
+
+#[test]
+fn an_adapter_is_written_beside_the_merged_model() {
+    let (outcome, _folder) = run(&["unlearn.where=lora"]);
+    let model = &outcome.seeds[0].arms[0].model;
+    assert!(model.join("model.safetensors").exists());
+    let adapter = amend_engine::checkpoint::Adapter::open(model.with_file_name("model-adapter")).unwrap();
+    assert_eq!(adapter.tensors.len(), 2 * 7);
+}
+
+#[test]
+fn no_update_ever_opposes_retention() {
+    let rules = ["sum", "pcgrad", "sago"].map(|rule| vec![("combine", rule)]);
+    let (_, folder) = run(&[&compare(&rules), "stop.max_steps=8"]);
+    let rows = amend_run::Rows::read(&folder.path().join("run"), amend_run::rows::METRICS).unwrap();
+    let mut steps = 0;
+    for row in rows.iter().filter(|r| r.stage.ends_with("-unlearn")) {
+        let number = |key: &str| row.values[key].as_f64().unwrap();
+        if row.stage.starts_with("sago") {
+            assert_eq!(number("opposed"), 0.0, "step {}", row.step);
+            steps += 1;
+        }
+        if !row.stage.starts_with("sum") {
+            assert!(number("cos_update_retain") >= -1e-6, "{} step {}", row.stage, row.step);
+        }
+    }
+    assert_eq!(steps, 8);
+}
+
+/// Numbers without a meaning are refused by name, before anything is divided by them.
+#[test]
+fn sizes_of_zero_are_refused() {
+    for key in [
+        "model.scratch.batch_size=0",
+        "model.scratch.epochs=0",
+        "model.scratch.heads=0",
+        "unlearn.batch_size=0",
+    ] {
+        let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
+        let error = load::<UnlearnRecipe>(source, &[key.to_owned()]).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("at least 1"), "{key}: {error}");
+    }
+    let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
+    let zero = "unlearn.forget={ name = \"npo\", beta = 0.0 }".to_owned();
+    assert!(load::<UnlearnRecipe>(source, &[zero]).is_err());
+}
+
+/// The report is written over what attacks and verdicts give: one that nobody has thought of yet is shown like any other.
+#[test]
+fn a_report_shows_attacks_and_claims_it_does_not_know() {
+    let (mut outcome, folder) = run(&[]);
+    let seed = &mut outcome.seeds[0];
+    for (name, findings) in seed.arms[0].attacks.iter_mut().chain(&mut seed.gold_findings) {
+        "invented".clone_into(name);
+        findings.reading = "How it is read.".into();
+        findings.curves[0].title = "A curve of its own".into();
+        findings.figures[0].0 = "leakage".into();
+    }
+    outcome.arms[0].claims[2].question = "unheard of?".into();
+    let page =
+        amend_unlearn::report(&outcome, &folder.path().join("run"), "amend run x.toml").unwrap().to_html();
+    for part in [
+        "Attack: invented",
+        "How it is read.",
+        "A curve of its own",
+        "leakage",
+        "unheard of?",
+        "amend run x.toml",
+    ] {
+        assert!(page.contains(part), "no {part:?} in the report");
+    }
+}
