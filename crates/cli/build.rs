@@ -1,6 +1,6 @@
 //! Tells the binary which commit it was built from, for `--version` and `run.json`.
 
-#[path = "../test_data.rs"]
+#[path = "../../tests/build.rs"]
 mod test_data;
 
 use std::env;

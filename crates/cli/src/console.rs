@@ -48,8 +48,7 @@ impl Console {
 
     /// Something the user should know although the command goes on.
     pub(crate) fn warn(&self, message: &str) {
-        let label = if colored() { "\u{1b}[1;33mwarning:\u{1b}[0m" } else { "warning:" };
-        self.note(&format!("{label} {message}"));
+        self.note(&format!("{} {message}", painted("1;33", "warning:")));
     }
 
     /// Text without a line of its own, such as a prompt.
@@ -83,10 +82,15 @@ impl Console {
 }
 
 /// Whether messages may be coloured: on a terminal that can, unless NO_COLOR says no.
-pub(crate) fn colored() -> bool {
+fn colored() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     io::stderr().is_terminal() && !refused && !dumb
+}
+
+/// The text in the colour that `code` asks a terminal for, or as it is.
+pub(crate) fn painted(code: &str, text: &str) -> String {
+    if colored() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// A log event on its way to the console.

@@ -9,8 +9,8 @@ use amend_run::folder::FolderError;
 use amend_run::{FileError, RecipeError, RunError};
 use serde_json::{Value, json};
 
-use crate::chosen;
-use crate::console::colored;
+use crate::console::painted;
+use crate::{chosen, snippet};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -137,21 +137,18 @@ fn recipe_problems(recipe: &RecipeError) -> Vec<Problem> {
 }
 
 fn to_text(error: &Error) -> String {
-    let paint = |code: &str, label: &str| {
-        if colored() { format!("\u{1b}[{code}m{label}\u{1b}[0m") } else { label.to_owned() }
-    };
     let mut text = String::new();
     for problem in problems(error) {
         let place = match (error, &problem.span) {
             (Error::Recipe(recipe), None) => format!("{}: ", recipe.path.display()),
             _ => String::new(),
         };
-        let _ = writeln!(text, "{} {place}{}", paint("1;31", "error:"), problem.message);
+        let _ = writeln!(text, "{} {place}{}", painted("1;31", "error:"), problem.message);
         if let (Error::Recipe(recipe), Some(span)) = (error, &problem.span) {
-            text.push_str(&snippet(recipe, span));
+            text.push_str(&snippet::draw(recipe, span));
         }
         if let Some(hint) = &problem.hint {
-            let _ = writeln!(text, "{} {hint}", paint("1;36", "hint:"));
+            let _ = writeln!(text, "{} {hint}", painted("1;36", "hint:"));
         }
     }
     text
@@ -181,44 +178,6 @@ fn to_json(error: &Error) -> Value {
     value
 }
 
-/// The place in a recipe that miette draws: file, line, column and a caret.
-#[derive(Debug, thiserror::Error)]
-#[error("")]
-struct Place {
-    text: miette::NamedSource<String>,
-    span: miette::SourceSpan,
-}
-
-impl miette::Diagnostic for Place {
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(&self.text)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        Some(Box::new(std::iter::once(miette::LabeledSpan::underline(self.span))))
-    }
-}
-
-fn snippet(recipe: &RecipeError, span: &Range<usize>) -> String {
-    let theme =
-        if colored() { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
-    let name = recipe.path.display().to_string();
-    let place = Place {
-        text: miette::NamedSource::new(name, recipe.source_text.to_string()),
-        span: span.clone().into(),
-    };
-    let mut drawn = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_context_lines(1);
-    match handler.render_report(&mut drawn, &place) {
-        // The first line is the message, which stands above already.
-        Ok(()) => drawn.split_once('\n').map_or(String::new(), |(_, picture)| picture.to_owned()),
-        Err(_) => {
-            let (line, column) = recipe.line_column(span.start);
-            format!("  {}:{line}:{column}\n", recipe.path.display())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +194,6 @@ mod tests {
         let placed = Error::told("a", "b").within("line 3");
         assert_eq!(to_json(&placed), json!({ "error": "line 3: a", "hint": "b" }));
     }
-
     #[test]
     fn recipes_are_drawn_with_line_and_caret() {
         let text = "seed = 0\nstpes = 3\n";

@@ -16,6 +16,7 @@ mod precision;
 mod progress;
 mod running;
 mod sampling;
+mod snippet;
 mod table;
 mod texts;
 mod token_ids;

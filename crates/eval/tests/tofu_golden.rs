@@ -1,5 +1,8 @@
 //! The official logs of real models, and the figures their authors published from them.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails or is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
+
+#[path = "../../../tests/data.rs"]
+mod data;
 
 use std::path::PathBuf;
 
@@ -7,24 +10,16 @@ use amend_eval::scorers::{Rouge, log_truth_ratio};
 use amend_eval::stats::ks_two_sample;
 use amend_eval::task::{Task, Tofu};
 use amend_eval::tofu::{TofuLog, TofuScores, TofuSet, aggregate, rows};
+use data::test_data;
 
-fn golden(test: &str, name: &str) -> Option<PathBuf> {
-    let data = std::env::var_os("AMEND_TEST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = data.join("tasks/tofu/golden_logs").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {test}: test data not found");
-    None
+fn golden(name: &str) -> PathBuf {
+    test_data().join("tasks/tofu/golden_logs").join(name)
 }
 
-fn both(test: &str) -> Option<(TofuLog, TofuLog)> {
-    let full = golden(test, "phi_full_wd0.01.json")?;
-    let retain = golden(test, "phi_retain90_wd0.01.json")?;
-    Some((TofuLog::read(&full).unwrap(), TofuLog::read(&retain).unwrap()))
+fn both() -> (TofuLog, TofuLog) {
+    let full = golden("phi_full_wd0.01.json");
+    let retain = golden("phi_retain90_wd0.01.json");
+    (TofuLog::read(&full).unwrap(), TofuLog::read(&retain).unwrap())
 }
 
 fn scores(log: &TofuLog, retain: Option<&TofuLog>) -> TofuScores {
@@ -38,7 +33,7 @@ fn close(value: f64, expected: f64, tolerance: f64) {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn utility_and_forget_quality_are_the_published_ones() {
-    let Some((full, retain)) = both("utility_and_forget_quality_are_the_published_ones") else { return };
+    let (full, retain) = both();
     let scores = scores(&full, Some(&retain));
     let utility = scores.model_utility.clone().unwrap();
     close(utility.value, 0.522_073_713_203_515, 1e-12);
@@ -67,7 +62,7 @@ fn utility_and_forget_quality_are_the_published_ones() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_test_does_not_care_which_way_the_ratio_is_written() {
-    let Some((full, retain)) = both("the_test_does_not_care_which_way_the_ratio_is_written") else { return };
+    let (full, retain) = both();
     let stored = |log: &TofuLog| -> Vec<f64> {
         log.set(TofuSet::Forget).unwrap().iter().map(|item| item.truth_ratio.unwrap()).collect()
     };
@@ -81,9 +76,7 @@ fn the_test_does_not_care_which_way_the_ratio_is_written() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn without_the_retain_log_forget_quality_says_what_it_needs() {
-    let Some((full, mut retain)) = both("without_the_retain_log_forget_quality_says_what_it_needs") else {
-        return;
-    };
+    let (full, mut retain) = both();
     let reason = scores(&full, None).forget_quality.unwrap_err();
     assert_eq!(reason, "not computable: needs the retain model's log (--retain-log)");
     retain.forget = None;
@@ -97,9 +90,7 @@ fn without_the_retain_log_forget_quality_says_what_it_needs() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn a_set_with_a_broken_item_says_so_and_the_others_are_scored() {
-    let Some((mut full, _)) = both("a_set_with_a_broken_item_says_so_and_the_others_are_scored") else {
-        return;
-    };
+    let (mut full, _) = both();
     full.forget.as_mut().unwrap()[3].avg_gt_loss = f64::NAN;
     let scores = scores(&full, None);
     assert!(scores.set(TofuSet::Forget).is_none() && scores.set(TofuSet::Retain).is_some());
@@ -113,12 +104,7 @@ fn a_set_with_a_broken_item_says_so_and_the_others_are_scored() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_task_has_the_figures_of_the_log() {
-    let test = "the_task_has_the_figures_of_the_log";
-    let (Some(full), Some(retain)) =
-        (golden(test, "phi_full_wd0.01.json"), golden(test, "phi_retain90_wd0.01.json"))
-    else {
-        return;
-    };
+    let (full, retain) = (golden("phi_full_wd0.01.json"), golden("phi_retain90_wd0.01.json"));
     let task = Tofu::default();
     let [samples, reference] = [full, retain].map(|path| task.read_log(&path).unwrap());
     let summary = task.aggregate(&samples, Some(&reference));
@@ -131,9 +117,9 @@ fn the_task_has_the_figures_of_the_log() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses() {
-    let test = "every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses";
-    let Some((full, retain)) = both(test) else { return };
+    let (full, retain) = both();
     let rouge = Rouge { stem: true };
     let mut pairs = 0;
     for (log, set) in [&full, &retain].into_iter().flat_map(|log| TofuSet::ALL.map(|set| (log, set))) {
@@ -154,7 +140,7 @@ fn every_logged_rouge_and_ratio_is_recomputed_from_its_text_and_losses() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn multiple_choice_probabilities_are_the_logged_ones() {
-    let Some((full, _)) = both("multiple_choice_probabilities_are_the_logged_ones") else { return };
+    let (full, _) = both();
     let scored = rows(&full);
     assert_eq!(scored.len(), 817);
     let items = TofuSet::ALL.into_iter().flat_map(|set| full.set(set).unwrap());
@@ -169,7 +155,7 @@ fn multiple_choice_probabilities_are_the_logged_ones() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn what_is_read_is_written_again() {
-    let Some(path) = golden("what_is_read_is_written_again", "phi_full_wd0.01.json") else { return };
+    let path = golden("phi_full_wd0.01.json");
     let original: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(TofuLog::read(&path).unwrap().to_json(), original);
 }

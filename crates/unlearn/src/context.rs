@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
     pub fn refusals(&self) -> amend_engine::Result<&[Example]> {
         let make = || {
             let items = self.sets.forget.iter().enumerate();
-            items.map(|(i, record)| self.encoder.reply(record, refusal(self.seed, i))).collect()
+            items.map(|(i, record)| self.encoder.reply(&record.content, refusal(self.seed, i))).collect()
         };
         once(&self.refusals, make).map(Vec::as_slice)
     }

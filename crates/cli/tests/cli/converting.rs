@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Scratch, data, fails, json_of, stdout};
+use crate::data::test_data;
+use crate::support::{Scratch, fails, json_of, stdout};
 
 fn at(scratch: &Scratch, name: &str) -> String {
     scratch.root.join(name).to_str().unwrap().to_owned()
@@ -104,10 +105,10 @@ fn damaged_gguf_files_are_named() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn published_files_are_scored() {
-    let test = "published_files_are_scored";
-    let Some(file) = data(test, "models/stories260k/stories260K.gguf") else { return };
-    let Some(folder) = data(test, "models/stories260k/hf") else { return };
+    let model = test_data().join("models/stories260k");
+    let (file, folder) = (model.join("stories260K.gguf"), model.join("hf"));
     let text = "Once upon a time, there was a little girl named Lily.";
     let score = |path: &Path| json_of(&["score", path.to_str().unwrap(), "--text", text, "--json"]);
     assert_eq!(score(&file), score(&folder));

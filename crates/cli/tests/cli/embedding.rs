@@ -4,7 +4,8 @@ use amend_engine::Encoder;
 use amend_engine::checkpoint::SafetensorsFile;
 use serde_json::{Value, json};
 
-use crate::support::{Scratch, amend, data, fails, json_lines, json_of, stdout, tokenizer};
+use crate::data::{fixture, test_data};
+use crate::support::{Scratch, amend, fails, json_lines, json_of, stdout, tokenizer};
 
 /// A folder with a random BERT and a byte-level tokenizer.
 fn bert() -> Scratch {
@@ -115,7 +116,7 @@ fn commands_for_decoders_say_what_to_use() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn sentences_of_the_reference() {
-    let Some(dir) = data("sentences_of_the_reference", "models/all-minilm-l6-v2") else { return };
+    let dir = test_data().join("models/all-minilm-l6-v2");
     let text = std::fs::read(dir.join("reference.json")).unwrap();
     let reference: Value = serde_json::from_slice(&text).unwrap();
     let sentences = reference["sentences"].as_array().unwrap();
@@ -129,18 +130,12 @@ fn sentences_of_the_reference() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn pictures() {
-    let test = "pictures";
-    let (Some(vit), Some(clip)) =
-        (data(test, "models/arch-fixtures/vit"), data(test, "models/arch-fixtures/clip"))
-    else {
-        return;
-    };
-    let (Some(jpeg), Some(png)) =
-        (data(test, "images/faces/obama_small.jpg"), data(test, "images/documents/2305.03393v1-pg9-img.png"))
-    else {
-        return;
-    };
+    let (vit, clip) = (fixture("vit"), fixture("clip"));
+    let images = test_data().join("images");
+    let (jpeg, png) =
+        (images.join("faces/obama_small.jpg"), images.join("documents/2305.03393v1-pg9-img.png"));
     let (jpeg, png) = (jpeg.to_str().unwrap(), png.to_str().unwrap());
     let (vit, clip) = (vit.to_str().unwrap(), clip.to_str().unwrap());
     let both = json_lines(&["embed", clip, "--image", jpeg, png, "--json"]);

@@ -1,11 +1,13 @@
 //! The binary as a user calls it.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails or is skipped says so")]
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 mod bad_input;
 mod bad_models;
 mod benching;
 mod constraining;
 mod converting;
+#[path = "../../../../tests/data.rs"]
+mod data;
 mod embedding;
 mod generating;
 mod listing;

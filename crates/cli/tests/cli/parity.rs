@@ -5,25 +5,21 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::{data, json_of};
+use crate::data::{fixture, test_data};
+use crate::support::json_of;
 
-/// Models of every supported family, with reference outputs beside them.
-const MODELS: [&str; 6] = [
-    "arch-fixtures/llama3-rope-sharded",
-    "arch-fixtures/mistral-sliding-window",
-    "arch-fixtures/qwen2",
-    "arch-fixtures/qwen3",
-    "arithmetic-llama-random",
-    "stories260k/hf",
-];
-
-fn references(test: &str) -> Vec<(PathBuf, Value)> {
-    let read = |name: &&str| {
-        let dir = data(test, &format!("models/{name}"))?;
+fn references() -> Vec<(PathBuf, Value)> {
+    let fixtures = ["llama3-rope-sharded", "mistral-sliding-window", "qwen2", "qwen3"];
+    let mut folders: Vec<_> = fixtures.into_iter().map(fixture).collect();
+    if cfg!(test_data) {
+        let models = test_data().join("models");
+        folders.extend(["arithmetic-llama-random", "stories260k/hf"].map(|name| models.join(name)));
+    }
+    let read = |dir: PathBuf| {
         let text = fs::read_to_string(dir.join("reference.json")).unwrap();
-        Some((dir, serde_json::from_str(&text).unwrap()))
+        (dir, serde_json::from_str(&text).unwrap())
     };
-    MODELS.iter().filter_map(read).collect()
+    folders.into_iter().map(read).collect()
 }
 
 fn list(ids: &Value) -> String {
@@ -35,9 +31,8 @@ fn floats(value: &Value) -> Vec<f64> {
 }
 
 #[test]
-#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn log_probabilities_agree() {
-    for (dir, reference) in references("log_probabilities_agree") {
+    for (dir, reference) in references() {
         let score =
             json_of(&["score", dir.to_str().unwrap(), "--ids", &list(&reference["input_ids"]), "--json"]);
         let (ours, theirs) = (floats(&score["token_logprobs"]), floats(&reference["token_logprobs"]));
@@ -50,9 +45,8 @@ fn log_probabilities_agree() {
 }
 
 #[test]
-#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn greedy_continuations_are_equal() {
-    for (dir, reference) in references("greedy_continuations_are_equal") {
+    for (dir, reference) in references() {
         let prompt = &reference["greedy"]["prompt_ids"];
         let all = reference["greedy"]["all_ids"].as_array().unwrap();
         let expected = &all[prompt.as_array().unwrap().len()..];
@@ -73,12 +67,10 @@ fn greedy_continuations_are_equal() {
 }
 
 #[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn the_published_figures_of_tofu_come_out() {
-    let test = "the_published_figures_of_tofu_come_out";
-    let log = |name| data(test, &format!("tasks/tofu/golden_logs/{name}"));
-    let (Some(full), Some(retain)) = (log("phi_full_wd0.01.json"), log("phi_retain90_wd0.01.json")) else {
-        return;
-    };
+    let logs = test_data().join("tasks/tofu/golden_logs");
+    let (full, retain) = (logs.join("phi_full_wd0.01.json"), logs.join("phi_retain90_wd0.01.json"));
     let out = tempfile::tempdir().unwrap();
     let out = out.path().join("tofu");
     let args = [

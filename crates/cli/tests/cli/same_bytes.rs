@@ -1,6 +1,7 @@
 //! Neither the batch nor the threads may change a bit of the output.
 
-use crate::support::{Scratch, amend, data, stdout};
+use crate::data::test_data;
+use crate::support::{Scratch, amend, stdout};
 
 const TEXTS: &str =
     "the cat sat on the mat\nthe\n\nand the cat ran and ran and ran\nmat\nthe mat the mat the mat\ncat\n";
@@ -55,7 +56,7 @@ fn scores_in_other_precisions() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn scores_of_a_trained_model() {
-    let Some(model) = data("scores_of_a_trained_model", "models/stories260k/hf") else { return };
+    let model = test_data().join("models/stories260k/hf");
     let scratch = Scratch::new();
     let story = "Once upon a time, there was a little girl named Lily. She loved to play outside.\n";
     let texts =

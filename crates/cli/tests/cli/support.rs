@@ -128,17 +128,3 @@ fn save(vocabulary: usize, dir: &Path) {
 pub(crate) fn tokenizer() -> Tokenizer {
     train_bpe(["the cat sat on the mat and the cat ran"].into_iter(), 280, &[]).unwrap()
 }
-
-/// A file of the test data, or `None` with a remark where the data is not there.
-pub(crate) fn data(test: &str, path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("AMEND_TEST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = root.join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {test}: test data not found");
-    None
-}

@@ -1,5 +1,6 @@
 //! Images as models want them: read, resized, cropped, normalised, as `preprocessor_config.json` says.
 
+mod decode;
 mod picture;
 mod resample;
 

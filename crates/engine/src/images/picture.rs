@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::decode::{Pixels, decode};
 use super::resample::{Filter, resample};
 use crate::{Error, Result};
 
@@ -23,17 +24,12 @@ impl Picture {
     /// white shows through.
     pub fn open(path: &Path, channels: usize) -> Result<Self> {
         let file = std::fs::read(path).map_err(|e| Error::io(path, "cannot read", e))?;
-        let image = image::load_from_memory(&file).map_err(|e| {
+        let Pixels { height, width, rgb } = decode(&file).map_err(|e| {
             Error::format(path, format!("not a picture that can be read: {e}; use PNG or JPEG"))
         })?;
-        let (height, width) = (image.height() as usize, image.width() as usize);
         let bytes = match channels {
-            3 if image.color().has_alpha() => {
-                image.to_rgba8().as_raw().as_chunks().0.iter().flat_map(on_white).collect()
-            }
-            3 => image.to_rgb8().into_raw(),
-            1 if !image.color().has_color() => image.to_luma8().into_raw(),
-            1 => image.to_rgb8().as_raw().as_chunks().0.iter().map(grey).collect(),
+            3 => rgb.into_flattened(),
+            1 => rgb.iter().map(grey).collect(),
             n => return Err(Error::invalid(format!("pictures have 1 or 3 channels; the model wants {n}"))),
         };
         Ok(Picture { height, width, channels, bytes })
@@ -90,13 +86,7 @@ impl Picture {
     }
 }
 
-/// A pixel as it looks before white, rounded.
-fn on_white(&[r, g, b, alpha]: &[u8; 4]) -> [u8; 3] {
-    let alpha = u32::from(alpha);
-    [r, g, b].map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
-}
-
-/// Brightness by ITU-R 601-2, in 16 bits of fraction.
+/// Brightness by ITU-R 601-2, in 16 bits of fraction; a grey pixel's is its own.
 fn grey(&[r, g, b]: &[u8; 3]) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }

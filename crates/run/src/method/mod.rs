@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 #[doc(hidden)]
-pub use slot::{NamedSchema, name_or_table, slot_schema};
+pub use slot::{NamedReader, NamedSchema, read_slot, slot_schema};
 
 /// One filler of one slot, as the registry describes it.
 pub trait Method: Sync {

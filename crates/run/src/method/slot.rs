@@ -1,9 +1,7 @@
 //! [`slot!`](crate::slot) and what its expansion calls.
 
-use std::marker::PhantomData;
-
 use schemars::{Schema, SchemaGenerator};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::original_doc;
@@ -51,43 +49,55 @@ fn filler_schema(name: &str, options: Schema) -> Value {
     Value::Object(table)
 }
 
-/// Reads a slot: a string is looked up by `by_name`, a table is read as `T`.
+/// A filler's name, and what makes the slot of its options.
+pub type NamedReader<T> = (&'static str, fn(toml::Table) -> Result<T, toml::de::Error>);
+
+/// Reads a slot: a string is a filler with all its options at their defaults, a table has them beside `name`.
+///
+/// All formats are brought to one kind of table first. So the options of a filler are compiled for one format,
+/// and the macro has nothing to repeat for each.
 ///
 /// # Errors
 /// An unknown name lists the known ones.
-pub fn name_or_table<'de, D, T, F>(
-    deserializer: D,
-    names: &'static [&'static str],
-    by_name: F,
-) -> Result<T, D::Error>
+pub fn read_slot<'de, D, T>(deserializer: D, fillers: &[NamedReader<T>]) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de>,
-    F: FnOnce(&str) -> Option<T>,
 {
-    struct NameOrTable<T, F> {
-        names: &'static [&'static str],
-        by_name: F,
-        table: PhantomData<fn() -> T>,
+    let names = || fillers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let mut table = deserializer.deserialize_any(NameOrTable)?;
+    let name = match table.remove("name") {
+        Some(toml::Value::String(name)) => name,
+        Some(_) => return Err(de::Error::custom(format!("`name` must be one of: {}", names()))),
+        None => return Err(de::Error::missing_field("name")),
+    };
+    let (_, read) = fillers
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| de::Error::custom(format!("unknown name `{name}`, expected one of: {}", names())))?;
+    read(table).map_err(|error| de::Error::custom(error.message()))
+}
+
+struct NameOrTable;
+
+impl<'de> Visitor<'de> for NameOrTable {
+    type Value = toml::Table;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name, or a table with `name`")
     }
 
-    impl<'de, T: Deserialize<'de>, F: FnOnce(&str) -> Option<T>> Visitor<'de> for NameOrTable<T, F> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "a name or a table with `name` (one of: {})", self.names.join(", "))
-        }
-
-        fn visit_str<E: de::Error>(self, name: &str) -> Result<T, E> {
-            (self.by_name)(name).ok_or_else(|| E::unknown_variant(name, self.names))
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<toml::Table, E> {
+        Ok(toml::Table::from_iter([("name".to_owned(), name.into())]))
     }
 
-    deserializer.deserialize_any(NameOrTable { names, by_name, table: PhantomData })
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<toml::Table, A::Error> {
+        let mut table = toml::Table::new();
+        while let Some((key, value)) = map.next_entry::<String, Option<toml::Value>>()? {
+            // JSON writes null for an option that is not set; TOML leaves it out.
+            table.extend(value.map(|value| (key, value)));
+        }
+        Ok(table)
+    }
 }
 
 /// Declares a slot and its fillers.
@@ -196,22 +206,10 @@ macro_rules! slot {
             where
                 D: $crate::__private::serde::Deserializer<'de>,
             {
-                #[derive($crate::__private::serde::Deserialize)]
-                #[serde(tag = "name")]
-                #[allow(clippy::large_enum_variant)]
-                enum Table {
-                    $(
-                        #[serde(rename = $name)]
-                        $filler($filler),
-                    )+
-                }
-                let table = $crate::method::name_or_table(deserializer, &[$($name),+], |name| match name {
-                    $( $name => Some(Table::$filler(Default::default())), )+
-                    _ => None,
-                })?;
-                Ok(match table {
-                    $( Table::$filler(options) => Self::$filler(options), )+
-                })
+                $crate::method::read_slot(
+                    deserializer,
+                    &[$(($name, |options| options.try_into().map(Self::$filler))),+],
+                )
             }
         }
 

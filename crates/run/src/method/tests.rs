@@ -80,12 +80,26 @@ fn a_slot_is_read_from_a_name_or_a_table() {
     assert_eq!(read("\"npo\"").unwrap(), Forget::Npo(Npo::default()));
     assert_eq!(read(r#"{"beta":0.5,"name":"npo"}"#).unwrap(), Forget::Npo(Npo { beta: 0.5, cap: None }));
     assert_eq!(read(r#"{"name":"none"}"#).unwrap(), Forget::default());
+    let capped = |cap| Forget::Npo(Npo { beta: 1.0, cap });
+    assert_eq!(read(r#"{"name":"npo","beta":1,"cap":null}"#).unwrap(), capped(None));
+    let toml = |text: &str| toml::from_str::<Forget>(text).unwrap();
+    assert_eq!(toml("name = 'npo'\nbeta = 1\ncap = inf"), capped(Some(f64::INFINITY)));
     assert_eq!(read("\"npo\"").unwrap().filler().weight(), 0.1);
     assert_eq!(read("\"npo\"").unwrap().name(), "npo");
-    for bad in ["\"npoo\"", r#"{"name":"npoo"}"#, r#"{"name":"npo","betta":1}"#, r#"{"beta":1}"#, "3"] {
+    for bad in [
+        "\"npoo\"",
+        r#"{"name":"npoo"}"#,
+        r#"{"name":"npo","betta":1}"#,
+        r#"{"beta":1}"#,
+        "3",
+        r#"{"name":3}"#,
+    ] {
         assert!(read(bad).is_err(), "{bad}");
     }
-    assert!(read("\"npoo\"").unwrap_err().to_string().contains("none"), "the known names are listed");
+    let error = |json: &str| read(json).unwrap_err().to_string();
+    assert!(error("\"npoo\"").contains("`npoo`, expected one of: npo, none"), "{}", error("\"npoo\""));
+    let unknown = error(r#"{"name":"npo","betta":1}"#);
+    assert!(unknown.starts_with("unknown field `betta`, expected `beta` or `cap`"), "{unknown}");
 }
 
 #[test]

@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "../../../../tests/data.rs"]
+mod data;
+
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -227,15 +230,8 @@ fn overlap_ignores_white_space_and_nothing_else() {
 
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn the_official_tofu_files() {
-    let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data");
-    let root = std::env::var("AMEND_TEST_DATA").unwrap_or_else(|_| fallback.to_owned());
-    let tofu = Path::new(&root).join("tasks/tofu");
-    if !tofu.exists() {
-        println!("skipped: the_official_tofu_files: test data not found");
-        return;
-    }
+    let tofu = data::test_data().join("tasks/tofu");
     let read = |name: &str| Dataset::read(&[tofu.join(name)]).unwrap();
     let (forget, retain) = (read("forget05.json"), read("retain95.json"));
     assert_eq!((forget.len(), retain.len()), (200, 3800));

@@ -1,0 +1,153 @@
+//! Sites under the paths that the families' checkpoints have for their modules.
+
+use crate::small_models::{config, models};
+use amend_engine::models::Input;
+use amend_engine::taps::BlockSite::{self, *};
+use amend_engine::taps::Modality;
+use amend_engine::{Action, Encoder, Graph, Model, Selector, Site, Taps, Tensor};
+use serde_json::{Value, json};
+
+fn model(family: &str, extra: Value) -> Model {
+    Model::random(config(family, extra), 3).unwrap()
+}
+
+/// Paths of modules, each of a model whose block 1 has that site.
+#[test]
+fn paths_are_those_of_the_family() {
+    let experts = json!({"num_local_experts": 4});
+    let cases: &[(&str, Value, &str, BlockSite)] = &[
+        ("llama", json!({}), "model.layers.1", ResidPost),
+        ("llama", json!({}), "model.layers.1.input", ResidPre),
+        ("llama", json!({}), "layers.1.self_attn", AttnOut),
+        ("llama", json!({}), "model.layers.1.self_attn.q_proj", Q),
+        ("llama", json!({}), "model.layers.1.self_attn.o_proj", AttnOut),
+        ("llama", json!({}), "model.layers.1.self_attn.o_proj.input", Z),
+        ("llama", json!({}), "model.layers.1.mlp.gate_proj", MlpPre),
+        ("llama", json!({}), "model.layers.1.mlp.up_proj", MlpPreLinear),
+        ("llama", json!({}), "model.layers.1.mlp.down_proj.input", MlpPost),
+        ("llama", json!({}), "model.layers.1.mlp", MlpOut),
+        ("qwen3", json!({}), "model.layers.1.self_attn.q_norm", Q),
+        ("qwen3", json!({}), "model.layers.1.self_attn.v_proj", V),
+        ("gemma2", json!({}), "model.layers.1.post_attention_layernorm", AttnOut),
+        ("gemma2", json!({}), "model.layers.1.post_feedforward_layernorm", MlpOut),
+        ("gpt2", json!({}), "transformer.h.1.attn", AttnOut),
+        ("gpt2", json!({}), "h.1.attn.c_proj.input", Z),
+        ("gpt2", json!({}), "transformer.h.1.mlp.c_fc", MlpPre),
+        ("gpt2", json!({}), "transformer.h.1.mlp", MlpOut),
+        ("gpt_neox", json!({}), "gpt_neox.layers.1.attention", AttnOut),
+        ("gpt_neox", json!({}), "gpt_neox.layers.1.attention.dense.input", Z),
+        ("gpt_neox", json!({}), "gpt_neox.layers.1.mlp.dense_4h_to_h", MlpOut),
+        ("mixtral", experts.clone(), "model.layers.1.block_sparse_moe.gate", RouterLogits),
+        ("mixtral", experts, "model.layers.1.block_sparse_moe", MlpOut),
+    ];
+    for (family, extra, path, site) in cases {
+        assert_eq!(
+            model(family, extra.clone()).site(path).unwrap(),
+            Site::Block(1, *site),
+            "{family} {path}"
+        );
+    }
+    assert_eq!(model("gpt2", json!({})).site("transformer.wpe").unwrap(), Site::PosEmbed);
+    assert_eq!(model("llama", json!({})).site("model.embed_tokens").unwrap(), Site::Embed);
+    assert_eq!(model("gpt_neox", json!({})).site("embed_out").unwrap(), Site::Logits);
+}
+
+/// Modules whose output is no site are refused, though another family has a site of that path.
+#[test]
+fn what_is_no_site_is_refused_with_what_there_is() {
+    let refused = |family: &str, path: &str, said: &str| {
+        let error = model(family, json!({})).site(path).unwrap_err().to_string();
+        assert!(error.contains(said), "{family} {path}: {error}");
+    };
+    refused("gpt2", "model.layers.1.self_attn", "attn.c_proj.input, attn.c_proj, attn, mlp.c_fc");
+    refused("gpt2", "transformer.h.1.attn.c_attn", "or transformer.h.0");
+    refused("phi3", "model.layers.1.self_attn.qkv_proj", "unknown site");
+    refused("qwen3", "model.layers.1.self_attn.q_proj", "self_attn.q_norm");
+    refused("gemma2", "model.layers.1.self_attn", "post_attention_layernorm");
+    refused("gemma2", "model.embed_tokens", "unknown site");
+    refused("llama", "model.layers.3.mlp", "block 3; the model has 0 to 2");
+    refused("llama", "blocks.9.hook_mlp_out", "block 9; the model has 0 to 2");
+}
+
+#[test]
+fn circuit_names_hold_for_every_model() {
+    for model in models() {
+        assert_eq!(model.site("blocks.2.attn.hook_z").unwrap(), Site::Block(2, Z));
+        assert_eq!(model.site("ln_final.hook_scale").unwrap(), Site::FinalScale);
+    }
+}
+
+fn encoder(config: Value) -> Encoder {
+    let mut all = json!({
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+        "vocab_size": 61, "image_size": 12, "patch_size": 4,
+    });
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    Encoder::random(all.as_object().unwrap().clone(), 5).unwrap()
+}
+
+fn clip() -> Encoder {
+    let sizes = json!({
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+        "vocab_size": 61, "image_size": 12, "patch_size": 4, "eos_token_id": 60,
+    });
+    encoder(json!({
+        "model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 10,
+        "text_config": sizes, "vision_config": sizes,
+    }))
+}
+
+#[test]
+fn encoders_have_paths_of_their_own() {
+    let bert = encoder(json!({"model_type": "bert", "architectures": ["BertForMaskedLM"]}));
+    let vit = encoder(json!({"model_type": "vit", "architectures": ["ViTModel"]}));
+    let (text, vision) = (Modality::Text, Modality::Vision);
+    for (encoder, tower, path, site) in [
+        (&bert, text, "encoder.layer.1.attention.self.query", Q),
+        (&bert, text, "bert.encoder.layer.1.attention.self.value", V),
+        (&bert, text, "encoder.layer.1.attention.output.dense", AttnOut),
+        (&bert, text, "encoder.layer.1.attention.output.dense.input", Z),
+        (&bert, text, "encoder.layer.1.attention.output.LayerNorm", ResidMid),
+        (&bert, text, "encoder.layer.1.intermediate.dense", MlpPre),
+        (&bert, text, "encoder.layer.1.output.dense", MlpOut),
+        (&bert, text, "encoder.layer.1", ResidPost),
+        (&vit, vision, "encoder.layer.1.attention.attention.key", K),
+        (&vit, vision, "encoder.layer.1.attention.output.dense", AttnOut),
+        (&clip(), text, "text_model.encoder.layers.1.self_attn", AttnOut),
+        (&clip(), vision, "vision_model.encoder.layers.1.self_attn.q_proj", Q),
+        (&clip(), vision, "vision_model.encoder.layers.1.mlp.fc2.input", MlpPost),
+    ] {
+        assert_eq!(encoder.site(path).unwrap(), tower.at(Site::Block(1, site)), "{path}");
+    }
+    assert_eq!(bert.site("embeddings").unwrap(), text.at(Site::Embed));
+    assert_eq!(clip().site("vision_model.pre_layrnorm").unwrap(), vision.at(Site::Embed));
+    // Of two towers, which is meant has to be said; the modules of BERT around the norms are no sites.
+    for (encoder, path) in [(&clip(), "encoder.layers.1.mlp"), (&bert, "encoder.layer.1.attention")] {
+        let error = encoder.site(path).unwrap_err().to_string();
+        assert!(error.contains("unknown site"), "{error}");
+    }
+}
+
+/// A name with a tower reaches that tower alone, one without reaches both.
+#[test]
+fn taps_reach_the_tower_they_name() {
+    let clip = clip();
+    let texts = Input::tokens(&[vec![5, 9, 60], vec![7, 60]]).unwrap();
+    let pixels: Vec<f32> = (0..2 * 3 * 12 * 12).map(|i| (0.7 * i as f32).sin()).collect();
+    let images = clip.images(Tensor::from_f32(&pixels, &[2, 3, 12, 12]).unwrap(), false).unwrap();
+    let hidden = |input: &Input, taps: &Taps| {
+        let mut g = Graph::inference(&clip.params);
+        clip.hidden(&mut g, input, taps).unwrap().value().f32().to_vec()
+    };
+    for site in
+        [Site::Embed, Site::PosEmbed, Site::Block(1, Q), Site::Block(1, Ln2Scale), Site::Block(0, Pattern)]
+    {
+        let named = Modality::Vision.at(site);
+        let mut taps = Taps::none();
+        taps.read(site).read(named).add(named, Selector::default(), Action::Scale(1.5));
+        assert_eq!(hidden(&texts, &taps), hidden(&texts, &Taps::none()), "{named}");
+        assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, true), "{named}");
+        assert_ne!(hidden(&images, &taps), hidden(&images, &Taps::none()), "{named}");
+        assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, false), "{named}");
+    }
+}
