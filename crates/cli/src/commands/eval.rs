@@ -129,7 +129,7 @@ fn open_log(
         ("model", amend_run::file::content_hash(model)?.into()),
         ("dtype", json!(precision.dtype)),
         ("weights", json!(precision.weights)),
-        ("program", format!("{VERSION} ({})", amend_run::machine::commit()).into()),
+        ("program", VERSION.into()),
     ];
     let made_with: Map<String, Value> =
         made_with.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
