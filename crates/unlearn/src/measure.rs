@@ -54,10 +54,8 @@ impl Snapshot {
 
     /// TOFU's model utility, or the retain set's alone where the other sets are missing.
     pub fn utility(&self) -> Option<Figure> {
-        match &self.model_utility {
-            Some(mean) => Some(Figure { value: mean.value, n: mean.n, stderr: mean.standard_error }),
-            None => self.retain.utility.map(|u| Figure::exact(u, self.retain.probability.n)),
-        }
+        let of_retain = || self.retain.utility.map(|u| Figure::exact(u, self.retain.probability.n));
+        self.model_utility.or_else(of_retain)
     }
 }
 

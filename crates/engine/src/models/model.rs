@@ -15,7 +15,7 @@ use crate::checkpoint::{ModelFiles, write_model};
 use crate::params::Params;
 use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Site, Taps};
-use crate::{DType, Error, Gradients, Result};
+use crate::{DType, Error, Gradients, Result, Tensor};
 
 /// A language model. Cloning shares every tensor until one side changes it, so a frozen reference
 /// costs nothing but what training then changes.

@@ -160,7 +160,7 @@ impl<'m> Graph<'m> {
         self.check_targets(hidden, head, targets)?;
         let mut logprobs = Tensor::stale(&[targets.len()]);
         let mut greedy = vec![false; targets.len()];
-        let packed = packed_head(self.params, head, self.recording);
+        let packed = packed_head(self.params, head, self.is_recording());
         let rows = logprobs.f32_mut().iter_mut().zip(&mut greedy).collect();
         for_each_target(&packed, &hidden.value, targets, rows, |(logprob, greedy), logits, target| {
             **logprob = logits[target] - kernels::log_sum_exp(logits);
