@@ -1,10 +1,14 @@
 //! What the fillers of a seed work from: models, data, and what is derived of them. Derived things are computed
 //! once, when a filler first asks, and are the same for all arms.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use amend_engine::tokenizer::Tokenizer;
-use amend_engine::{Example, Model, SCORING_TOKENS};
+use amend_engine::{
+    Batch, Error as EngineError, Example, Graph, Model, Reading, SCORING_TOKENS, Site, Taps, split_by_tokens,
+};
 use amend_eval::refusals::refusal;
 use amend_learn::{Encoder, Error, Result};
 use amend_run::{Progress, Record};
@@ -12,6 +16,15 @@ use amend_run::{Progress, Record};
 use crate::data::Sets;
 use crate::measure::{Choice, choices};
 use crate::recipe::Evaluation;
+
+/// One of the two sets that unlearning is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// What is to be forgotten.
+    Forget,
+    /// What is to be kept.
+    Retain,
+}
 
 /// What the fillers of one seed work from.
 pub struct Context<'a> {
@@ -39,6 +52,7 @@ pub struct Context<'a> {
     refusals: OnceCell<Vec<Example>>,
     refusal_nll: OnceCell<Vec<f64>>,
     choices: OnceCell<Vec<Choice>>,
+    hidden: RefCell<BTreeMap<(Side, Site), Rc<[Reading]>>>,
 }
 
 impl<'a> Context<'a> {
@@ -69,6 +83,7 @@ impl<'a> Context<'a> {
             refusals: OnceCell::new(),
             refusal_nll: OnceCell::new(),
             choices: OnceCell::new(),
+            hidden: RefCell::default(),
         })
     }
 
@@ -96,6 +111,44 @@ impl<'a> Context<'a> {
     pub fn choices(&self) -> amend_engine::Result<&[Choice]> {
         let make = || choices(self.encoder, &self.sets.forget_eval, self.evaluation.limit);
         once(&self.choices, make).map(Vec::as_slice)
+    }
+
+    /// What the reference holds at a site while it reads a set, in pieces of some thousand tokens: one row per token,
+    /// whose origin is the item's index in the set and the position there. They take as much memory as they have
+    /// rows and columns, for as long as the context lives.
+    pub fn hidden(&self, side: Side, site: Site) -> amend_engine::Result<Rc<[Reading]>> {
+        if let Some(known) = self.hidden.borrow().get(&(side, site)) {
+            return Ok(known.clone());
+        }
+        let examples = match side {
+            Side::Forget => &self.forget,
+            Side::Retain => &self.retain,
+        };
+        let read = self.read(examples, site)?;
+        self.hidden.borrow_mut().insert((side, site), read.clone());
+        Ok(read)
+    }
+
+    fn read(&self, examples: &[Example], site: Site) -> amend_engine::Result<Rc<[Reading]>> {
+        let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
+        let mut taps = Taps::none();
+        taps.read(site);
+        let mut all = Vec::new();
+        for piece in split_by_tokens(&lengths, SCORING_TOKENS) {
+            let first = piece.start as u64;
+            let batch = Batch::new(&examples[piece])?;
+            let mut g = Graph::inference(&self.reference.params);
+            self.reference.hidden(&mut g, &batch, &taps)?;
+            let mut readings = taps.take(site);
+            if readings.is_empty() {
+                return Err(EngineError::invalid(format!("{site} is no site of this model's hidden states")));
+            }
+            for origin in readings.iter_mut().flat_map(|reading| &mut reading.origins) {
+                origin.sequence += first;
+            }
+            all.append(&mut readings);
+        }
+        Ok(all.into())
     }
 
     fn reference_nll(&self, examples: &[Example]) -> amend_engine::Result<Vec<f64>> {

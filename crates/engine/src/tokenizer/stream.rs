@@ -15,11 +15,13 @@ pub struct StreamDecoder<'a> {
     window: Vec<u32>,
     /// How many of the window's ids have been emitted.
     emitted: usize,
+    /// Bytes of the others' text that have been emitted.
+    told: usize,
 }
 
 impl<'a> StreamDecoder<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        StreamDecoder { tokenizer, skip_special, window: Vec::new(), emitted: 0 }
+        StreamDecoder { tokenizer, skip_special, window: Vec::new(), emitted: 0, told: 0 }
     }
 
     /// Takes the next id and returns the text that has become certain, often none.
@@ -27,19 +29,23 @@ impl<'a> StreamDecoder<'a> {
         self.window.push(id);
         let text = self.pending()?;
         // The replacement character stands for a character whose other bytes are still to come.
-        if text.is_empty() || text.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
+        let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        let news = text.get(self.told..certain).unwrap_or_default().to_owned();
+        self.told = self.told.max(certain);
+        if certain == text.len() && certain > 0 {
+            self.window.drain(..self.emitted);
+            self.emitted = self.window.len();
+            self.told = 0;
         }
-        self.window.drain(..self.emitted);
-        self.emitted = self.window.len();
-        Ok(text)
+        Ok(news)
     }
 
     /// The rest of the text, incomplete characters included. What is pushed afterwards begins a new one.
     pub fn finish(&mut self) -> Result<String> {
-        let rest = self.pending()?;
+        let text = self.pending()?;
+        let rest = text.get(self.told..).unwrap_or_default().to_owned();
         self.window.clear();
-        self.emitted = 0;
+        (self.emitted, self.told) = (0, 0);
         Ok(rest)
     }
 

@@ -1,13 +1,19 @@
 //! Values and gradients that need no training (hand cases of the papers' formulas).
 
+use std::rc::Rc;
+
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
+<<<<<<< HEAD
 use amend_engine::{Batch, Example, Gradients, Tensor, Var};
+=======
+use amend_engine::{Batch, Example, Gradients, Graph, Tensor};
+>>>>>>> 7f9ffad (The context reads hidden states of the reference once, for whoever asks)
 use amend_learn::{Encoder, Template};
 use amend_run::{Dataset, Silent};
 use serde_json::json;
 
 use super::*;
-use crate::context::Context;
+use crate::context::{Context, Side};
 use crate::data::Sets;
 use crate::recipe::Evaluation;
 use crate::retain::{Kl, RetainBatch, RetainObjective};
@@ -177,5 +183,36 @@ fn the_context_computes_once_and_what_a_plain_pass_computes() {
         let drawn: Vec<&Example> = batch.items.iter().map(|&i| &refusals[i]).collect();
         assert_eq!(batch.refusals().unwrap().ids, Batch::new(drawn).unwrap().ids);
         assert_eq!(batch.refusal_nll().unwrap().len(), batch.items.len());
+    });
+}
+
+/// Hidden states are those of a plain pass over each item alone, under the item's index; read once for all who ask.
+#[test]
+fn the_context_reads_hidden_states_of_every_item_once() {
+    with_context(|context, _| {
+        let site: amend_engine::Site = "blocks.1.hook_resid_post".parse().unwrap();
+        let read = context.hidden(Side::Retain, site).unwrap();
+        assert!(Rc::ptr_eq(&read, &context.hidden(Side::Retain, site).unwrap()));
+        let rows: Vec<_> =
+            read.iter().flat_map(|r| r.origins.iter().copied().zip(r.tensor.f32().chunks(24))).collect();
+        let mut at = 0;
+        for (item, example) in context.retain.iter().enumerate() {
+            let mut taps = Taps::none();
+            taps.read(site);
+            let batch = Batch::new([example]).unwrap();
+            context
+                .reference
+                .hidden(&mut Graph::inference(&context.reference.params), &batch, &taps)
+                .unwrap();
+            for (position, row) in taps.take(site)[0].tensor.f32().chunks(24).enumerate() {
+                let (origin, states) = rows[at];
+                assert_eq!((origin.sequence, origin.position), (item as u64, position as u32));
+                assert_eq!(states, row);
+                at += 1;
+            }
+        }
+        assert_eq!(at, rows.len());
+        let logits = context.hidden(Side::Forget, amend_engine::Site::Logits);
+        assert!(logits.is_err_and(|e| e.to_string().contains("no site")));
     });
 }
