@@ -8,7 +8,7 @@ use amend_learn::{Encoder, Error, Pretrain, Result, pretrain};
 use amend_run::Run;
 
 use crate::data::Sets;
-use crate::recipe::UnlearnRecipe;
+use crate::recipe::{GivenModel, UnlearnRecipe};
 
 /// The models of one seed.
 pub struct Models {
@@ -33,8 +33,8 @@ impl Models {
         tag: &str,
     ) -> Result<Self> {
         let source = &recipe.model;
-        let models = match (&source.path, &source.scratch) {
-            (Some(path), None) => {
+        let models = match source.given()? {
+            GivenModel::Folder(path) => {
                 let base_dir = path.resolve(base);
                 let gold = source.gold.as_ref().map(|g| recipe.engine.open(g.resolve(base))).transpose()?;
                 Models {
@@ -44,19 +44,7 @@ impl Models {
                     gold,
                 }
             }
-            (None, Some(scratch)) if source.gold.is_none() => {
-                Self::from_scratch(run, recipe, scratch, sets, seed, tag)?
-            }
-            (None, None) => {
-                return Err(Error::invalid(
-                    "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",
-                ));
-            }
-            _ => {
-                return Err(Error::invalid(
-                    "[model]: `scratch` makes base and gold model itself; remove `path` and `gold`",
-                ));
-            }
+            GivenModel::Scratch(scratch) => Self::from_scratch(run, recipe, scratch, sets, seed, tag)?,
         };
         check_sizes(&models.base, &models.tokenizer, &models.base_dir)?;
         Ok(models)

@@ -3,11 +3,7 @@
 use std::rc::Rc;
 
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
-<<<<<<< HEAD
-use amend_engine::{Batch, Example, Gradients, Tensor, Var};
-=======
 use amend_engine::{Batch, Example, Gradients, Graph, Tensor};
->>>>>>> 7f9ffad (The context reads hidden states of the reference once, for whoever asks)
 use amend_learn::{Encoder, Template};
 use amend_run::{Dataset, Silent};
 use serde_json::json;
