@@ -26,6 +26,9 @@ pub enum Side {
     Retain,
 }
 
+/// What was read of the reference, by set and site.
+type HiddenStates = BTreeMap<(Side, Site), Rc<[Reading]>>;
+
 /// What the fillers of one seed work from.
 pub struct Context<'a> {
     /// The frozen model that is to forget; objectives compare with it.
@@ -52,7 +55,7 @@ pub struct Context<'a> {
     refusals: OnceCell<Vec<Example>>,
     refusal_nll: OnceCell<Vec<f64>>,
     choices: OnceCell<Vec<Choice>>,
-    hidden: RefCell<BTreeMap<(Side, Site), Rc<[Reading]>>>,
+    hidden: RefCell<HiddenStates>,
 }
 
 impl<'a> Context<'a> {

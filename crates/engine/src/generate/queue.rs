@@ -186,7 +186,8 @@ impl Queue {
         {
             let is_last = group.waiting.len() == 1;
             let copies = !is_last && next <= room.tokens;
-            if !copies && !is_last && !(alone && started.is_empty()) {
+            let takes = is_last || (alone && started.is_empty());
+            if !copies && !takes {
                 break;
             }
             let cache = if copies { group.cache.clone() } else { std::mem::take(&mut group.cache) };

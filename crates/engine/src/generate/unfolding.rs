@@ -48,7 +48,10 @@ impl<'t> Unfolding<'t> {
     fn extend(&mut self, more: &str, stops: &[String]) -> bool {
         // A stop string that becomes complete begins at most its length before what is new.
         let longest = stops.iter().map(String::len).max().unwrap_or(0);
-        let from = self.text.floor_char_boundary(self.text.len().saturating_sub(longest));
+        let mut from = self.text.len().saturating_sub(longest);
+        while !self.text.is_char_boundary(from) {
+            from -= 1;
+        }
         self.text.push_str(more);
         let cut = stops.iter().filter_map(|stop| self.text[from..].find(stop.as_str())).min();
         if let Some(at) = cut {
