@@ -18,4 +18,4 @@ docs:
 
 # The papers’ claims in miniature, over three seeds, with their inequalities asserted
 miniatures:
-    cargo test --release --locked -p amend-cli --test cli -- --ignored --nocapture
+    cargo test --release --locked -p amend-cli --test cli -- miniature:: --ignored --nocapture

@@ -159,12 +159,18 @@ fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {
 pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
     write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?;
     let figures = dir.join("figures");
+    let mut names: Vec<String> = Vec::new();
     for section in &found.report.sections {
         if let Section::Plot(plot) = section {
             std::fs::create_dir_all(&figures)
                 .map_err(|e| Error::plain(format!("{}: cannot create: {e}", figures.display())))?;
             let name = plot.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            write_atomic(&figures.join(format!("{name}.svg")), plot.to_svg(720, 400).as_bytes())?;
+            // Plots of two attacks have one title.
+            let earlier = names.iter().filter(|earlier| **earlier == name).count();
+            let file =
+                if earlier == 0 { format!("{name}.svg") } else { format!("{name}-{}.svg", earlier + 1) };
+            write_atomic(&figures.join(file), plot.to_svg(720, 400).as_bytes())?;
+            names.push(name);
         }
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! Items, requests, answers, scores and figures, with a small model and with answers made up.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+#[path = "../../../tests/data.rs"]
+mod data;
+
 use std::cell::Cell;
 use std::path::Path;
 
@@ -268,10 +271,9 @@ fn continuations_are_split_and_cut_as_the_harness_does() {
 fn wikitext_is_measured_per_word_and_byte() {
     let data = tempfile::tempdir().unwrap();
     let tokens = " = One = \n \n the work @-@ of a writer \n = Two = \n \n was born in the work \n";
-    std::fs::write(data.path().join("valid.txt"), tokens).unwrap();
-    let Benchmark::WikiText(task) = Benchmark::choose("wikitext", &["file=valid.txt".into()]).unwrap() else {
-        panic!()
-    };
+    // Under the name that the data set has it.
+    std::fs::write(data.path().join("wiki.test.tokens"), tokens).unwrap();
+    let Benchmark::WikiText(task) = Benchmark::choose("wikitext", &[]).unwrap() else { panic!() };
     let items = task.items(data.path()).unwrap();
     assert_eq!(items.len(), 2);
     let summary =
@@ -284,12 +286,7 @@ fn wikitext_is_measured_per_word_and_byte() {
 #[test]
 #[cfg_attr(not(test_data), ignore = "its data is not there")]
 fn truthfulqa_takes_its_official_file() {
-    let data = std::env::var_os("AMEND_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), Into::into);
-    let data = data.join("tasks/truthfulqa");
-    if !data.exists() {
-        return;
-    }
+    let data = data::test_data().join("tasks/truthfulqa");
     let sets = ["file=mc_task_even.json".to_owned(), "limit=2".to_owned()];
     let benchmark = Benchmark::choose("truthfulqa", &sets).unwrap();
     let task = benchmark.filler();

@@ -69,8 +69,9 @@ impl Arm {
         let steps = train(run, stop.max_steps, &mut learner)?;
         let Unlearning { model, watched, .. } = learner;
         let watched = match watched {
-            Some(watched) => watched,
-            None => stop.watch.of(&model, context)?,
+            Some(watched) if stop.looks_after(steps) => watched,
+            // No step was taken, or somebody outside ended it between two looks.
+            _ => stop.watch.of(&model, context)?,
         };
         let figure = Figure::exact(watched, context.forget.len());
         Ok((model, Unlearned { steps, watched: figure, aim, reached: watched <= aim }))

@@ -158,7 +158,9 @@ impl<'de> DeserializeSeed<'de> for Named<'_> {
             ));
         }
         // An adapter lies beside its arm's model. Not all file systems tell `A` from `a`.
-        for folder in [name.clone(), format!("{name}-adapter")].map(|folder| folder.to_lowercase()) {
+        // Stages keep their checkpoints in folders where `.` is `_`.
+        let folders = [name.clone(), format!("{name}-adapter")];
+        for folder in folders.map(|folder| folder.to_lowercase().replace('.', "_")) {
             if self.folders.contains(&folder) {
                 return refuse(format!(
                     "the name `{name}` of this arm clashes with `{folder}`, which is taken; give it a `name` of its own"

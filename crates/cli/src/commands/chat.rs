@@ -30,8 +30,8 @@ While chatting:
 Questions can also be piped in, one per line:
   printf 'Who wrote Faust?\\nWhen?\\n' | amend chat models/my-model --json
 
-With --json-schema, --json-object, --regex or --choice every answer matches, unless
-Ctrl-C stops it.
+With --json-schema, --json-object, --regex or --choice every answer matches,
+unless Ctrl-C stops it.
 
 The model needs a chat template. For one without, use `amend generate`.";
 

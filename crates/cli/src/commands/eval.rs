@@ -82,7 +82,7 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     let summary = task.aggregate(&samples, reference.as_deref());
     let results = results(&benchmark, &summary)?;
     if let Some(out) = &args.out {
-        write(out, &args, &benchmark, &samples, &results)?;
+        write(out, &args, &benchmark, &samples, &results, context)?;
     }
     if context.json {
         context.out.json_document(&results)?;
@@ -166,13 +166,15 @@ fn write(
     benchmark: &Benchmark,
     samples: &[Sample],
     results: &Value,
+    context: &Context,
 ) -> Result<(), Error> {
     if args.from_log.is_some() {
         fs::create_dir_all(out)
             .map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
         SampleLog::write(out, samples)?;
-    } else {
-        benchmark.filler().write_log(samples, out)?;
+    } else if let Err(e) = benchmark.filler().write_log(samples, out) {
+        // Figures that may have taken hours are not lost over a log that cannot hold them.
+        context.console.note(&format!("warning: the benchmark's own log was not written: {e}"));
     }
     // Last, because it is what says that the evaluation is complete.
     Ok(amend_run::write_results(out, results)?)

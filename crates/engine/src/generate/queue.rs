@@ -97,8 +97,11 @@ impl Queue {
     /// The group of the same prompt that the request's sequences may join.
     fn group_of_equals(&mut self, accepted: &Accepted) -> Option<&mut Group> {
         let place = self.joinable.get(&accepted.content)?;
+        // Who asks for the same again and again must not keep out others in line.
+        let others_wait = self.closed.first_key_value().is_some_and(|(first, _)| first.0 <= place.0);
         // Of an open group it is settled how much of the cache is kept for it.
         let (group, most) = match self.open.get_mut(place) {
+            Some(_) if others_wait => return None,
             Some(group) => {
                 let most = group.cache_tokens();
                 (group, most)
@@ -127,15 +130,14 @@ impl Queue {
     /// Begins to read prompts whose sequences will find room. Nobody overtakes: a large request that waits
     /// for room gets it.
     pub(super) fn open(&mut self, mut room: Room, model: &Model) {
-        let expected: usize = self.open.values().map(|group| group.waiting.len()).sum();
-        room.sequences = room.sequences.saturating_sub(expected);
         while let Some(next) = self.closed.first_entry() {
-            if room.sequences == 0 || next.get().cache_tokens() > room.tokens {
+            // Who is behind in line does not take places from this one, however many sequences it has.
+            let before: usize = self.open.range(..*next.key()).map(|(_, group)| group.waiting.len()).sum();
+            if room.sequences <= before || next.get().cache_tokens() > room.tokens {
                 break;
             }
             let (place, mut group) = next.remove_entry();
             group.cache = model.new_cache();
-            room.sequences = room.sequences.saturating_sub(group.waiting.len());
             room.tokens -= group.cache_tokens();
             self.open.insert(place, group);
         }

@@ -32,7 +32,11 @@ fn png(file: &[u8]) -> Result<Pixels, png::DecodingError> {
     // Palettes become colours, and all values have 8 or 16 bits.
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info()?;
-    let size = reader.output_buffer_size().filter(|&size| size <= LARGEST);
+    let pixels = u64::from(reader.info().width) * u64::from(reader.info().height);
+    if pixels * 3 > LARGEST as u64 {
+        return Err(png::DecodingError::LimitsExceeded);
+    }
+    let size = reader.output_buffer_size().filter(|&size| size <= 3 * LARGEST);
     let mut bytes = vec![0; size.ok_or(png::DecodingError::LimitsExceeded)?];
     let frame = reader.next_frame(&mut bytes)?;
     bytes.truncate(frame.buffer_size());

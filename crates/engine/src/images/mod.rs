@@ -14,6 +14,9 @@ pub use resample::Filter;
 use crate::json::read_object_if_there;
 use crate::{Error, Result, Tensor};
 
+/// Pixels beyond which a resized picture is refused: a strip of one pixel's width would fill the memory.
+const LARGEST_RESIZED: usize = 1 << 26;
+
 /// How a picture becomes the pixel values a model reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preparation {
@@ -108,8 +111,14 @@ impl Preparation {
 
     /// The pixel values of one picture: [channels, height, width].
     pub fn apply(&self, picture: &Picture) -> Result<Tensor> {
-        let mut picture = match self.resize {
-            Some(target) => picture.resized(target.of(picture.height, picture.width), self.filter),
+        let mut picture = match self.resize.map(|target| target.of(picture.height, picture.width)) {
+            Some([height, width]) if height.saturating_mul(width) > LARGEST_RESIZED => {
+                return Err(Error::invalid(format!(
+                    "a picture of {} × {} pixels would be resized to {height} × {width}; cut it first",
+                    picture.height, picture.width
+                )));
+            }
+            Some(size) => picture.resized(size, self.filter),
             None => picture.clone(),
         };
         if let Some(size) = self.crop {

@@ -151,6 +151,9 @@ impl Model {
 
     /// Hidden states of the rows that predict a scored token: [n, d].
     pub fn scored_hidden<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
+        if taps.touches(TOWER.at(Site::Logits)) {
+            return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
+        }
         let hidden = self.hidden(g, batch, taps)?;
         g.gather_rows(&hidden, &batch.rows)
     }
@@ -158,9 +161,6 @@ impl Model {
     /// Log-probability of every scored token: [n], in the batch's order.
     pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
-        if taps.touches(TOWER.at(Site::Logits)) {
-            return Err(Error::invalid("logits are not held while scoring; tap them with Model::logits"));
-        }
         g.token_logprobs(&hidden, self.head(), &batch.targets)
     }
 

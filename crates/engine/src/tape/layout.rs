@@ -90,7 +90,9 @@ impl Layout {
     /// has to be read whole, because cached rows do not change any more.
     pub(crate) fn check_cached(&self) -> Result<()> {
         for (i, (rows, visibility)) in self.sequences.iter().zip(&self.visibility).enumerate() {
-            let end = self.positions[rows.clone()].last().map_or(0, |&p| p as usize + 1);
+            let positions = &self.positions[rows.clone()];
+            let first = positions.first().map_or(0, |&p| p as usize);
+            let end = positions.last().map_or(0, |&p| p as usize + 1);
             match *visibility {
                 Visibility::BothWays => {
                     return Err(Error::invalid(format!(
@@ -101,6 +103,12 @@ impl Layout {
                     return Err(Error::invalid(format!(
                         "the first {n} positions of sequence {i} see each other both ways and have to be read \
                          in one pass; this one ends at {end}"
+                    )));
+                }
+                Visibility::Prefix(n) if 0 < first && first < n => {
+                    return Err(Error::invalid(format!(
+                        "the first {n} positions of sequence {i} see each other both ways and have to be read \
+                         in one pass; this one begins at {first}"
                     )));
                 }
                 Visibility::Prefix(_) | Visibility::Causal => {}

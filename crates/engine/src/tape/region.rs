@@ -37,8 +37,10 @@ impl Region {
     }
 
     fn check(&self, x: &Var) -> Result<()> {
+        // Ascending and each once, so that the last is the largest and none takes a gradient twice.
+        let ordered = self.rows.is_sorted_by(|a, b| a < b) && self.columns.start <= self.columns.end;
         let fits = self.rows.last().is_none_or(|&row| row < x.value.rows());
-        match fits && self.columns.end <= x.value.columns() {
+        match ordered && fits && self.columns.end <= x.value.columns() {
             true => Ok(()),
             false => {
                 let end = [self.rows.last().map_or(0, |row| row + 1), self.columns.end];

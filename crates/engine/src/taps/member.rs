@@ -17,8 +17,11 @@ pub(crate) struct Member {
 impl Member {
     /// Passes a value through the taps, which see no sequences but their own.
     pub(super) fn at<'m>(&self, g: &mut Graph<'m>, site: TowerSite, x: Var, layout: &Layout) -> Result<Var> {
-        let mut own =
-            Layout { sequences: Vec::new(), keys: Vec::new(), visibility: Vec::new(), ..layout.clone() };
+        if !self.taps.touches(site) {
+            return Ok(x);
+        }
+        let positions = layout.positions.clone();
+        let mut own = Layout { sequences: Vec::new(), keys: Vec::new(), visibility: Vec::new(), positions };
         for (i, key) in layout.keys.iter().enumerate() {
             if let Some(&key) = self.keys.get(key) {
                 own.sequences.push(layout.sequences[i].clone());
@@ -26,7 +29,7 @@ impl Member {
                 own.visibility.push(layout.visibility[i]);
             }
         }
-        if own.keys.is_empty() || !self.taps.touches(site) {
+        if own.keys.is_empty() {
             return Ok(x);
         }
         self.taps.at(g, site, x, &own)

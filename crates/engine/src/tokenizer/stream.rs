@@ -49,9 +49,18 @@ impl<'a> StreamDecoder<'a> {
         Ok(rest)
     }
 
-    fn pending(&self) -> Result<String> {
-        let before = self.tokenizer.decode(&self.window[..self.emitted], self.skip_special)?;
-        let all = self.tokenizer.decode(&self.window, self.skip_special)?;
-        Ok(all.strip_prefix(&before).unwrap_or_default().to_owned())
+    /// The text of the ids after the emitted ones.
+    fn pending(&mut self) -> Result<String> {
+        loop {
+            let before = self.tokenizer.decode(&self.window[..self.emitted], self.skip_special)?;
+            let all = self.tokenizer.decode(&self.window, self.skip_special)?;
+            if let Some(rest) = all.strip_prefix(&before) {
+                return Ok(rest.to_owned());
+            }
+            // A run of byte tokens is decoded as one, so a byte that fits nowhere changes what the bytes before it
+            // look like. Those have been told; they are no use as context any more.
+            self.window.remove(0);
+            self.emitted -= 1;
+        }
     }
 }

@@ -8,7 +8,7 @@ pub(crate) fn apply(root: &mut Node, index: usize, set: &str) -> Result<(), Prob
     let refuse = |message: String| Problem::new(None, format!("--set {set}: {message}"));
     let Some((path, value)) = set.split_once('=') else {
         return Err(
-            refuse("expected KEY=VALUE".into()).hint("for example `--set train.steps=100`".to_owned())
+            refuse("expected KEY=VALUE".into()).hint("for example `--set stop.max_steps=100`".to_owned())
         );
     };
     let keys = toml_edit::Key::parse(path.trim())

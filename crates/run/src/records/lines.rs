@@ -63,7 +63,8 @@ impl Input {
         if start.starts_with(b"\x1f\x8b") || start.starts_with(b"\x28\xb5\x2f\xfd") {
             return Err(refuse("a compressed file"));
         }
-        if extension == "txt" || extension == "text" || extension == "md" {
+        // `.tokens` is how WikiText is published.
+        if ["txt", "text", "md", "tokens"].iter().any(|text| extension == *text) {
             return Ok(Format::Text);
         }
         let start = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);

@@ -44,6 +44,9 @@ impl Default for AboveGold {
 impl Judgement for AboveGold {
     fn claims(&self, evidence: &Evidence<'_>) -> Vec<Claim> {
         let attacks = evidence.results().next().map_or(&[][..], |arm| &arm.attacks);
+        if attacks.is_empty() && self.decides {
+            return vec![self.claim(evidence, 0, "no attack")];
+        }
         (0..attacks.len()).map(|i| self.claim(evidence, i, &attacks[i].0)).collect()
     }
 }
@@ -58,10 +61,13 @@ impl AboveGold {
             let (ours, gold) = (came_back(&arm.attacks)?, came_back(&seed.gold_findings)?);
             Some(Figure::exact(ours.value - gold.value, 0))
         });
+        // Nothing was measured where no item was left to measure on.
+        let above = above.filter(|above| above.value.is_finite());
         let pass = above.map(|above| above.value <= self.margin);
         let answer = match (&above, pass) {
             (Some(_), Some(true)) => "no more than gold".into(),
             (Some(above), _) => format!("{:+.2} on gold", above.value),
+            (None, _) if !shown.value.is_finite() => "not measured".into(),
             (None, _) => "no gold model".into(),
         };
         Claim {
