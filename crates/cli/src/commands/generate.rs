@@ -31,8 +31,8 @@ what ended it: stop, length or context. --ids goes on after ends of a text. A
 file, or --samples above 1, gives one line per continuation with
 \"prompt_index\" and \"sample\", both counted from 0.
 What a prompt is continued with depends on neither the batch size nor on the
-other prompts; a prompt given twice counts as two samples of it. Sampling settings
-in the model's own files are not used.
+other prompts; a prompt given twice counts as two samples of it. Sampling
+settings in the model's own files are not used.
 
 An answer to --json-schema, --json-object, --regex or --choice always matches:
 it is never cut short, and where --max-new-tokens is too small for any answer,

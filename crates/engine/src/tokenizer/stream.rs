@@ -27,7 +27,7 @@ impl<'a> StreamDecoder<'a> {
     /// Takes the next id and returns the text that has become certain, often none.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.window.push(id);
-        let text = self.pending()?;
+        let text = self.pending(false)?;
         // The replacement character stands for a character whose other bytes are still to come.
         let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
         let news = text.get(self.told..certain).unwrap_or_default().to_owned();
@@ -42,23 +42,27 @@ impl<'a> StreamDecoder<'a> {
 
     /// The rest of the text, incomplete characters included. What is pushed afterwards begins a new one.
     pub fn finish(&mut self) -> Result<String> {
-        let text = self.pending()?;
+        let text = self.pending(true)?;
         let rest = text.get(self.told..).unwrap_or_default().to_owned();
         self.window.clear();
         (self.emitted, self.told) = (0, 0);
         Ok(rest)
     }
 
-    /// The text of the ids after the emitted ones.
-    fn pending(&mut self) -> Result<String> {
+    /// The text of the ids after the emitted ones; nothing as long as it may still change. `complete` says that
+    /// no id comes any more.
+    fn pending(&mut self, complete: bool) -> Result<String> {
+        // A run of byte tokens is decoded as one. While a character in it lacks bytes, those before it look broken too.
         loop {
             let before = self.tokenizer.decode(&self.window[..self.emitted], self.skip_special)?;
             let all = self.tokenizer.decode(&self.window, self.skip_special)?;
             if let Some(rest) = all.strip_prefix(&before) {
                 return Ok(rest.to_owned());
             }
-            // A run of byte tokens is decoded as one, so a byte that fits nowhere changes what the bytes before it
-            // look like. Those have been told; they are no use as context any more.
+            if all.ends_with(char::REPLACEMENT_CHARACTER) && !complete {
+                return Ok(String::new());
+            }
+            // A byte fits nowhere. What was told before it is no use as context any more.
             self.window.remove(0);
             self.emitted -= 1;
         }
