@@ -1,9 +1,10 @@
 //! The arithmetic of `amend`: tensors and the memory they live in, and the loops over their numbers.
 //!
 //! Besides the memory map of checkpoints this is the only place with `unsafe` code. It knows nothing of models
-//! and waits for no other crate of ours. Kernels take and give plain f32 slices. Within a product, operands may be rounded to bf16, and a
-//! packed weight may be kept in bf16 or int8 ([`Compute`], [`Storage`]); sums are f32. What the engine
-//! promises rests on three rules that the kernels keep on any number of threads:
+//! and waits for no other crate of ours. Kernels take and give plain f32 slices; [`linalg`] computes in f64. Within
+//! a product, operands may be rounded to bf16, and a packed weight may be kept in bf16, f16 or int8 ([`Compute`],
+//! [`Storage`]); sums are f32. What the engine promises rests on three rules that the kernels keep on any number of
+//! threads:
 //!
 //! - An element of a matrix product is a chain of fused multiply-adds over ascending k, in blocks
 //!   of a fixed length; see [`gemm`](gemm()).

@@ -147,7 +147,8 @@ impl<'m> Session<'m> {
     /// One pass through the model: the next token of every running sequence, and some of the prompts. Says what
     /// has happened; the events of one sequence are in order.
     ///
-    /// Where the pass itself fails, which only taps can make it, all requests are gone and the session is idle once pending events were taken.
+    /// Where the pass itself fails, which only taps can make it, all requests are gone; what had happened before comes
+    /// with the next step, and the session is idle then.
     pub fn step(&mut self) -> Result<Vec<Event>> {
         self.queue.open(self.room(), self.model);
         if let Err(error) = self.advance() {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::Error;
 
-/// A place in a decoder's forward pass. Shapes are of one packed batch of T rows.
+/// A place in the forward pass of a decoder or an encoder's tower. Shapes are of one packed batch of T rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
     /// Token embeddings, scaled where the family scales them: [T, d].
@@ -24,7 +24,7 @@ pub enum Site {
     Logits,
 }
 
-/// A place inside one decoder block.
+/// A place inside one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BlockSite {
     /// Residual stream entering the block: [T, d].
