@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
-    """One peer of a row."""
+    """One peer of a row; a key of what it measured."""
 
     name: str
     """What the table calls it."""

@@ -15,7 +15,7 @@ use super::packed::{Packed, Panels, panels_of_all};
 use super::pairs::Paired;
 use super::scratch::{self, Buffer, Use};
 use super::simd::{LANES, Level, level, multiversion};
-use super::tile::{Tile, Tiles};
+use super::tile::{Tile, Tiles, asks};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -412,7 +412,7 @@ fn tiles<S: Tiles>(s: S, a: Lhs, b: Panel, c: Out, cols: Range<usize>, accumulat
     debug_assert!(scales.is_none_or(|scales| scales.len() >= vectors * LANES));
     // Every tile asks for its share of the next panel.
     let share = (a.kc * b.row_bytes).min(b.next.len()).div_ceil(c.rows.div_ceil(S::MR));
-    let ahead_step = share.div_ceil(a.kc * vectors);
+    let ahead_step = share.div_ceil(a.kc * asks::<S>(c.rows, vectors));
     for i in (0..c.rows).step_by(S::MR) {
         let rows = S::MR.min(c.rows - i);
         let tile = Tile {
