@@ -14,7 +14,7 @@ use amend_learn::{
 use amend_run::decisions::{Advice, Decision, Decisions, Overseer};
 use amend_run::folder::Program;
 use amend_run::rows::{METRICS, Row, Rows, TRAJECTORIES};
-use amend_run::{Progress, Run, RunError, RunFolder, RunInfo, Silent, Stop, StopAt, Task};
+use amend_run::{Activity, Progress, Run, RunError, RunFolder, RunInfo, Silent, Stop, StopAt};
 use serde_json::{Map, Value, json};
 
 const STEPS: u64 = 20;
@@ -358,7 +358,7 @@ struct DiesWhenTold {
 }
 
 impl Progress for DiesWhenTold {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         self.inner.begin(label, total, unit)
     }
 

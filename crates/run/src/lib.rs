@@ -30,7 +30,7 @@ pub use file::FileError;
 pub use folder::{FolderError, Program, RunFolder, RunInfo, Status};
 pub use method::{Method, missing_headings};
 pub use nearest::nearest;
-pub use progress::{Progress, Silent, Stop, StopAt, Task};
+pub use progress::{Activity, Progress, Silent, Stop, StopAt};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
 pub use records::{Content, Dataset, Record, overlap};
 pub use report::Report;

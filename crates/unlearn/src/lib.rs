@@ -14,13 +14,13 @@ pub mod forget;
 pub mod guard;
 pub mod measure;
 pub mod models;
+pub mod objectives;
 pub mod outcome;
 pub mod recipe;
 mod report;
 pub mod retain;
 mod starter;
 pub mod stop;
-pub mod tasks;
 pub mod verdict;
 pub mod r#where;
 
