@@ -13,6 +13,7 @@ pub mod decisions;
 pub mod figure;
 pub mod file;
 pub mod folder;
+mod key;
 pub mod machine;
 pub mod method;
 mod nearest;
