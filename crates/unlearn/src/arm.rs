@@ -118,13 +118,13 @@ impl Learner for Unlearning<'_> {
         let (forget, retain) = (pair.forget, pair.retain);
         let retain_loss = retain.as_ref().map(|retain| retain.loss);
         let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
-        let update = combine.filler().combine(&forget.gradients, &retain, self.slots.weights())?;
+        let mut update = combine.filler().combine(&forget.gradients, &retain, self.slots.weights())?;
 
         // The losses are in the unit of their objectives, nats; those explain them.
         row.insert("loss_forget".into(), json!(forget.loss));
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
-        self.descent.step(&mut self.model.params, &update, step, objectives.items())?.log(&mut row);
+        self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
         if self.stop.looks_after(step + 1) {
             self.look(&mut row)?;
         }
