@@ -66,7 +66,8 @@ pub fn evaluate(
 /// of the benchmark's own scripts.
 ///
 /// # Errors
-/// A file that cannot be read or is no such log; an evaluation that is not finished; answers that do not belong to the task.
+/// A file that cannot be read or is no such log; an evaluation that is not finished; answers that do not belong to
+/// the task.
 pub fn recorded(task: &dyn Task, path: &Path) -> Result<Vec<Sample>> {
     if !SampleLog::is_one(path) {
         return task.read_log(path);
