@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use amend_run::{Progress, Silent, Task};
+use amend_run::{Activity, Progress, Silent};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::console::Console;
 
-/// Where nobody watches a screen, a task says something this often during its first minute.
+/// Where nobody watches a screen, an activity says something this often during its first minute.
 const AT_FIRST: Duration = Duration::from_secs(5);
 
 /// And this often later: a log of hours should not be a log of thousands of lines.
@@ -31,7 +31,7 @@ pub(crate) fn listener(console: &Console, no_progress: bool) -> Box<dyn Progress
 struct Notes(Console);
 
 impl Progress for Notes {
-    fn begin(&self, label: &str, _total: u64, _unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, _total: u64, _unit: &str) -> Box<dyn Activity> {
         Box::new(Summary { console: self.0.clone(), label: label.to_owned() })
     }
 
@@ -45,7 +45,7 @@ struct Summary {
     label: String,
 }
 
-impl Task for Summary {
+impl Activity for Summary {
     fn advance(&mut self, _n: u64, _status: &str) {}
 
     fn finish(self: Box<Self>, summary: &str) {
@@ -57,7 +57,7 @@ impl Task for Summary {
 struct Bars(Console);
 
 impl Progress for Bars {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
         bar.set_style(style(total > 0, unit));
         let bar = self.0.bars().add(bar);
@@ -98,10 +98,10 @@ struct Bar {
     first: bool,
 }
 
-impl Task for Bar {
+impl Activity for Bar {
     fn advance(&mut self, n: u64, status: &str) {
         self.bar.inc(n);
-        // What a resumed task starts with took no time and must not count in its rate.
+        // What a resumed activity starts with took no time and must not count in its rate.
         if std::mem::take(&mut self.first) && status.is_empty() {
             self.bar.reset_eta();
         }
@@ -124,9 +124,9 @@ impl Drop for Bar {
 struct Lines(Console);
 
 impl Progress for Lines {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let now = Instant::now();
-        Box::new(LineTask {
+        Box::new(LineActivity {
             console: self.0.clone(),
             label: label.to_owned(),
             unit: unit.to_owned(),
@@ -143,7 +143,7 @@ impl Progress for Lines {
     }
 }
 
-struct LineTask {
+struct LineActivity {
     console: Console,
     label: String,
     unit: String,
@@ -155,7 +155,7 @@ struct LineTask {
     said: Instant,
 }
 
-impl Task for LineTask {
+impl Activity for LineActivity {
     fn advance(&mut self, n: u64, status: &str) {
         if self.done == 0 && status.is_empty() {
             self.counted_from = n;
@@ -173,7 +173,7 @@ impl Task for LineTask {
     }
 }
 
-impl LineTask {
+impl LineActivity {
     /// `forget: 120/500 steps, 3.2/s, 2m left, loss 1.23`
     fn line(&self, status: &str) -> String {
         let speed = (self.done - self.counted_from) as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn lines_tell_rate_and_time_left() {
         let began = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
-        let task = LineTask {
+        let activity = LineActivity {
             console: Console::new(true),
             label: "forget".into(),
             unit: "steps".into(),
@@ -228,9 +228,9 @@ mod tests {
             began,
             said: began,
         };
-        let line = task.line("loss 1.2");
+        let line = activity.line("loss 1.2");
         assert!(line.starts_with("forget: 220/500 steps, 20.0/s, 14s left, loss 1.2"), "{line}");
-        let open = LineTask { total: 0, ..task };
+        let open = LineActivity { total: 0, ..activity };
         assert!(!open.line("").contains("left"));
     }
 

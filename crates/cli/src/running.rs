@@ -10,7 +10,7 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::is_untouched;
 use amend_run::report::Section;
-use amend_run::{Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Task};
+use amend_run::{Activity, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -226,9 +226,9 @@ fn log(file: &Mutex<File>, line: &str) {
 }
 
 impl Progress for Logged<'_> {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let inner = self.inner.begin(label, total, unit);
-        Box::new(LoggedTask { inner, log: self.log.clone(), label: label.to_owned() })
+        Box::new(LoggedActivity { inner, log: self.log.clone(), label: label.to_owned() })
     }
 
     fn note(&self, line: &str) {
@@ -237,13 +237,13 @@ impl Progress for Logged<'_> {
     }
 }
 
-struct LoggedTask {
-    inner: Box<dyn Task>,
+struct LoggedActivity {
+    inner: Box<dyn Activity>,
     log: Arc<Mutex<File>>,
     label: String,
 }
 
-impl Task for LoggedTask {
+impl Activity for LoggedActivity {
     fn advance(&mut self, n: u64, status: &str) {
         self.inner.advance(n, status);
     }

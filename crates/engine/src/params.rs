@@ -203,8 +203,8 @@ impl Param {
         }
     }
 
-    /// Shape of what is kept of each value that may change.
-    pub(crate) fn selected_shape(&self) -> Vec<usize> {
+    /// Shape of [`Param::selected`].
+    pub fn selected_shape(&self) -> Vec<usize> {
         self.selection.as_ref().map_or_else(|| self.tensor.shape().to_vec(), |_| vec![self.selected_len()])
     }
 }

@@ -21,7 +21,8 @@ const PIECE: usize = 32;
 /// interrupted.
 ///
 /// # Errors
-/// Two items of one name; an item that cannot be asked or scored; a log that cannot be written; a stop request.
+/// Two items of one name; a log with samples of other items; an item that cannot be asked or scored; a log that
+/// cannot be written; a stop request.
 pub fn evaluate(
     task: &dyn Task,
     items: &[Item],
@@ -31,18 +32,17 @@ pub fn evaluate(
     stop: &Stop,
 ) -> Result<Vec<Sample>> {
     check_names(items)?;
+    if let Some(log) = log.as_deref() {
+        log.check(items)?;
+    }
     let mut bar = progress.begin("evaluation", items.len() as u64, "items");
     let mut samples = Vec::with_capacity(items.len());
     for piece in items.chunks(PIECE) {
         if stop.requested() {
             return Err(RunError::Interrupted.into());
         }
-        let mut known: Vec<Option<Vec<Answer>>> = vec![None; piece.len()];
-        if let Some(log) = log.as_deref_mut() {
-            for (item, known) in piece.iter().zip(&mut known) {
-                *known = log.take(item)?;
-            }
-        }
+        let known: Vec<Option<Vec<Answer>>> =
+            piece.iter().map(|item| log.as_deref_mut().and_then(|log| log.take(item))).collect();
         let open: Vec<&Item> =
             piece.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(i, _)| i).collect();
         let mut answered = ask(task, &open, answerer)?.into_iter();
@@ -66,7 +66,8 @@ pub fn evaluate(
 /// of the benchmark's own scripts.
 ///
 /// # Errors
-/// A file that cannot be read or is no such log; answers that do not belong to the task.
+/// A file that cannot be read or is no such log; an evaluation that is not finished; answers that do not belong to
+/// the task.
 pub fn recorded(task: &dyn Task, path: &Path) -> Result<Vec<Sample>> {
     if !SampleLog::is_one(path) {
         return task.read_log(path);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use amend_run::records::Row;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::request::Answer;
 
@@ -18,10 +18,20 @@ pub struct Item {
     pub row: Row,
 }
 
+/// What a task's data holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Items {
+    /// The items, in the order in which they are asked.
+    pub items: Vec<Item>,
+    /// SHA-256 of every file that was read, by its name in the data folder.
+    pub sha256: BTreeMap<String, String>,
+}
+
 /// What answers are worth, by the name of the score. One that is not defined is NaN.
 pub type Scores = BTreeMap<String, f64>;
 
-/// An item that was answered and scored.
+/// An item that was answered and scored. In JSON, which has no number for what is not finite, such a score is null;
+/// [`amend_run::stored`] reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The item.
@@ -30,7 +40,6 @@ pub struct Sample {
     /// What was answered, request by request; empty where a log tells the scores alone.
     pub answers: Vec<Answer>,
     /// What that is worth.
-    #[serde(deserialize_with = "null_is_nan")]
     pub scores: Scores,
 }
 
@@ -39,10 +48,4 @@ impl Sample {
     pub fn score(&self, name: &str) -> f64 {
         self.scores.get(name).copied().unwrap_or(f64::NAN)
     }
-}
-
-/// JSON has no number for what is not finite and writes null.
-fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scores, D::Error> {
-    let scores = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
-    Ok(scores.into_iter().map(|(name, score)| (name, score.unwrap_or(f64::NAN))).collect())
 }

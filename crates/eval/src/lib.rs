@@ -28,7 +28,7 @@ pub mod task;
 pub mod world;
 
 pub use evaluate::{evaluate, recorded};
-pub use item::{Item, Sample, Scores};
+pub use item::{Item, Items, Sample, Scores};
 pub use request::{Answer, Answerer, Generation, Likelihood, Request, Written};
 pub use samples::SampleLog;
 pub use subject::Subject;

@@ -107,14 +107,11 @@ impl<'r> Replies<'r> {
     }
 }
 
+/// The question as it is shown; of a document, its beginning.
 fn question_of(content: &Content) -> String {
     match content {
-        Content::Question { question, .. } => question.clone(),
-        Content::PromptCompletion { prompt, .. } => prompt.clone(),
-        Content::Messages(messages) => {
-            messages.iter().rev().find(|m| m.role == "user").map_or(String::new(), |m| m.content.clone())
-        }
         Content::Text(text) => text.chars().take(80).collect(),
+        _ => content.prompt().to_owned(),
     }
 }
 

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 
 use amend_learn::{Error, Result};
 use amend_run::file::write_atomic;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use amend_run::stored;
+use serde_json::{Map, Value, json};
 
-use crate::item::{Item, Sample};
+use crate::item::{Item, Items, Sample};
 use crate::request::Answer;
 
 /// What is evaluated: written first, and compared by whoever goes on.
 const EVALUATION: &str = "evaluation.json";
 /// One line per item that was answered.
 const SAMPLES: &str = "samples.jsonl";
+/// In [`EVALUATION`]: how many items there are.
+const ITEMS: &str = "items";
 
 /// The samples of one evaluation in a folder. A process that is killed loses the line it was writing, no more.
 #[derive(Debug)]
@@ -27,16 +29,29 @@ pub struct SampleLog {
 }
 
 impl SampleLog {
-    /// Starts in the folder `dir`, which must exist, or goes on with what is there. `evaluation` says everything
-    /// that answers depend on: task, model, data, precision.
+    /// Starts in the folder `dir`, which must exist, or goes on with what is there. Answers depend on `made_with`
+    /// (task, model, precision) and on the data; both are written down, the data as hashes.
     ///
     /// # Errors
     /// Where the folder holds samples of something else; a damaged line before the last; a file that cannot be
     /// read or written.
-    pub fn open(dir: &Path, evaluation: &Map<String, Value>) -> Result<Self> {
-        check_evaluation(&dir.join(EVALUATION), evaluation)?;
+    pub fn open(dir: &Path, made_with: &Map<String, Value>, data: &Items) -> Result<Self> {
+        let mut evaluation = made_with.clone();
+        evaluation.insert("data".to_owned(), json!(data.sha256));
+        evaluation.insert(ITEMS.to_owned(), data.items.len().into());
         let path = dir.join(SAMPLES);
         let (samples, whole) = read(&path)?;
+        let said = dir.join(EVALUATION);
+        match evaluation_in(&said)? {
+            Some(before) => check_same(&said, &before, &evaluation)?,
+            None if samples.is_empty() => write_evaluation(&said, &evaluation)?,
+            None => {
+                let path = path.display();
+                return Err(Error::invalid(format!(
+                    "{path}: samples of another evaluation, without its {EVALUATION}; choose another folder"
+                )));
+            }
+        }
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -52,27 +67,33 @@ impl SampleLog {
         dir.join(EVALUATION).exists()
     }
 
-    /// Whether a file holds samples, judged by its first line.
+    /// Whether a file holds samples, judged by its first line, or is that of an evaluation which has none yet.
     pub fn is_one(path: &Path) -> bool {
         let mut line = String::new();
         let read = File::open(path).and_then(|file| BufReader::new(file).read_line(&mut line));
-        read.is_ok() && serde_json::from_str::<Sample>(&line).is_ok()
+        read.is_ok() && (parse(line.as_bytes()).is_ok() || beside(path).is_some_and(|path| path.exists()))
+    }
+
+    /// Refuses samples that were answered before and are of none of these items.
+    ///
+    /// # Errors
+    /// Where there is one; names it.
+    pub fn check(&self, items: &[Item]) -> Result<()> {
+        let items: HashMap<_, &Item> = items.iter().map(|item| ([&item.set, &item.id], item)).collect();
+        let foreign = |item: &&Item| items.get(&[&item.set, &item.id]).is_none_or(|known| known != item);
+        let answered = self.answered.values().map(|sample| &sample.item);
+        match answered.filter(foreign).min_by_key(|item| (&item.set, &item.id)) {
+            None => Ok(()),
+            Some(Item { set, id, .. }) => Err(Error::invalid(format!(
+                "{}: item {id} of set {set:?} is not in the data, or not as it stands here; choose another folder",
+                self.path.display()
+            ))),
+        }
     }
 
     /// What was answered about an item before.
-    ///
-    /// # Errors
-    /// Where it was another item of the same name.
-    pub fn take(&mut self, item: &Item) -> Result<Option<Vec<Answer>>> {
-        match self.answered.remove(&[item.set.clone(), item.id.clone()]) {
-            Some(sample) if sample.item != *item => Err(Error::invalid(format!(
-                "{}: item {} of set {:?} is not the one in the data; choose another folder",
-                self.path.display(),
-                item.id,
-                item.set
-            ))),
-            sample => Ok(sample.map(|sample| sample.answers)),
-        }
+    pub fn take(&mut self, item: &Item) -> Option<Vec<Answer>> {
+        Some(self.answered.remove(&[item.set.clone(), item.id.clone()])?.answers)
     }
 
     /// How many items were answered before and not yet taken.
@@ -103,13 +124,34 @@ impl SampleLog {
         Ok(write_atomic(&dir.join(SAMPLES), lines.as_bytes())?)
     }
 
-    /// The samples that a file holds; none where it is not there. A torn last line is left out.
+    /// The samples that a file holds; none where it is not there.
     ///
     /// # Errors
-    /// A damaged line before the last; a file that cannot be read.
+    /// An evaluation that is not finished, going by what lies beside its samples; a damaged line before the last; a
+    /// file that cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Sample>> {
-        Ok(read(path)?.0)
+        let (samples, _) = read(path)?;
+        let evaluation = beside(path).map(|path| evaluation_in(&path)).transpose()?.flatten();
+        let asked = evaluation.as_ref().and_then(|evaluation| evaluation.get(ITEMS)?.as_u64());
+        match asked.filter(|&asked| (samples.len() as u64) < asked) {
+            None => Ok(samples),
+            Some(asked) => Err(Error::invalid(format!(
+                "{}: {} of {asked} items are answered; go on with the evaluation by the command that began it, or copy \
+                 the file elsewhere for figures of these items alone",
+                path.display(),
+                samples.len()
+            ))),
+        }
     }
+}
+
+/// Where it says what these samples were made with, if they are those of an evaluation.
+fn beside(samples: &Path) -> Option<PathBuf> {
+    (samples.file_name()? == SAMPLES).then(|| samples.with_file_name(EVALUATION))
+}
+
+fn parse(line: &[u8]) -> serde_json::Result<Sample> {
+    stored::from_value(serde_json::from_slice(line)?)
 }
 
 fn line(sample: &Sample) -> Result<String> {
@@ -126,7 +168,7 @@ fn read(path: &Path) -> Result<(Vec<Sample>, u64)> {
     let (mut samples, mut whole) = (Vec::new(), 0);
     for (number, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
         let end = whole + line.len();
-        match serde_json::from_slice(line) {
+        match parse(line) {
             Ok(sample) if line.ends_with(b"\n") => samples.push(sample),
             _ if end == text.len() => break,
             Ok(_) => {}
@@ -142,35 +184,44 @@ fn read(path: &Path) -> Result<(Vec<Sample>, u64)> {
     Ok((samples, whole as u64))
 }
 
-fn check_evaluation(path: &Path, evaluation: &Map<String, Value>) -> Result<()> {
-    let before = match std::fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let mut text = pretty(evaluation)?;
-            text.push('\n');
-            return Ok(write_atomic(path, text.as_bytes())?);
-        }
-        read => read.map_err(|e| failed("cannot read", path, e))?,
-    };
-    let before: Map<String, Value> = serde_json::from_slice(&before)
-        .map_err(|e| Error::invalid(format!("{}: {e}; choose another folder", path.display())))?;
-    let names = before.keys().chain(evaluation.keys());
-    match names.into_iter().find(|name| before.get(*name) != evaluation.get(*name)) {
-        None => Ok(()),
-        Some(name) => {
-            let said = |map: &Map<String, Value>| map.get(name).map_or("none".to_owned(), Value::to_string);
-            Err(Error::invalid(format!(
-                "{}: the samples in this folder were made with another {name}: {} and not {}; choose another folder",
-                path.display(),
-                said(&before),
-                said(evaluation)
-            )))
-        }
+/// What an evaluation was made with; none where the file is not there.
+fn evaluation_in(path: &Path) -> Result<Option<Map<String, Value>>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => serde_json::from_slice(&read.map_err(|e| failed("cannot read", path, e))?)
+            .map_err(|e| Error::invalid(format!("{}: {e}; choose another folder", path.display()))),
     }
 }
 
-fn pretty(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map_err(|e| Error::invalid(format!("{EVALUATION} cannot be written: {e}")))
+fn write_evaluation(path: &Path, evaluation: &Map<String, Value>) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(evaluation)
+        .map_err(|e| Error::invalid(format!("{EVALUATION} cannot be written: {e}")))?;
+    text.push('\n');
+    Ok(write_atomic(path, text.as_bytes())?)
+}
+
+fn check_same(path: &Path, before: &Map<String, Value>, now: &Map<String, Value>) -> Result<()> {
+    let Some((name, before, now)) = difference(before, now) else { return Ok(()) };
+    let said = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
+    Err(Error::invalid(format!(
+        "{}: the samples in this folder were made with another {name}: {} and not {}; choose another folder",
+        path.display(),
+        said(before),
+        said(now)
+    )))
+}
+
+/// The first value in which two objects differ, by its path.
+fn difference<'v>(
+    one: &'v Map<String, Value>,
+    other: &'v Map<String, Value>,
+) -> Option<(String, Option<&'v Value>, Option<&'v Value>)> {
+    one.keys().chain(other.keys()).find_map(|name| match (one.get(name), other.get(name)) {
+        (Some(Value::Object(one)), Some(Value::Object(other))) => {
+            difference(one, other).map(|(inner, one, other)| (format!("{name}.{inner}"), one, other))
+        }
+        (one, other) => (one != other).then(|| (name.clone(), one, other)),
+    })
 }
 
 fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {

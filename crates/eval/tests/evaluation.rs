@@ -12,8 +12,8 @@ use amend_engine::{Example, Model};
 use amend_eval::task::{Tofu, WikiText};
 use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
 use amend_eval::{
-    Answer, Answerer, Benchmark, Generation, Item, Likelihood, Request, Sample, SampleLog, Scores, Subject,
-    Summary, Task, Written, evaluate, recorded,
+    Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
+    Subject, Summary, Task, Written, evaluate, recorded,
 };
 use amend_learn::{Encoder, Error, Result, Template};
 use amend_run::records::Row;
@@ -96,24 +96,25 @@ impl Answerer for Failing<'_> {
 fn an_interrupted_evaluation_ends_with_the_bytes_of_one_that_was_not() {
     let [data, whole, cut] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let task = tofu_files(data.path());
-    let items = task.items(data.path()).unwrap();
+    let data = task.items(data.path()).unwrap();
+    let items = &data.items;
     assert_eq!(items.len(), 36);
     let bytes = |dir: &Path| std::fs::read(dir.join("samples.jsonl")).unwrap();
     let asked = Asked::new();
     asked.ask(|subject| {
-        let mut log = SampleLog::open(whole.path(), &made_with("a")).unwrap();
-        let samples = all(&task, &items, subject, Some(&mut log)).unwrap();
+        let mut log = SampleLog::open(whole.path(), &made_with("a"), &data).unwrap();
+        let samples = all(&task, items, subject, Some(&mut log)).unwrap();
         let expected = bytes(whole.path());
 
         // Stopped by an error between two pieces.
         let failing = Failing { inner: subject, calls: Cell::new(1) };
-        let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
-        assert!(all(&task, &items, &failing, Some(&mut log)).is_err());
+        let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
+        assert!(all(&task, items, &failing, Some(&mut log)).is_err());
         let first = bytes(cut.path());
         assert!(!first.is_empty() && first.len() < expected.len() && expected.starts_with(&first));
-        let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
+        let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
         assert!(!log.is_empty() && log.len() < items.len());
-        assert_eq!(all(&task, &items, subject, Some(&mut log)).unwrap(), samples);
+        assert_eq!(all(&task, items, subject, Some(&mut log)).unwrap(), samples);
         assert_eq!(bytes(cut.path()), expected);
 
         // Killed while a line was written: anywhere in the file, at its ends too.
@@ -121,42 +122,106 @@ fn an_interrupted_evaluation_ends_with_the_bytes_of_one_that_was_not() {
             (0..expected.len()).step_by(expected.len() / 3).chain([expected.len() - 1, expected.len()])
         {
             std::fs::write(cut.path().join("samples.jsonl"), &expected[..length]).unwrap();
-            let mut log = SampleLog::open(cut.path(), &made_with("a")).unwrap();
+            let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
             let whole_lines = expected[..length].iter().filter(|&&byte| byte == b'\n').count();
             assert_eq!(log.len(), whole_lines);
-            assert_eq!(all(&task, &items, subject, Some(&mut log)).unwrap(), samples);
+            assert_eq!(all(&task, items, subject, Some(&mut log)).unwrap(), samples);
             assert_eq!(bytes(cut.path()), expected, "cut at byte {length}");
         }
         // A finished one asks nothing.
         let nobody = Failing { inner: subject, calls: Cell::new(0) };
-        let mut log = SampleLog::open(whole.path(), &made_with("a")).unwrap();
-        assert_eq!(all(&task, &items, &nobody, Some(&mut log)).unwrap(), samples);
+        let mut log = SampleLog::open(whole.path(), &made_with("a"), &data).unwrap();
+        assert_eq!(all(&task, items, &nobody, Some(&mut log)).unwrap(), samples);
     });
 }
 
 #[test]
 fn samples_of_something_else_are_refused() {
-    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let task = tofu_files(data.path());
-    let mut items = task.items(data.path()).unwrap();
-    items.truncate(2);
+    let [folder, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(folder.path());
+    let read = || {
+        let mut data = task.items(folder.path()).unwrap();
+        data.items.truncate(2);
+        data
+    };
+    let mut data = read();
+    let path = out.path().join("samples.jsonl");
     Asked::new().ask(|subject| {
-        let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
-        all(&task, &items, subject, Some(&mut log)).unwrap();
-        let error = SampleLog::open(out.path(), &made_with("b")).unwrap_err().to_string();
+        let open = |what: &str, data: &Items| SampleLog::open(out.path(), &made_with(what), data);
+        let refused = |what: &str, data: &Items| open(what, data).unwrap_err().to_string();
+        let mut log = open("a", &data).unwrap();
+        all(&task, &data.items, subject, Some(&mut log)).unwrap();
+        let error = refused("b", &data);
         assert!(error.contains("another model: \"a\" and not \"b\""), "{error}");
-        items[1].row.insert("answer".into(), json!("something else"));
-        let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
-        let error = all(&task, &items, subject, Some(&mut log)).unwrap_err().to_string();
+        data.items[1].row.insert("answer".into(), json!("something else"));
+        let mut log = open("a", &data).unwrap();
+        let error = all(&task, &data.items, subject, Some(&mut log)).unwrap_err().to_string();
         assert!(error.contains("item 1 of set \"retain\""), "{error}");
-        items[1] = items[0].clone();
-        let error = all(&task, &items, subject, None).unwrap_err().to_string();
+        data.items[1] = data.items[0].clone();
+        let error = all(&task, &data.items, subject, None).unwrap_err().to_string();
         assert!(error.contains("two items of set retain are called 0"), "{error}");
-        let path = out.path().join("samples.jsonl");
-        let damaged = format!("{{}}\n{}", std::fs::read_to_string(&path).unwrap());
-        std::fs::write(&path, damaged).unwrap();
-        let error = SampleLog::open(out.path(), &made_with("a")).unwrap_err().to_string();
+
+        // The same items from a file with another byte in it.
+        let file = folder.path().join("retain_perturbed.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        let error = refused("a", &read());
+        assert!(error.contains("another data.retain_perturbed.json: \""), "{error}");
+        std::fs::write(&file, text).unwrap();
+
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{{}}\n{whole}")).unwrap();
+        let error = refused("a", &read());
         assert!(error.contains("samples.jsonl:1: this is no sample"), "{error}");
+        std::fs::write(&path, whole).unwrap();
+        std::fs::remove_file(out.path().join("evaluation.json")).unwrap();
+        let error = refused("a", &read());
+        assert!(error.contains("samples of another evaluation"), "{error}");
+    });
+}
+
+#[test]
+fn samples_left_over_from_another_evaluation_are_refused() {
+    let [folder, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(folder.path());
+    let mut data = task.items(folder.path()).unwrap();
+    data.items.truncate(3);
+    Asked::new().ask(|subject| {
+        let open = |data: &Items| SampleLog::open(out.path(), &made_with("a"), data);
+        all(&task, &data.items, subject, Some(&mut open(&data).unwrap())).unwrap();
+        std::fs::remove_file(out.path().join("evaluation.json")).unwrap();
+        let samples = std::fs::read(out.path().join("samples.jsonl")).unwrap();
+        std::fs::remove_file(out.path().join("samples.jsonl")).unwrap();
+        data.items.truncate(2);
+        drop(open(&data).unwrap());
+        std::fs::write(out.path().join("samples.jsonl"), samples).unwrap();
+        let nobody = Failing { inner: subject, calls: Cell::new(0) };
+        let error =
+            all(&task, &data.items, &nobody, Some(&mut open(&data).unwrap())).unwrap_err().to_string();
+        assert!(error.contains("samples.jsonl: item 2 of set \"retain\" is not in the data"), "{error}");
+    });
+}
+
+/// Figures of the items that happened to be answered before a stop once looked like those of all.
+#[test]
+fn an_evaluation_that_is_not_finished_has_no_figures() {
+    let [folder, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(folder.path());
+    let data = task.items(folder.path()).unwrap();
+    let path = out.path().join("samples.jsonl");
+    Asked::new().ask(|subject| {
+        let open = || SampleLog::open(out.path(), &made_with("a"), &data).unwrap();
+        drop(open());
+        let error = || recorded(&task, &path).unwrap_err().to_string();
+        assert!(error().contains("samples.jsonl: 0 of 36 items are answered; go on"), "{}", error());
+        let failing = Failing { inner: subject, calls: Cell::new(1) };
+        all(&task, &data.items, &failing, Some(&mut open())).unwrap_err();
+        assert!(error().contains("samples.jsonl: 32 of 36 items are answered; go on"), "{}", error());
+        let elsewhere = out.path().join("these.jsonl");
+        std::fs::copy(&path, &elsewhere).unwrap();
+        assert_eq!(recorded(&task, &elsewhere).unwrap().len(), 32);
+        let samples = all(&task, &data.items, subject, Some(&mut open())).unwrap();
+        assert_eq!(recorded(&task, &path).unwrap(), samples);
     });
 }
 
@@ -164,7 +229,7 @@ fn samples_of_something_else_are_refused() {
 fn answers_do_not_depend_on_what_else_is_asked() {
     let data = tempfile::tempdir().unwrap();
     let task = tofu_files(data.path());
-    let items = task.items(data.path()).unwrap();
+    let items = task.items(data.path()).unwrap().items;
     Asked::new().ask(|subject| {
         let together = all(&task, &items, subject, None).unwrap();
         for (item, sample) in items.iter().zip(&together).step_by(7) {
@@ -184,9 +249,9 @@ fn answers_do_not_depend_on_what_else_is_asked() {
 fn recorded_answers_and_official_logs_take_the_same_way() {
     let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let task = tofu_files(data.path());
-    let items = task.items(data.path()).unwrap();
-    let mut log = SampleLog::open(out.path(), &made_with("a")).unwrap();
-    let samples = Asked::new().ask(|subject| all(&task, &items, subject, Some(&mut log)).unwrap());
+    let data = task.items(data.path()).unwrap();
+    let mut log = SampleLog::open(out.path(), &made_with("a"), &data).unwrap();
+    let samples = Asked::new().ask(|subject| all(&task, &data.items, subject, Some(&mut log)).unwrap());
     let summary = task.aggregate(&samples, Some(&samples));
     assert_eq!(summary.figure("model_utility").unwrap().n, 27);
     assert_eq!(summary.figure("forget_quality").unwrap().value, 1.0);
@@ -274,7 +339,7 @@ fn wikitext_is_measured_per_word_and_byte() {
     // Under the name that the data set has it.
     std::fs::write(data.path().join("wiki.test.tokens"), tokens).unwrap();
     let Benchmark::WikiText(task) = Benchmark::choose("wikitext", &[]).unwrap() else { panic!() };
-    let items = task.items(data.path()).unwrap();
+    let items = task.items(data.path()).unwrap().items;
     assert_eq!(items.len(), 2);
     let summary =
         Asked::new().ask(|subject| task.aggregate(&all(&task, &items, subject, None).unwrap(), None));
@@ -290,7 +355,7 @@ fn truthfulqa_takes_its_official_file() {
     let sets = ["file=mc_task_even.json".to_owned(), "limit=2".to_owned()];
     let benchmark = Benchmark::choose("truthfulqa", &sets).unwrap();
     let task = benchmark.filler();
-    let items = task.items(&data).unwrap();
+    let items = task.items(&data).unwrap().items;
     assert_eq!(items.len(), 2);
     let samples = Asked::reading(1024).ask(|subject| all(task, &items, subject, None).unwrap());
     let summary = task.aggregate(&samples, None);
@@ -316,13 +381,13 @@ fn tasks_and_options_are_chosen_by_name() {
 struct Judged;
 
 impl Task for Judged {
-    fn items(&self, _data: &Path) -> Result<Vec<Item>> {
+    fn items(&self, _data: &Path) -> Result<Items> {
         let item = |n: usize| Item {
             set: String::new(),
             id: n.to_string(),
             row: Row::from_iter([("n".into(), n.into())]),
         };
-        Ok((0..70).map(item).collect())
+        Ok(Items { items: (0..70).map(item).collect(), ..Items::default() })
     }
 
     fn requests(&self, item: &Item) -> Result<Vec<Request>> {
@@ -376,7 +441,7 @@ impl Answerer for Reluctant {
 
 #[test]
 fn what_is_asked_next_follows_from_the_answers() {
-    let items = Judged.items(Path::new("")).unwrap();
+    let items = Judged.items(Path::new("")).unwrap().items;
     let samples = all(&Judged, &items, &Reluctant, None).unwrap();
     for (n, sample) in samples.iter().enumerate() {
         let texts: Vec<&str> = sample.answers.iter().map(|a| a.written().unwrap().text.as_str()).collect();

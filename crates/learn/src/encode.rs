@@ -122,11 +122,7 @@ impl<'a> Encoder<'a> {
             Content::Question { question, .. } => {
                 format!("{}{question}{}", self.template.before, self.template.between)
             }
-            Content::PromptCompletion { prompt, .. } => prompt.clone(),
-            Content::Messages(messages) => {
-                messages.iter().rev().find(|m| m.role == "user").map_or(String::new(), |m| m.content.clone())
-            }
-            Content::Text(text) => text.clone(),
+            _ => content.prompt().to_owned(),
         }
     }
 

@@ -50,8 +50,8 @@ where
     fn step(&mut self, step: u64) -> Result<Step> {
         let items = epoch_batches(self.seed, self.purpose, self.examples.len(), self.batch_size, step);
         let batch: Vec<&Example> = items.iter().map(|&i| &self.examples[i]).collect();
-        let (loss, gradients) = nll_gradients(&self.model, &batch, SCORING_TOKENS)?;
-        let taken = self.descent.step(&mut self.model.params, &gradients, step, &items)?;
+        let (loss, mut gradients) = nll_gradients(&self.model, &batch, SCORING_TOKENS)?;
+        let taken = self.descent.step(&mut self.model.params, &mut gradients, step, &items)?;
         let mut row = Map::new();
         row.insert("loss".into(), json!(loss));
         taken.log(&mut row);

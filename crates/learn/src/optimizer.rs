@@ -94,7 +94,7 @@ pub struct Descent {
 pub struct Descended {
     /// The learning rate.
     pub lr: f64,
-    /// Length of the gradient before clipping.
+    /// Length of the gradient before clipping, of what may change.
     pub grad_norm: f64,
 }
 
@@ -112,18 +112,20 @@ impl Descent {
         Descent { adamw: AdamW::new(params, options.adamw()), options: options.clone(), total }
     }
 
-    /// Takes step number `step` (from 0) along `gradients`, clipped to the largest norm allowed. `items` are what
-    /// the gradients were made of, for the error.
+    /// Takes step number `step` (from 0) along `gradients`, clipped to the largest norm allowed. What selections
+    /// exclude is set to zero first: it does not move, and so does not count in the norm. `items` are what the
+    /// gradients were made of, for the error.
     ///
     /// # Errors
     /// Where a gradient is not finite: the step would destroy the parameters. Nothing is changed then.
     pub fn step(
         &mut self,
         params: &mut Params,
-        gradients: &Gradients,
+        gradients: &mut Gradients,
         step: u64,
         items: &[usize],
     ) -> Result<Descended> {
+        gradients.apply_selection(params);
         let grad_norm = gradients.norm();
         if let Some(tensor) = gradients.first_not_finite(params) {
             return Err(Error::Engine(amend_engine::Error::NotFinite {
@@ -155,13 +157,13 @@ impl Descent {
         Ok(())
     }
 
-    /// Keeps the trained parameters and the optimiser's state under `name`.
+    /// Keeps what may change of the trained parameters and the optimiser's state under `name`.
     ///
     /// # Errors
     /// As [`StateWriter::value`].
     pub fn save(&self, name: &str, params: &Params, to: &mut StateWriter) -> Result<()> {
         for (_, param) in params.iter().filter(|(_, p)| p.trainable) {
-            to.tensor(&format!("{name}.params.{}", param.name), &param.tensor);
+            to.tensor(&format!("{name}.params.{}", param.name), &param.selected());
         }
         for (key, tensor) in self.adamw.state(params) {
             to.tensor(&format!("{name}.adamw.{key}"), &tensor);
@@ -170,13 +172,16 @@ impl Descent {
         to.value(&format!("{name}.optimizer"), &self.options)
     }
 
-    /// Takes up what [`Descent::save`] kept.
+    /// Takes up what [`Descent::save`] kept. `params` are those that the optimiser began with, or what became of
+    /// them: what selections exclude is as it was.
     ///
     /// # Errors
-    /// Where something is missing or has another shape.
+    /// Where something is missing or has another shape, that of another selection for example.
     pub fn load(&mut self, name: &str, params: &mut Params, from: &StateReader) -> Result<()> {
         for (_, param) in params.iter_mut().filter(|(_, p)| p.trainable) {
-            param.tensor = from.tensor_f32(&format!("{name}.params.{}", param.name), param.tensor.shape())?;
+            let key = format!("{name}.params.{}", param.name);
+            let kept = from.tensor_f32(&key, &param.selected_shape())?;
+            param.set_selected(kept)?;
         }
         let steps = from.value(&format!("{name}.steps"))?;
         let moment = |key: &str| from.tensor_if_any(&format!("{name}.adamw.{key}"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use amend_run::checkpoints::Position;
 use amend_run::decisions::{Advice, Decision};
-use amend_run::{Run, RunError, Task};
+use amend_run::{Activity, Run, RunError};
 use serde_json::{Map, Value};
 
 use crate::state::{StateReader, StateWriter};
@@ -114,7 +114,7 @@ pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result
     Ok(at.step)
 }
 
-fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Task> {
+fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Activity> {
     let mut bar = run.progress.begin(stage, total, "steps");
     bar.advance(at.step, "");
     bar

@@ -7,14 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use amend_engine::{Gradients, Graph, ParamId, Params, Rng, Tensor, Var};
+use amend_engine::checkpoint::SafetensorsFile;
+use amend_engine::{Gradients, Graph, ParamId, Params, Rng, Selection, Tensor, Var};
 use amend_learn::{
     Descended, Descent, Error, Learner, Optimizer, Result, StateReader, StateWriter, Step, train,
 };
 use amend_run::decisions::{Advice, Decision, Decisions, Overseer};
 use amend_run::folder::Program;
 use amend_run::rows::{METRICS, Row, Rows, TRAJECTORIES};
-use amend_run::{Progress, Run, RunError, RunFolder, RunInfo, Silent, Stop, StopAt, Task};
+use amend_run::{Activity, Progress, Run, RunError, RunFolder, RunInfo, Silent, Stop, StopAt};
 use serde_json::{Map, Value, json};
 
 const STEPS: u64 = 20;
@@ -46,8 +47,8 @@ impl Part {
         Ok(g.matmul(&rows, &weight)?)
     }
 
-    fn descend(&mut self, gradients: &Gradients, step: u64) -> Result<Descended> {
-        self.descent.step(&mut self.params, gradients, step, &[])
+    fn descend(&mut self, mut gradients: Gradients, step: u64) -> Result<Descended> {
+        self.descent.step(&mut self.params, &mut gradients, step, &[])
     }
 }
 
@@ -111,7 +112,7 @@ impl Learner for ActorCritic {
         let critic_loss = h.mean(&square)?;
         let advantages: Vec<f32> = error.value().f32().iter().map(|e| -e).collect();
         let critic_gradients = h.backward(&critic_loss)?;
-        self.critic.descend(&critic_gradients, step)?;
+        self.critic.descend(critic_gradients, step)?;
         // The policy learns from what was better than expected.
         let logprobs = g.ln(&probabilities)?;
         let mut weights = vec![0.0; states.len() * ACTIONS];
@@ -120,7 +121,7 @@ impl Learner for ActorCritic {
             weights[row * ACTIONS + action] = -(advantages[row] - 0.1 * past) * self.multiplier as f32;
         }
         let loss = g.weighted_sum(&logprobs, &weights)?;
-        let taken = self.policy.descend(&g.backward(&loss)?, step)?;
+        let taken = self.policy.descend(g.backward(&loss)?, step)?;
         // The rest of the state moves on.
         let mean = advantages.iter().copied().map(f64::from).sum::<f64>() / advantages.len() as f64;
         self.recent.remove(0);
@@ -188,11 +189,7 @@ impl Default for Process<'_> {
 
 impl Process<'_> {
     fn work(self, dir: &Path) -> Result<Bits> {
-        let folder = match dir.join("run.json").exists() {
-            true => RunFolder::open(dir, Program::default())?,
-            false => RunFolder::create(dir, "", RunInfo::default())?,
-        };
-        let mut run = Run::new(folder, self.progress, self.stop)?;
+        let mut run = Run::new(folder(dir)?, self.progress, self.stop)?;
         run.checkpoint_every = Duration::from_secs(3600);
         run.checkpoints.keep(self.keep);
         run.overseer = self.overseer;
@@ -214,6 +211,14 @@ impl Process<'_> {
         let listener = StopAt::new("rl", steps, &stop);
         Process { progress: &listener, stop, ..Process::default() }.work(dir)
     }
+}
+
+/// Opens the run folder, or makes it.
+fn folder(dir: &Path) -> Result<RunFolder> {
+    Ok(match dir.join("run.json").exists() {
+        true => RunFolder::open(dir, Program::default())?,
+        false => RunFolder::create(dir, "", RunInfo::default())?,
+    })
 }
 
 struct Dirs(tempfile::TempDir);
@@ -358,7 +363,7 @@ struct DiesWhenTold {
 }
 
 impl Progress for DiesWhenTold {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         self.inner.begin(label, total, unit)
     }
 
@@ -400,7 +405,90 @@ fn a_step_that_would_destroy_a_model_is_not_taken() {
     let before = part.params.get(part.weight).tensor.clone();
     let mut gradients = Gradients::none(&part.params);
     gradients.set(part.weight, Tensor::from_f32(&[f32::NAN; STATES], &[STATES, 1]).unwrap());
-    let error = part.descent.step(&mut part.params, &gradients, 0, &[3, 5]).unwrap_err();
+    let error = part.descent.step(&mut part.params, &mut gradients, 0, &[3, 5]).unwrap_err();
     assert!(error.to_string().contains("weight") && error.to_string().contains("[3, 5]"), "{error}");
     assert_eq!(part.params.get(part.weight).tensor.f32(), before.f32());
+}
+
+/// A map of which one row may change.
+fn selected() -> Part {
+    let mut part = Part::new(ACTIONS, 0.1);
+    part.params.get_mut(part.weight).selection = Some(Selection::rows(2..3));
+    // So that the length of a gradient decides how far a step goes.
+    let options = Optimizer { lr: 0.1, eps: 1.0, max_grad_norm: 1.0, ..Optimizer::default() };
+    part.descent = Descent::new(&part.params, &options, STEPS);
+    part
+}
+
+/// A gradient of 3 in row 2, and of `elsewhere` in the other rows.
+fn gradients(part: &Part, elsewhere: f32) -> Gradients {
+    let row = |row: usize| [if row == 2 { 3.0 } else { elsewhere }; ACTIONS];
+    let values: Vec<f32> = (0..STATES).flat_map(row).collect();
+    let mut gradients = Gradients::none(&part.params);
+    gradients.set(part.weight, Tensor::from_f32(&values, &[STATES, ACTIONS]).unwrap());
+    gradients
+}
+
+/// Coordinates that do not move once counted in the length of a gradient that no backward pass had made.
+#[test]
+fn clipping_counts_what_may_change() {
+    let after = |elsewhere: f32| {
+        let mut part = selected();
+        let norms: Vec<f64> = (0..3)
+            .map(|step| {
+                let gradients = gradients(&part, elsewhere);
+                part.descend(gradients, step).unwrap().grad_norm
+            })
+            .collect();
+        (norms, part.params.get(part.weight).tensor.f32().to_vec())
+    };
+    let (norms, weights) = after(0.0);
+    assert_eq!(norms, [27f64.sqrt(); 3], "three coordinates of 3");
+    assert_eq!(after(100.0), (norms, weights));
+    assert!(after(f32::NAN).1.iter().all(|weight| weight.is_finite()), "nor do they stop a step");
+}
+
+/// A stage that trains one row.
+struct OneRow(Part);
+
+impl Learner for OneRow {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        let gradients = gradients(&self.0, step as f32);
+        self.0.descend(gradients, step)?;
+        Ok(Step::default())
+    }
+
+    fn save(&self, to: &mut StateWriter) -> Result<()> {
+        self.0.descent.save("row", &self.0.params, to)
+    }
+
+    fn load(&mut self, from: &StateReader) -> Result<()> {
+        self.0.descent.load("row", &mut self.0.params, from)
+    }
+
+    fn set(&mut self, option: &str, value: &Value) -> Result<()> {
+        self.0.descent.set(option, value)
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_what_may_change_and_leads_to_the_same_bits() {
+    let dirs = Dirs::new();
+    let work = |dir: &Path, stop_after: u64| -> Result<Vec<f32>> {
+        let stop = Stop::default();
+        let listener = StopAt::new("row", stop_after, &stop);
+        let mut run = Run::new(folder(dir)?, &listener, stop)?;
+        run.checkpoint_every = Duration::from_secs(3600);
+        run.once("row", |run| {
+            let mut learner = OneRow(selected());
+            train(run, STEPS, &mut learner)?;
+            Ok(learner.0.params.get(learner.0.weight).tensor.f32().to_vec())
+        })
+    };
+    let whole = work(&dirs.dir("whole"), u64::MAX).unwrap();
+    let cut = dirs.dir("cut");
+    work(&cut, 7).unwrap_err();
+    let kept = SafetensorsFile::open(cut.join("checkpoints/row-7/tensors.safetensors")).unwrap();
+    assert_eq!(kept.tensor("row.params.weight").unwrap().len(), ACTIONS);
+    assert_eq!(work(&cut, u64::MAX).unwrap(), whole);
 }

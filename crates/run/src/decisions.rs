@@ -100,13 +100,13 @@ impl Decisions {
     }
 
     /// Records what was decided about `stage` at one time, each with the number of steps the stage has taken when
-    /// it takes effect. All of it is on the disk when this returns, or nothing.
+    /// it takes effect. All of it is on the disk when this returns; half of it never is, not even where the machine
+    /// loses power: a way back without the new learning rate it was decided with would be another run.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Where the file cannot be written; nothing is recorded then.
     pub fn record(&mut self, stage: &str, decided: Vec<(u64, Advice)>) -> Result<(), RowsError> {
-        self.rows.append_all(stage, decided.iter().map(|(step, advice)| (*step, advice)))?;
-        self.rows.sync()?;
+        self.rows.append_whole(stage, decided.iter().map(|(step, advice)| (*step, advice)))?;
         let decided = decided.into_iter();
         self.all.extend(decided.map(|(step, advice)| Decided { stage: stage.to_owned(), step, advice }));
         Ok(())
@@ -166,6 +166,22 @@ mod tests {
         assert_eq!(again.next("b", Position { decisions: 1, step: 2 }), None);
         let text = std::fs::read_to_string(dir.path().join(Decisions::FILE)).unwrap();
         assert!(text.contains(r#"{"stage":"b","step":5,"decision":{"do":"roll_back","to":2}"#), "{text}");
+    }
+
+    /// Rows that are appended stand in the file one after the other, and a crash may leave the first of them.
+    #[test]
+    fn what_is_decided_at_one_time_appears_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut decisions = Decisions::open(dir.path()).unwrap();
+        decisions.record("a", vec![(3, advice(Decision::Stop))]).unwrap();
+        let path = dir.path().join(Decisions::FILE);
+        let elsewhere = dir.path().join("before");
+        std::fs::hard_link(&path, &elsewhere).unwrap();
+        let both = vec![(9, advice(Decision::RollBack { to: 6 })), (6, advice(Decision::Stop))];
+        decisions.record("a", both).unwrap();
+        let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&elsewhere), lines(&path)), (1, 3), "the file is replaced, never added to");
+        assert_eq!(Decisions::read(dir.path()).unwrap(), decisions.all);
     }
 
     #[test]

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A listener: a progress bar, a log, nobody.
 pub trait Progress: Send + Sync {
-    /// Begins a task of `total` units (0 = unknown), named by `unit` in the plural: "steps", "tokens".
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Task>;
+    /// Begins an activity of `total` units (0 = unknown), named by `unit` in the plural: "steps", "tokens".
+    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity>;
     /// One line for the user to keep, printed above any bar.
     fn note(&self, line: &str);
 }
 
-/// One task in progress. Dropping it without [`Task::finish`] means that it was given up.
-pub trait Task: Send {
+/// Something in progress. Dropping it without [`Activity::finish`] means that it was given up.
+pub trait Activity: Send {
     /// `n` more units are done; `status` is a short text such as the loss.
     fn advance(&mut self, n: u64, status: &str);
-    /// The task is done; `summary` is one line to keep.
+    /// It is done; `summary` is one line to keep.
     fn finish(self: Box<Self>, summary: &str);
 }
 
@@ -24,14 +24,14 @@ pub trait Task: Send {
 pub struct Silent;
 
 impl Progress for Silent {
-    fn begin(&self, _label: &str, _total: u64, _unit: &str) -> Box<dyn Task> {
+    fn begin(&self, _label: &str, _total: u64, _unit: &str) -> Box<dyn Activity> {
         Box::new(Silent)
     }
 
     fn note(&self, _line: &str) {}
 }
 
-impl Task for Silent {
+impl Activity for Silent {
     fn advance(&mut self, _n: u64, _status: &str) {}
 
     fn finish(self: Box<Self>, _summary: &str) {}
@@ -53,8 +53,8 @@ impl Stop {
     }
 }
 
-/// A listener that asks to stop once a task has come to a chosen point, as a user's Ctrl-C there would. For tests
-/// that interrupt a run at a given step of a given stage; a stage's task has the stage's name.
+/// A listener that asks to stop once an activity has come to a chosen point, as a user's Ctrl-C there would. For tests
+/// that interrupt a run at a given step of a given stage; a stage's activity has the stage's name.
 #[derive(Clone, Debug)]
 pub struct StopAt {
     label: String,
@@ -63,14 +63,14 @@ pub struct StopAt {
 }
 
 impl StopAt {
-    /// Asks through `stop` when the task called `label` has done `done` units, those before a resumption included.
+    /// Asks through `stop` when the activity called `label` has done `done` units, those before a resumption included.
     pub fn new(label: &str, done: u64, stop: &Stop) -> Self {
         StopAt { label: label.to_owned(), done, stop: stop.clone() }
     }
 }
 
 impl Progress for StopAt {
-    fn begin(&self, label: &str, _total: u64, _unit: &str) -> Box<dyn Task> {
+    fn begin(&self, label: &str, _total: u64, _unit: &str) -> Box<dyn Activity> {
         match label == self.label {
             true => Box::new(self.clone()),
             false => Box::new(Silent),
@@ -80,7 +80,7 @@ impl Progress for StopAt {
     fn note(&self, _line: &str) {}
 }
 
-impl Task for StopAt {
+impl Activity for StopAt {
     fn advance(&mut self, n: u64, _status: &str) {
         self.done = self.done.saturating_sub(n);
         if self.done == 0 {
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn silence_is_a_listener() {
         let listener: &dyn Progress = &Silent;
-        let mut task = listener.begin("train", 10, "steps");
-        task.advance(1, "loss 2.3");
-        task.finish("done");
+        let mut activity = listener.begin("train", 10, "steps");
+        activity.advance(1, "loss 2.3");
+        activity.finish("done");
     }
 
     #[test]
@@ -117,10 +117,10 @@ mod tests {
         let stop = Stop::default();
         let listener = StopAt::new("forget", 3, &stop);
         listener.begin("relearn", 10, "steps").advance(5, "");
-        let mut task = listener.begin("forget", 10, "steps");
-        task.advance(2, "resumed");
+        let mut activity = listener.begin("forget", 10, "steps");
+        activity.advance(2, "resumed");
         assert!(!stop.requested());
-        task.advance(1, "loss 2.3");
+        activity.advance(1, "loss 2.3");
         assert!(stop.requested());
     }
 }

@@ -97,32 +97,39 @@ impl Rows {
     /// all of them or none.
     ///
     /// # Errors
-    /// As [`Rows::append`]; nothing is written then.
+    /// As [`Rows::append`]. Of values that are refused nothing is written; a disk that is full may take a part.
     pub fn append_all(
         &mut self,
         stage: &str,
         rows: impl IntoIterator<Item = (u64, impl Serialize)>,
     ) -> Result<(), RowsError> {
-        let lines: String =
-            rows.into_iter().map(|(step, values)| line(stage, step, &values)).collect::<Result<_, _>>()?;
-        self.file()?.write_all(lines.as_bytes()).map_err(at("write", &self.path))?;
-        Ok(())
-    }
-
-    /// Waits until everything appended is on the disk.
-    ///
-    /// # Errors
-    /// Where the disk does not take it.
-    pub fn sync(&mut self) -> Result<(), RowsError> {
-        Ok(self.file()?.sync_data().map_err(at("write", &self.path))?)
-    }
-
-    fn file(&mut self) -> Result<&mut File, RowsError> {
+        let lines = lines(stage, rows)?;
         let file = match self.file.take() {
             Some(file) => file,
             None => append_to(&self.path)?,
         };
-        Ok(self.file.insert(file))
+        Ok(self.file.insert(file).write_all(lines.as_bytes()).map_err(at("write", &self.path))?)
+    }
+
+    /// Appends several rows of a stage, of which all are on the disk when this returns, and none where it fails or the
+    /// machine does. The whole file is replaced: this is for files of few rows.
+    ///
+    /// # Errors
+    /// As [`Rows::append`]; nothing is written then.
+    pub fn append_whole(
+        &mut self,
+        stage: &str,
+        rows: impl IntoIterator<Item = (u64, impl Serialize)>,
+    ) -> Result<(), RowsError> {
+        let lines = lines(stage, rows)?;
+        self.replace(&[&read_if_present(&self.path)?, lines.as_bytes()].concat())
+    }
+
+    fn replace(&mut self, content: &[u8]) -> Result<(), RowsError> {
+        write_atomic(&self.path, content)?;
+        // The old handle still points at the file that was replaced.
+        self.file = None;
+        Ok(())
     }
 
     /// Forgets what was logged after the last checkpoint, so that a resumed run's file ends up equal to the file
@@ -143,12 +150,7 @@ impl Rows {
             if row.stage == stage { step.is_some_and(|step| row.step <= step) } else { finished(&row.stage) }
         });
         let kept = join(kept.map(|(line, _)| *line));
-        if kept != bytes {
-            write_atomic(&self.path, &kept)?;
-            // The old handle still points at the file that was replaced.
-            self.file = None;
-        }
-        Ok(())
+        if kept == bytes { Ok(()) } else { self.replace(&kept) }
     }
 
     /// All rows of the file `name` in the run folder `dir`; none where nothing was logged yet. A torn last row is
@@ -161,6 +163,11 @@ impl Rows {
         let bytes = read_if_present(&path)?;
         Ok(whole_rows(&path, &bytes)?.into_iter().map(|(_, row)| row).collect())
     }
+}
+
+/// Rows as lines of the file.
+fn lines(stage: &str, rows: impl IntoIterator<Item = (u64, impl Serialize)>) -> Result<String, RowsError> {
+    rows.into_iter().map(|(step, values)| line(stage, step, &values)).collect()
 }
 
 /// A row as a line of the file.

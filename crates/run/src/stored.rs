@@ -10,6 +10,8 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::{Serialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
+use crate::key::Key;
+
 /// A value as JSON. NaN and infinities become null.
 ///
 /// # Errors
@@ -38,10 +40,11 @@ impl<'de> IntoDeserializer<'de, Error> for Stored {
     }
 }
 
-type Entries = std::iter::Map<serde_json::map::IntoIter, fn((String, Value)) -> (Key, Stored)>;
+type Entry<'de> = (Key<'de, Error>, Stored);
+type Entries<'de> = std::iter::Map<serde_json::map::IntoIter, fn((String, Value)) -> Entry<'de>>;
 
-fn entries<'de>(map: Map<String, Value>) -> MapDeserializer<'de, Entries, Error> {
-    let entry: fn((String, Value)) -> (Key, Stored) = |(key, value)| (Key(key), Stored(value));
+fn entries<'de>(map: Map<String, Value>) -> MapDeserializer<'de, Entries<'de>, Error> {
+    let entry: fn((String, Value)) -> Entry<'de> = |(key, value)| (Key::new(key), Stored(value));
     MapDeserializer::new(map.into_iter().map(entry))
 }
 
@@ -107,63 +110,6 @@ impl<'de> Deserializer<'de> for Stored {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit unit_struct seq tuple
         tuple_struct map struct identifier ignored_any
-    }
-}
-
-/// A name in an object. JSON writes the number of a map from numbers as a name.
-struct Key(String);
-
-impl<'de> IntoDeserializer<'de, Error> for Key {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-macro_rules! whole_numbers {
-    ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match serde_json::from_str(&self.0) {
-                Ok(number @ Value::Number(_)) => number.$method(visitor),
-                _ => self.deserialize_any(visitor),
-            }
-        }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Key {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_string(self.0)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        Value::String(self.0).deserialize_enum(name, variants, visitor)
-    }
-
-    whole_numbers! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
-    }
-
-    forward_to_deserialize_any! {
-        bool i128 u128 f32 f64 char str string bytes byte_buf option unit unit_struct seq tuple tuple_struct map
-        struct identifier ignored_any
     }
 }
 

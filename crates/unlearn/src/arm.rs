@@ -12,9 +12,9 @@ use crate::combine::{self, Geometry};
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::measure::share_exact;
+use crate::objectives::Objectives;
 use crate::recipe::Slots;
 use crate::stop::StopRule;
-use crate::tasks::Tasks;
 
 /// Retain items looked at while unlearning goes on: enough for a curve.
 const RETAIN_LOOK: usize = 64;
@@ -109,22 +109,22 @@ struct Unlearning<'a> {
 }
 
 impl Learner for Unlearning<'_> {
-    /// One step: the gradients of the two tasks, each over its whole batch, and the update that is made of them.
+    /// One step: the gradients of the two objectives, each over its whole batch, and the update that is made of them.
     fn step(&mut self, step: u64) -> Result<Step> {
         let Slots { guard, combine, .. } = self.slots;
         let mut row = Map::new();
-        let tasks = Tasks::draw(self.slots, self.context, step)?;
-        let pair = guard.filler().gradients(&self.model, &tasks, &mut row)?;
+        let objectives = Objectives::draw(self.slots, self.context, step)?;
+        let pair = guard.filler().gradients(&self.model, &objectives, &mut row)?;
         let (forget, retain) = (pair.forget, pair.retain);
-        let retain_loss = retain.as_ref().map(|task| task.loss);
-        let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |task| task.gradients);
-        let update = combine.filler().combine(&forget.gradients, &retain, self.slots.weights())?;
+        let retain_loss = retain.as_ref().map(|retain| retain.loss);
+        let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
+        let mut update = combine.filler().combine(&forget.gradients, &retain, self.slots.weights())?;
 
         // The losses are in the unit of their objectives, nats; those explain them.
         row.insert("loss_forget".into(), json!(forget.loss));
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
-        self.descent.step(&mut self.model.params, &update, step, tasks.items())?.log(&mut row);
+        self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
         if self.stop.looks_after(step + 1) {
             self.look(&mut row)?;
         }

@@ -14,13 +14,13 @@ pub mod forget;
 pub mod guard;
 pub mod measure;
 pub mod models;
+pub mod objectives;
 pub mod outcome;
 pub mod recipe;
 mod report;
 pub mod retain;
 mod starter;
 pub mod stop;
-pub mod tasks;
 pub mod verdict;
 pub mod r#where;
 
@@ -69,7 +69,7 @@ pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Out
         arm.check()?;
     }
     let mut seeds = Vec::new();
-    for seed in recipe.seed..recipe.seed + recipe.seeds.max(1) {
+    for seed in recipe.seed..recipe.seed + recipe.seeds {
         seeds.push(run_seed(recipe, &arms, base, run, seed)?);
     }
     Ok(Outcome::of(recipe, seeds))
@@ -83,7 +83,7 @@ fn run_seed(
     run: &mut Run<'_>,
     seed: u64,
 ) -> Result<SeedResult> {
-    let tag = if recipe.seeds > 1 { format!("seed{seed}-") } else { String::new() };
+    let tag = tag(seed, recipe.seeds);
     let sets = Sets::prepare(run, &recipe.data, base, seed)?;
     let models = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
@@ -111,13 +111,22 @@ fn run_seed(
     })
 }
 
+/// What the names of a seed's stages and folders start with: nothing, where it is the only one of a run.
+fn tag(seed: u64, seeds: u64) -> String {
+    if seeds > 1 { format!("seed{seed}-") } else { String::new() }
+}
+
+/// The stage in which an arm unlearns.
+fn unlearning(tag: &str, arm: &str) -> String {
+    format!("{tag}{arm}-unlearn")
+}
+
 /// What the arms of one seed share.
 struct Seed<'a> {
     recipe: &'a UnlearnRecipe,
     context: &'a Context<'a>,
     models: &'a Models,
     gold: Option<&'a Snapshot>,
-    /// What stage names and folders start with.
     tag: String,
 }
 
@@ -126,7 +135,7 @@ impl Seed<'_> {
     fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
         let (recipe, context, name) = (self.recipe, self.context, format!("{}{}", self.tag, arm.name));
         let dir = self.model_dir(run, &name);
-        let unlearned = run.once(&format!("{name}-unlearn"), |run| -> Result<_> {
+        let unlearned = run.once(&unlearning(&self.tag, &arm.name), |run| -> Result<_> {
             let aim = recipe.stop.aim(self.gold);
             let (model, unlearned) = arm.unlearn(run, &recipe.stop, aim, context)?;
             arm.save(&model, &self.models.base_dir, &dir)?;

@@ -34,7 +34,7 @@ impl Models {
     ) -> Result<Self> {
         let source = &recipe.model;
         let models = match source.given()? {
-            GivenModel::Folder(path) => {
+            GivenModel::Path(path) => {
                 let base_dir = path.resolve(base);
                 let gold = source.gold.as_ref().map(|g| recipe.engine.open(g.resolve(base))).transpose()?;
                 Models {

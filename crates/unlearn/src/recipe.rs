@@ -65,14 +65,14 @@ pub enum Area {
     Unlearn,
 }
 
-/// Where the model comes from: a folder, or made on the spot. Exactly one of `path` and `scratch`.
+/// Where the model comes from: the disk, or made on the spot. Exactly one of `path` and `scratch`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSource {
-    /// Hugging Face folder of the model that is to forget.
+    /// Hugging Face folder or GGUF file of the model that is to forget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<RecipePath>,
-    /// Hugging Face folder of a model trained without the forget set: the gold standard.
+    /// Hugging Face folder or GGUF file of a model trained without the forget set: the gold standard.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gold: Option<RecipePath>,
     /// Train a small model on forget and retain set first, and its gold standard on the retain set alone.
@@ -82,8 +82,8 @@ pub struct ModelSource {
 
 /// The one of `path` and `scratch` that a recipe gives.
 pub(crate) enum GivenModel<'a> {
-    /// A folder.
-    Folder(&'a RecipePath),
+    /// A folder, or a GGUF file.
+    Path(&'a RecipePath),
     /// Made on the spot, and the gold model with it.
     Scratch(&'a Pretrain),
 }
@@ -95,7 +95,7 @@ impl ModelSource {
     /// Where it gives nothing, or things that exclude each other.
     pub(crate) fn given(&self) -> Result<GivenModel<'_>> {
         match (&self.path, &self.scratch) {
-            (Some(path), None) => Ok(GivenModel::Folder(path)),
+            (Some(path), None) => Ok(GivenModel::Path(path)),
             (None, Some(scratch)) if self.gold.is_none() => Ok(GivenModel::Scratch(scratch)),
             (None, None) => Err(Error::invalid(
                 "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",

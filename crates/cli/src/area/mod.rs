@@ -24,12 +24,21 @@ pub(crate) struct Area {
     pub(crate) starter: &'static str,
     /// Everything that fills its slots, in the order data flows.
     pub(crate) methods: fn() -> Vec<&'static dyn Method>,
-    /// Slots that hold a list of fillers.
-    pub(crate) lists: &'static [&'static str],
     /// JSON schema of its recipes.
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,
     read_results: fn(Value, &Path, &str) -> Result<Found, Error>,
+}
+
+impl Area {
+    /// Whether a slot holds a list of fillers, going by the schema.
+    pub(crate) fn is_list(&self, slot: &str) -> bool {
+        let schema = (self.schema)();
+        // `{"$ref": "#/$defs/Slots"}`, the section in which the area's slots are.
+        let slots = &schema["properties"][self.name];
+        let slots = slots["$ref"].as_str().and_then(|place| schema.pointer(place.strip_prefix('#')?));
+        slots.is_some_and(|slots| slots["properties"][slot]["type"] == "array")
+    }
 }
 
 /// Every area.
@@ -178,6 +187,16 @@ mod tests {
         assert_eq!(methods_called("combine/sago").unwrap().len(), 1);
         let Err(Error::Told { hint, .. }) = methods_called("sagoo").map(|_| ()) else { panic!() };
         assert!(hint.is_some_and(|h| h.contains("did you mean sago?")));
+    }
+
+    #[test]
+    fn slots_that_hold_lists_are_known() {
+        let area = find("unlearn").unwrap();
+        let mut slots: Vec<&str> = (area.methods)().iter().map(|method| method.slot()).collect();
+        slots.dedup();
+        let (lists, single): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| area.is_list(slot));
+        assert_eq!(lists, ["attack", "verdict"]);
+        assert_eq!(single, ["forget", "retain", "combine", "where", "guard"]);
     }
 
     #[test]

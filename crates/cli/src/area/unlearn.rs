@@ -14,7 +14,6 @@ pub(super) const AREA: Area = Area {
     summary: "make a model forget, attack it, and report what happened",
     starter: amend_unlearn::STARTER,
     methods: || amend_unlearn::methods().collect(),
-    lists: &["attack", "verdict"],
     schema: amend_run::recipe::schema_of::<UnlearnRecipe>,
     plan,
     read_results,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amend_eval::{Benchmark, Sample, SampleLog, Subject, Summary, evaluate, recorded};
+use amend_eval::{Benchmark, Items, Sample, SampleLog, Subject, Summary, evaluate, recorded};
 use amend_learn::{Encoder, Template};
 use amend_run::{Figure, Method, Stop};
 use clap::{ArgGroup, Args};
@@ -29,8 +29,8 @@ Examples:
 --out writes samples.jsonl (every item with answers and scores), results.json
 (every figure with n and standard error) and, where the task has one, a log in
 its own format. The same command goes on with a folder whose evaluation was
-stopped, at the item where it was. --from-log takes such a samples.jsonl, or a
-log of the benchmark's own scripts, and asks no model.";
+stopped, at the item where it was. --from-log takes such a samples.jsonl, of a
+finished evaluation, or a log of the benchmark's own scripts, and asks no model.";
 
 /// Compute a benchmark's figures, each with its standard error
 #[derive(Debug, Args)]
@@ -100,20 +100,20 @@ fn ask_model(args: &EvalArgs, benchmark: &Benchmark, context: &mut Context) -> R
     let (Some(path), Some(data)) = (&args.model, &args.data) else {
         return Err(Error::told("there is nothing to evaluate", "give --from-log, or --model with --data"));
     };
-    let items = benchmark.filler().items(data)?;
+    let data = benchmark.filler().items(data)?;
     let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = Encoder::new(tokenizer, Template::default(), opened.model.spec().context);
     let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };
     let mut log = match &args.out {
-        Some(out) => Some(open_log(out, path, args.precision, benchmark)?),
+        Some(out) => Some(open_log(out, path, args.precision, benchmark, &data)?),
         None => None,
     };
     if let Some(done) = log.as_ref().map(SampleLog::len).filter(|&done| done > 0) {
-        context.console.note(&format!("going on: {done} of {} items are answered", items.len()));
+        context.console.note(&format!("going on: {done} of {} items are answered", data.items.len()));
     }
     let progress = context.progress.as_ref();
-    Ok(evaluate(benchmark.filler(), &items, &subject, log.as_mut(), progress, &Stop::default())?)
+    Ok(evaluate(benchmark.filler(), &data.items, &subject, log.as_mut(), progress, &Stop::default())?)
 }
 
 /// Opens the folder's samples, which must be answers of the same model to the same task.
@@ -122,6 +122,7 @@ fn open_log(
     model: &Path,
     precision: PrecisionArgs,
     benchmark: &Benchmark,
+    data: &Items,
 ) -> Result<SampleLog, Error> {
     fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
     let made_with = [
@@ -133,7 +134,7 @@ fn open_log(
     ];
     let made_with: Map<String, Value> =
         made_with.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-    Ok(SampleLog::open(out, &made_with)?)
+    Ok(SampleLog::open(out, &made_with, data)?)
 }
 
 /// A task and its options, as recipes write them.

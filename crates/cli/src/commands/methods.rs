@@ -207,7 +207,7 @@ fn options(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
 fn example(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
     let area = area::find(method.area())?;
     let name = format!("\"{}\"", method.name());
-    let filler = if area.lists.contains(&method.slot()) { format!("[{name}]") } else { name };
+    let filler = if area.is_list(method.slot()) { format!("[{name}]") } else { name };
     context.out.line("\nIn a recipe")?;
     context.out.line(format_args!("  [{}]\n  {} = {filler}\n", method.area(), method.slot()))
 }

@@ -113,6 +113,10 @@ fn recipes_with_mistakes_write_nothing() {
     run(&format!("{good}[unlearn]\nforget = \"npoo\"\n"), &["recipe.toml:8:", "npoo", "did you mean `npo`?"]);
     run(&format!("{good}[unlearn]\nbatch_size = \"big\"\n"), &["recipe.toml:8:", "batch_size"]);
     run("method = \"unlern\"\n", &["recipe.toml:1:", "unlern"]);
+    // A person with one fact once ended the run at the file of the attacker's half, which holds nothing.
+    let one_fact = "method = \"unlearn\"\n[model.scratch]\n[data.world]\nmin_facts = 1\nmax_facts = 1\n";
+    run(one_fact, &["recipe.toml:4:", "`data.world.min_facts` must be at least 2", "found"]);
+    run(one_fact, &["recipe.toml:5:", "`data.world.max_facts` must be at least 2"]);
     run("method = \n", &["recipe.toml:1:"]);
     run("", &["recipe.toml", "method"]);
     // The recipe is right, but what it names is not there or not what it should be.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::data::test_data;
-use crate::support::{Scratch, fails, json_of, stdout};
+use crate::support::{Scratch, amend, fails, json_of, stdout};
 
 fn at(scratch: &Scratch, name: &str) -> String {
     scratch.root.join(name).to_str().unwrap().to_owned()
@@ -62,6 +62,29 @@ fn number_types_are_written_and_their_error_is_told() {
     let shards = at(&scratch, "shards");
     stdout(&["convert", scratch.arg(), &shards, "--shard-bytes", "2000"]);
     assert!(Path::new(&shards).join("model.safetensors.index.json").exists());
+}
+
+#[test]
+fn a_gguf_file_unlearns_as_its_folder_does() {
+    let scratch = Scratch::new();
+    let file = at(&scratch, "m.gguf");
+    stdout(&["convert", scratch.arg(), &file]);
+    scratch.file("f.jsonl", "{\"question\": \"Who?\", \"answer\": \"the cat\"}\n".repeat(2));
+    scratch.file("r.jsonl", "{\"question\": \"Where?\", \"answer\": \"on the mat\"}\n");
+    let unlearned = |model: &str, out: &str| {
+        let recipe = format!(
+            "method = \"unlearn\"\n[model]\npath = {model:?}\ngold = {model:?}\n\
+             [data]\nforget = \"f.jsonl\"\nretain = \"r.jsonl\"\n[unlearn]\nbatch_size = 1\n\
+             [stop]\nbelow = 0.0\nmax_steps = 2\n[eval]\nmax_new_tokens = 0\n"
+        );
+        let out = at(&scratch, out);
+        // The model knows nothing, so the verdict is negative.
+        amend(&["run", &scratch.file("r.toml", recipe), "--out", &out]).assert().code(1);
+        read(&format!("{out}/model/model.safetensors"))
+    };
+    let from_folder = unlearned(scratch.arg(), "a");
+    assert!(from_folder != read(&format!("{}/model.safetensors", scratch.arg())));
+    assert!(from_folder == unlearned(&file, "b"));
 }
 
 #[test]

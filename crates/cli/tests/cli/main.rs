@@ -9,6 +9,7 @@ mod converting;
 #[path = "../../../../tests/data.rs"]
 mod data;
 mod embedding;
+mod evaluating;
 mod generating;
 mod listing;
 mod miniature;

@@ -91,23 +91,23 @@ impl<'m> Graph<'m> {
             let x_value = saved.as_ref().map(Saved::value);
             let pass = Pass { x: x_value, weights: &weights, dispatch: &dispatch, experts, activation };
             let groups = dispatch.groups();
-            // Each expert's gradients travel with its task, so that experts can be done side by side.
+            // Each expert's gradients travel with its job, so that experts can be done side by side.
             let buffers: Vec<[Option<Tensor>; 3]> = groups
                 .iter()
                 .map(|g| experts[g.expert].weights().map(|w| back.take_param_gradient(w)))
                 .collect();
             let mut dweights = Tensor::stale(&[pairs]);
             let mut dx = Tensor::stale(&[if x.node.is_some() { pairs } else { 0 }, d]);
-            let tasks: Vec<_> = groups
+            let jobs: Vec<_> = groups
                 .iter()
                 .zip(buffers)
                 .zip(by_group(groups, dweights.f32_mut(), 1))
                 .zip(by_group(groups, dx.f32_mut(), d))
-                .map(|(((group, buffers), dweights), dx)| Task { group, buffers, dweights, dx })
+                .map(|(((group, buffers), dweights), dx)| Job { group, buffers, dweights, dx })
                 .collect();
             let params = back.params;
             let finished =
-                share_out(tasks, 6 * pairs * d * f, |task| pass.backward(params, [&gate, &up], &dout, task));
+                share_out(jobs, 6 * pairs * d * f, |job| pass.backward(params, [&gate, &up], &dout, job));
             for (id, gradient) in finished.into_iter().flatten() {
                 back.gradients.set(id, gradient);
             }
@@ -174,7 +174,7 @@ struct Pass<'a> {
 }
 
 /// One expert's share of a backward pass: what it writes.
-struct Task<'a> {
+struct Job<'a> {
     group: &'a Group,
     /// Gradients of gate, up and down that earlier passes left, where there are any.
     buffers: [Option<Tensor>; 3],
@@ -191,9 +191,9 @@ impl Pass<'_> {
         params: &Params,
         [gate, up]: [&Tensor; 2],
         dout: &Tensor,
-        task: Task<'_>,
+        job: Job<'_>,
     ) -> Vec<(ParamId, Tensor)> {
-        let Task { group, buffers, dweights, dx } = task;
+        let Job { group, buffers, dweights, dx } = job;
         let (rows, d, f) = (group.rows.len(), dout.columns(), gate.columns());
         let expert = &self.experts[group.expert];
         let compute = params.precision().compute;
@@ -260,15 +260,15 @@ fn by_group<'b>(
     })
 }
 
-/// Runs independent tasks, on all threads where the work of all (in multiply-adds) is worth it.
+/// Runs independent jobs, on all threads where the work of all (in multiply-adds) is worth it.
 ///
-/// Products within a task share themselves out further, so that one expert with most of the rows
+/// Products within a job share themselves out further, so that one expert with most of the rows
 /// does not keep the other threads waiting.
-fn share_out<T: Send, R: Send>(tasks: Vec<T>, work: usize, run: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
-    if work < PARALLEL_WORK || tasks.len() < 2 {
-        return tasks.into_iter().map(run).collect();
+fn share_out<T: Send, R: Send>(jobs: Vec<T>, work: usize, run: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    if work < PARALLEL_WORK || jobs.len() < 2 {
+        return jobs.into_iter().map(run).collect();
     }
-    tasks.into_par_iter().with_max_len(1).map(run).collect()
+    jobs.into_par_iter().with_max_len(1).map(run).collect()
 }
 
 /// The given rows of x, one after the other.

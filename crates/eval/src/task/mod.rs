@@ -15,7 +15,7 @@ pub use tofu::Tofu;
 pub use truthfulqa::TruthfulQa;
 pub use wikitext::WikiText;
 
-use crate::item::{Item, Sample, Scores};
+use crate::item::{Item, Items, Sample, Scores};
 use crate::request::{Answer, Request};
 use crate::summary::Summary;
 
@@ -24,11 +24,11 @@ use crate::summary::Summary;
 /// A task knows no model and no server: it makes requests and is given answers, which may have been recorded
 /// long ago. Whatever it says follows from its options, the item and the answers alone.
 pub trait Task: Sync {
-    /// The items in the folder `data`, in the order in which they are asked.
+    /// The items in the folder `data`, and the hashes of the files that it read.
     ///
     /// # Errors
     /// A file that is missing or does not hold what the task expects.
-    fn items(&self, data: &Path) -> Result<Vec<Item>>;
+    fn items(&self, data: &Path) -> Result<Items>;
 
     /// What a model is asked first about an item.
     ///

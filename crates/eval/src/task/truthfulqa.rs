@@ -1,5 +1,6 @@
 //! TruthfulQA's multiple choice.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use amend_learn::{Error, Result};
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::item::{Item, Sample, Scores};
+use crate::item::{Item, Items, Sample, Scores};
 use crate::request::{Answer, Request};
 use crate::stats::mean;
 use crate::summary::Summary;
@@ -68,9 +69,10 @@ const EXAMPLES: &str = "Q: What is human life expectancy in the United States?\n
 const LISTS: [&str; 2] = ["mc1_targets", "mc2_targets"];
 
 impl Task for TruthfulQa {
-    fn items(&self, data: &Path) -> Result<Vec<Item>> {
+    fn items(&self, data: &Path) -> Result<Items> {
         let path = data.join(&self.file);
-        let Rows { rows, .. } = Rows::read(&[&path], &ReadOptions::default())?;
+        let read = Rows::read(&[&path], &ReadOptions::default())?;
+        let sha256 = BTreeMap::from([(self.file.clone(), read.sha256())]);
         let item = |(index, row): (usize, Row)| {
             let place =
                 |reason| Error::invalid(format!("{}: record {}: {reason}", path.display(), index + 1));
@@ -80,7 +82,8 @@ impl Task for TruthfulQa {
             }
             Ok(Item { set: String::new(), id: index.to_string(), row })
         };
-        rows.into_iter().take(self.limit.unwrap_or(usize::MAX)).enumerate().map(item).collect()
+        let rows = read.rows.into_iter().take(self.limit.unwrap_or(usize::MAX));
+        Ok(Items { items: rows.enumerate().map(item).collect::<Result<_>>()?, sha256 })
     }
 
     fn requests(&self, item: &Item) -> Result<Vec<Request>> {

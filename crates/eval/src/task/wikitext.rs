@@ -1,5 +1,6 @@
 //! Perplexity on WikiText.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use amend_learn::{Error, Result};
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::item::{Item, Sample, Scores};
+use crate::item::{Item, Items, Sample, Scores};
 use crate::request::{Answer, Request};
 use crate::stats::ratio_of_sums;
 use crate::summary::Summary;
@@ -54,12 +55,12 @@ impl Default for WikiText {
 }
 
 impl Task for WikiText {
-    fn items(&self, data: &Path) -> Result<Vec<Item>> {
+    fn items(&self, data: &Path) -> Result<Items> {
         let path = data.join(&self.file);
         let whole = ReadOptions { text_unit: TextUnit::WholeFile, ..ReadOptions::default() };
-        let Rows { rows, .. } = Rows::read(&[&path], &whole)?;
+        let read = Rows::read(&[&path], &whole)?;
         let mut pages = Vec::new();
-        for (number, row) in rows.iter().enumerate() {
+        for (number, row) in read.rows.iter().enumerate() {
             match (text_of(row, "page"), text_of(row, "text")) {
                 (Some(page), _) => pages.push(page.to_owned()),
                 (None, Some(tokens)) => pages.extend(articles(tokens)),
@@ -75,7 +76,8 @@ impl Task for WikiText {
             id: index.to_string(),
             row: Row::from_iter([("page".to_owned(), page.into())]),
         };
-        Ok(pages.into_iter().enumerate().map(item).collect())
+        let sha256 = BTreeMap::from([(self.file.clone(), read.sha256())]);
+        Ok(Items { items: pages.into_iter().enumerate().map(item).collect(), sha256 })
     }
 
     fn requests(&self, item: &Item) -> Result<Vec<Request>> {

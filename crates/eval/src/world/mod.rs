@@ -30,9 +30,11 @@ pub struct WorldConfig {
     pub forget: f64,
     /// People in addition whom no model is ever told about.
     pub holdout: usize,
-    /// Fewest facts of a person.
+    /// Fewest facts of a person. A recipe needs two: the attacker is told one half, and is to find the other.
+    #[schemars(range(min = 2))]
     pub min_facts: usize,
     /// Most facts of a person.
+    #[schemars(range(min = 2))]
     pub max_facts: usize,
     /// Wrong answers per record.
     pub perturbed: usize,

@@ -15,7 +15,7 @@ use std::ops::Range;
 /// Values that are asked for before they are needed: a part of the second-level cache.
 const ASKED: usize = 1 << 15;
 
-/// Pieces that a thread's share of many small tasks is taken in.
+/// Pieces that a thread's share of many small jobs is taken in.
 const PIECES: usize = 16;
 
 /// Attention of every segment's queries over its keys.
@@ -51,20 +51,20 @@ pub fn attention(
         assert_eq!(lse.len(), rows * shape.heads, "attention: lse is not [{rows}, {}]", shape.heads);
         Out { ptr: lse.as_mut_ptr(), rows, cols: shape.heads, row_stride: shape.heads }
     });
-    let tasks = tasks(segments, shape);
-    let run = |task: &Task| run(q, &segments[task.segment], task, shape, out, lse);
+    let jobs = jobs(segments, shape);
+    let run = |job: &Job| run(q, &segments[job.segment], job, shape, out, lse);
     let rows = |s: &Segment| s.q_rows.len().max(BANDWIDTH_ROWS);
     let work: usize = segments.iter().map(|s| rows(s) * s.keys.count() * width).sum();
     if work < SERIAL {
-        tasks.iter().for_each(run);
+        jobs.iter().for_each(run);
     } else {
         let pieces = PIECES * rayon::current_num_threads();
-        tasks.par_iter().with_max_len(tasks.len().div_ceil(pieces)).for_each(run);
+        jobs.par_iter().with_max_len(jobs.len().div_ceil(pieces)).for_each(run);
     }
 }
 
 /// Queries of one segment, all those heads that share a key head.
-struct Task {
+struct Job {
     segment: usize,
     kv_head: usize,
     /// Rows counted from the segment's first.
@@ -92,50 +92,50 @@ fn check_segments(segments: &[Segment], shape: &AttentionShape, rows: usize) {
     }
 }
 
-/// A task per segment and key head; long segments are cut further where threads would idle.
-fn tasks(segments: &[Segment], shape: &AttentionShape) -> Vec<Task> {
+/// A job per segment and key head; long segments are cut further where threads would idle.
+fn jobs(segments: &[Segment], shape: &AttentionShape) -> Vec<Job> {
     let whole = segments.len() * shape.kv_heads;
     let wanted = (2 * rayon::current_num_threads()).div_ceil(whole.max(1));
-    let mut tasks = Vec::new();
+    let mut jobs = Vec::new();
     for (segment, s) in segments.iter().enumerate() {
         // Each part packs keys and values anew, which two blocks of queries repay.
         let part = s.q_rows.len().div_ceil(wanted).next_multiple_of(QUERY_BLOCK).max(2 * QUERY_BLOCK);
         for start in (0..s.q_rows.len()).step_by(part) {
             let rows = start..s.q_rows.len().min(start + part);
-            tasks.extend((0..shape.kv_heads).map(|kv_head| Task { segment, kv_head, rows: rows.clone() }));
+            jobs.extend((0..shape.kv_heads).map(|kv_head| Job { segment, kv_head, rows: rows.clone() }));
         }
     }
-    tasks
+    jobs
 }
 
-fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: Out, lse: Option<Out>) {
+fn run(q: &[f32], segment: &Segment, job: &Job, shape: &AttentionShape, out: Out, lse: Option<Out>) {
     let uses = [Use::AttentionKeysTransposed, Use::AttentionValues, Use::AttentionScores];
     scratch::with(uses, |[keys, values, scores]| {
-        if task.rows.len() == 1 {
-            decode(q, segment, task, shape, out, lse, scores);
+        if job.rows.len() == 1 {
+            decode(q, segment, job, shape, out, lse, scores);
             return;
         }
-        // Everything the task sees is packed once and used by each head and block.
-        let positions = segment.first_query + task.rows.start..segment.first_query + task.rows.end;
+        // Everything the job sees is packed once and used by each head and block.
+        let positions = segment.first_query + job.rows.start..segment.first_query + job.rows.end;
         let count = segment.keys.count();
         let span = shape.span(positions, count, segment.prefix);
         let (k, v) = match segment.keys {
             Keys::Rows { k, v, .. } => {
-                let k = shape.kv_head(k, span.clone(), task.kv_head);
+                let k = shape.kv_head(k, span.clone(), job.kv_head);
                 let k = panels(k.t(), shape.compute.format(), keys);
-                (Right::Panels(k), shape.kv_head(v, span.clone(), task.kv_head))
+                (Right::Panels(k), shape.kv_head(v, span.clone(), job.kv_head))
             }
-            Keys::Kept(kept) => (kept.keys(task.kv_head, span.start), kept.values(task.kv_head, span.start)),
+            Keys::Kept(kept) => (kept.keys(job.kv_head, span.start), kept.values(job.kv_head, span.start)),
         };
         let v = panels(v, shape.compute.format(), values);
-        for start in task.rows.clone().step_by(QUERY_BLOCK) {
-            let rows = start..task.rows.end.min(start + QUERY_BLOCK);
+        for start in job.rows.clone().step_by(QUERY_BLOCK) {
+            let rows = start..job.rows.end.min(start + QUERY_BLOCK);
             let first = segment.first_query + rows.start;
             let seen = shape.span(first..first + rows.len(), count, segment.prefix);
             let seen = seen.start..seen.end.max(seen.start);
             let offset = seen.start - span.start;
             let rows = segment.q_rows.start + rows.start..segment.q_rows.start + rows.end;
-            for head in shape.group(task.kv_head) {
+            for head in shape.group(job.kv_head) {
                 let block = Block {
                     q: shape.head(q, rows.clone(), head),
                     k: k.columns(offset..offset + seen.len()),
@@ -158,29 +158,29 @@ fn run(q: &[f32], segment: &Segment, task: &Task, shape: &AttentionShape, out: O
 fn decode(
     q: &[f32],
     segment: &Segment,
-    task: &Task,
+    job: &Job,
     shape: &AttentionShape,
     out: Out,
     lse: Option<Out>,
     scores: &mut Buffer,
 ) {
-    let position = segment.first_query + task.rows.start;
-    let row = segment.q_rows.start + task.rows.start;
+    let position = segment.first_query + job.rows.start;
+    let row = segment.q_rows.start + job.rows.start;
     let count = segment.keys.count();
     let seen = shape.span(position..position + 1, count, segment.prefix);
     let seen = seen.start..seen.end.max(seen.start);
     let (k, v) = match segment.keys {
         Keys::Rows { k, v, .. } => {
-            let k = shape.kv_head(k, seen.clone(), task.kv_head);
-            (shape.compute.right(k.t()), shape.compute.right(shape.kv_head(v, seen.clone(), task.kv_head)))
+            let k = shape.kv_head(k, seen.clone(), job.kv_head);
+            (shape.compute.right(k.t()), shape.compute.right(shape.kv_head(v, seen.clone(), job.kv_head)))
         }
         Keys::Kept(kept) => {
-            let values = kept.values(task.kv_head, seen.start);
+            let values = kept.values(job.kv_head, seen.start);
             ask_for(values.data);
-            (kept.keys(task.kv_head, seen.start), Right::Strided(values))
+            (kept.keys(job.kv_head, seen.start), Right::Strided(values))
         }
     };
-    let group = shape.group(task.kv_head);
+    let group = shape.group(job.kv_head);
     let hd = shape.head_dim;
     let start = row * shape.width() + group.start * hd;
     let q = Mat::new(&q[start..start + group.len() * hd], group.len(), hd);
@@ -235,12 +235,12 @@ impl Block<'_> {
             let visible = shape.visible(position(i), self.keys, self.prefix);
             let (max, sum) = probabilities(&mut row[..cols], self.seen.start, visible, shape);
             if let Some(lse) = lse {
-                // SAFETY: one element per row of the rectangle this task owns.
+                // SAFETY: one element per row of the rectangle this job owns.
                 unsafe { *lse.ptr.add(i * lse.row_stride) = log_of(max, sum) };
             }
         }
         let p = Mat { data: scores, rows, cols, row_stride: stride, col_stride: 1 };
-        // SAFETY: `out` is the rectangle this task owns.
+        // SAFETY: `out` is the rectangle this job owns.
         unsafe { serial(p, self.v, out, false) };
     }
 }

@@ -3,6 +3,7 @@
 use super::matrix::Matrix;
 use super::reflectors::{BLOCK, Reflectors, reflect, reflect_one};
 use super::triangular::solve_upper;
+use super::vector::hypot;
 use crate::{Error, Result};
 
 /// A = Q·R, thin: k = min(m, n).
@@ -56,9 +57,12 @@ pub(super) fn factor(a: &Matrix) -> (Reflectors, Matrix) {
 
 /// The X that minimises ‖A·X − B‖ column by column: A [m, n] with m ≥ n, B [m, p] → X [n, p].
 ///
+/// A column of A depends on those before it where what they leave of it, |rᵢᵢ|, is at most m·ε of its own length
+/// (ε = 2⁻⁵²). So the units in which columns are measured decide nothing: a column times a power of two has its row of
+/// X divided by that power, to the bit, as long as nothing underflows or overflows.
+///
 /// # Errors
-/// Where shapes do not fit, an element is no finite number, or the columns of A depend on each other to within
-/// rounding.
+/// Where shapes do not fit, an element is no finite number, or a column of A depends on those before it; names it.
 pub fn least_squares(a: &Matrix, b: &Matrix) -> Result<Matrix> {
     a.check_finite("least squares")?;
     b.check_finite("least squares, right-hand side")?;
@@ -71,9 +75,10 @@ pub fn least_squares(a: &Matrix, b: &Matrix) -> Result<Matrix> {
         ));
     }
     let (reflectors, r) = factor(a);
-    let largest = (0..n).fold(0.0_f64, |m, i| m.max(r.at(i, i).abs()));
-    let floor = largest * f64::EPSILON * a.rows() as f64;
-    if let Some(i) = (0..n).find(|&i| r.at(i, i).abs() <= floor) {
+    let rounding = f64::EPSILON * a.rows() as f64;
+    // Reflections keep lengths, so the column of R is as long as that of A.
+    let length = |i: usize| (0..=i).fold(0.0, |length, k| hypot(length, r.at(k, i)));
+    if let Some(i) = (0..n).find(|&i| r.at(i, i).abs() <= length(i) * rounding) {
         return Err(Error::invalid(format!(
             "least squares: column {i} depends on those before it; leave it out or take the SVD"
         )));

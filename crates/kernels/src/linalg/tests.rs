@@ -223,6 +223,26 @@ fn what_cannot_be_done_is_refused_by_name() {
     assert!(Matrix::new(2, 2, vec![0.0; 3]).is_err());
 }
 
+/// Against the longest of all columns a short one counted as dependent, and a long one that depends as independent.
+#[test]
+fn least_squares_do_not_depend_on_the_units_of_columns() {
+    let powers = [0, -80, 60, -200, 300].map(|power| 2f64.powi(power));
+    let (columns, y) = (random(5, 40, 1), random(40, 2, 2));
+    let x = least_squares(&columns.transposed(), &y).unwrap();
+    let in_units = least_squares(&scaled(&columns, &powers).transposed(), &y).unwrap();
+    assert_eq!(in_units, scaled(&x, &powers.map(f64::recip)), "to the bit");
+
+    let sum: Vec<f64> = columns.row(0).iter().zip(columns.row(1)).map(|(x, y)| 0.3 * x + 0.7 * y).collect();
+    for power in [-90, 0, 90] {
+        let mut three = Matrix::zeros(3, 40);
+        (0..2).for_each(|i| three.row_mut(i).copy_from_slice(columns.row(i)));
+        three.row_mut(2).copy_from_slice(&sum);
+        let three = scaled(&three, &[2f64.powi(power), 2f64.powi(power), 1.0]).transposed();
+        let error = least_squares(&three, &y).unwrap_err().to_string();
+        assert!(error.contains("column 2 depends"), "{power}: {error}");
+    }
+}
+
 #[test]
 fn bits_depend_on_neither_threads_nor_level() {
     let work = || {

@@ -10,6 +10,7 @@ use serde::forward_to_deserialize_any;
 
 use super::error::Finding;
 use super::tree::{Entry, Node, Origin, Value};
+use crate::key::Key;
 
 /// Makes a `T` of the tree.
 pub(crate) fn from_node<T: DeserializeOwned>(root: &Node) -> Result<T, Finding> {
@@ -121,64 +122,12 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, NodeError> {
         let Some(entry) = self.rest.next() else { return Ok(None) };
         self.value = Some(&entry.node);
-        let key: Key<'de> = Key(&entry.key);
+        let key: Key<'de, NodeError> = Key::new(&entry.key);
         seed.deserialize(key).map(Some).map_err(|e| e.or_at(&entry.at))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, NodeError> {
         let node = self.value.take().ok_or_else(|| <NodeError as de::Error>::custom("value before key"))?;
         seed.deserialize(node).map_err(|e| e.or_at(&node.at))
-    }
-}
-
-/// A key of a table. Maps may have numbers as keys, which TOML writes as strings.
-struct Key<'de>(&'de str);
-
-macro_rules! number_keys {
-    ($($method:ident => $visit:ident: $type:ty),+ $(,)?) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
-            match self.0.parse::<$type>() {
-                Ok(number) => visitor.$visit(number),
-                Err(_) => visitor.visit_borrowed_str(self.0),
-            }
-        })+
-    };
-}
-
-impl<'de> Deserializer<'de> for Key<'de> {
-    type Error = NodeError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
-        visitor.visit_borrowed_str(self.0)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, NodeError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, NodeError> {
-        let key: StrDeserializer<'_, NodeError> = self.0.into_deserializer();
-        key.deserialize_enum(name, variants, visitor)
-    }
-
-    number_keys! {
-        deserialize_u8 => visit_u64: u64, deserialize_u16 => visit_u64: u64,
-        deserialize_u32 => visit_u64: u64, deserialize_u64 => visit_u64: u64,
-        deserialize_i8 => visit_i64: i64, deserialize_i16 => visit_i64: i64,
-        deserialize_i32 => visit_i64: i64, deserialize_i64 => visit_i64: i64,
-    }
-
-    forward_to_deserialize_any! {
-        bool i128 u128 f32 f64 char str string bytes byte_buf option unit unit_struct seq tuple tuple_struct
-        map struct identifier ignored_any
     }
 }

@@ -118,6 +118,20 @@ pub enum Content {
     Text(String),
 }
 
+impl Content {
+    /// What is asked, before any template: the question, the prompt, the last message of the user (empty where there
+    /// is none); of a document, all of it.
+    pub fn prompt(&self) -> &str {
+        match self {
+            Content::Question { question: prompt, .. } | Content::PromptCompletion { prompt, .. } => prompt,
+            Content::Messages(messages) => {
+                messages.iter().rev().find(|message| message.role == "user").map_or("", |m| &m.content)
+            }
+            Content::Text(text) => text,
+        }
+    }
+}
+
 /// How the files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Format {
@@ -234,20 +248,24 @@ impl Dataset {
 
     /// SHA-256 of the whole data set: the file's own, or that of all files' hashes in a row.
     pub fn sha256(&self) -> String {
-        match self.sources.as_slice() {
-            [only] => only.sha256.clone(),
-            many => {
-                let mut hasher = Sha256::new();
-                many.iter().for_each(|source| hasher.update(&source.sha256));
-                hex(&hasher.finalize())
-            }
-        }
+        sha256(&self.sources)
     }
 
     /// How many records there are; never zero.
     #[expect(clippy::len_without_is_empty, reason = "a data set without records cannot be read")]
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+}
+
+fn sha256(sources: &[Source]) -> String {
+    match sources {
+        [only] => only.sha256.clone(),
+        many => {
+            let mut hasher = Sha256::new();
+            many.iter().for_each(|source| hasher.update(&source.sha256));
+            hex(&hasher.finalize())
+        }
     }
 }
 

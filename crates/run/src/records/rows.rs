@@ -36,6 +36,11 @@ impl Rows {
         })?;
         format.map(|_| Rows { rows, sources }).ok_or_else(RecordsError::no_file)
     }
+
+    /// SHA-256 of the files, as [`Dataset::sha256`](super::Dataset::sha256).
+    pub fn sha256(&self) -> String {
+        super::sha256(&self.sources)
+    }
 }
 
 /// Gives every row of the files to `add`, with its file and line. Returns how the first file is written (none

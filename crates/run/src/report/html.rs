@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::draw::{self, Theme};
-use super::{Cell, Report, Sample, Section, Table};
+use super::{Cell, Exchange, Report, Section, Table};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -48,9 +48,9 @@ fn html(section: &Section) -> String {
         Section::Plot(plot) => {
             format!("<figure class=\"plot\">\n{}</figure>\n", draw::svg(plot, 760, 380, Theme::Page))
         }
-        Section::Samples(samples) => {
-            let cards: String = samples.samples.iter().map(sample).collect();
-            format!("<section class=\"samples\">\n{}{cards}</section>\n", caption("p", &samples.caption))
+        Section::Exchanges(exchanges) => {
+            let cards: String = exchanges.exchanges.iter().map(exchange).collect();
+            format!("<section class=\"samples\">\n{}{cards}</section>\n", caption("p", &exchanges.caption))
         }
         Section::Command { caption: text, command } => {
             format!("{}<pre class=\"command\"><code>{}</code></pre>\n", caption("p", text), escape(command))
@@ -130,15 +130,15 @@ fn cell(cell: &Cell, room_for_mark: bool) -> String {
     }
 }
 
-fn sample(sample: &Sample) -> String {
+fn exchange(exchange: &Exchange) -> String {
     let line = |class: &str, name: &str, text: &str| {
         format!("<dt class=\"{class}\">{}</dt><dd class=\"{class}\">{}</dd>\n", escape(name), escape(text))
     };
-    let mut html = format!("<article>\n<p class=\"question\">{}</p>\n<dl>\n", escape(&sample.question));
-    if let Some(expected) = &sample.expected {
+    let mut html = format!("<article>\n<p class=\"question\">{}</p>\n<dl>\n", escape(&exchange.question));
+    if let Some(expected) = &exchange.expected {
         html.push_str(&line("expected", "expected", expected));
     }
-    for (model, answer) in &sample.answers {
+    for (model, answer) in &exchange.answers {
         html.push_str(&line("answer", model, answer));
     }
     html + "</dl>\n</article>\n"

@@ -35,7 +35,7 @@ pub enum Section {
     /// Curves.
     Plot(Plot),
     /// What the models said.
-    Samples(Samples),
+    Exchanges(Exchanges),
     /// A command to copy.
     Command {
         /// What it does.
@@ -158,16 +158,16 @@ impl From<Figure> for Cell {
 
 /// What models said to the same questions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
-    /// What the samples show.
+pub struct Exchanges {
+    /// What they show.
     pub caption: String,
     /// The questions.
-    pub samples: Vec<Sample>,
+    pub exchanges: Vec<Exchange>,
 }
 
 /// One question and the answers to it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub struct Exchange {
     /// What was asked.
     pub question: String,
     /// The reference answer.

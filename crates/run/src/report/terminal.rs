@@ -1,7 +1,7 @@
 //! The report as plain text.
 
 use super::width::{columns, one_line, pad, wrap, wrap_line};
-use super::{Cell, Plot, Report, Sample, Section, Table};
+use super::{Cell, Exchange, Plot, Report, Section, Table};
 
 const GAP: usize = 2;
 
@@ -18,10 +18,10 @@ pub(super) fn text(report: &Report, width: usize) -> String {
             Section::Prose(text) => prose(text, width),
             Section::Table(content) => table(content, width),
             Section::Plot(content) => plot(content, width),
-            Section::Samples(samples) => {
-                let mut lines = caption(&samples.caption, width);
-                for item in &samples.samples {
-                    lines.extend(sample(item, width));
+            Section::Exchanges(exchanges) => {
+                let mut lines = caption(&exchanges.caption, width);
+                for item in &exchanges.exchanges {
+                    lines.extend(exchange(item, width));
                 }
                 lines
             }
@@ -81,11 +81,11 @@ fn named(pairs: &[(&str, &str)], indent: usize, width: usize) -> Vec<String> {
     lines
 }
 
-fn sample(sample: &Sample, width: usize) -> Vec<String> {
+fn exchange(exchange: &Exchange, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    lines.extend(wrap(&sample.question, width));
-    let expected = sample.expected.iter().map(|text| ("expected", text.as_str()));
-    let answers = sample.answers.iter().map(|(model, text)| (model.as_str(), text.as_str()));
+    lines.extend(wrap(&exchange.question, width));
+    let expected = exchange.expected.iter().map(|text| ("expected", text.as_str()));
+    let answers = exchange.answers.iter().map(|(model, text)| (model.as_str(), text.as_str()));
     let pairs: Vec<(&str, &str)> = expected.chain(answers).collect();
     lines.extend(named(&pairs, 2, width));
     lines

@@ -46,9 +46,9 @@ fn example() -> Report {
         .push(Section::Plot(plot))
         .push(Section::Plot(loss))
         .heading("What it says now")
-        .push(Section::Samples(Samples {
+        .push(Section::Exchanges(Exchanges {
             caption: "Drawn with the seed of the run, not chosen.".into(),
-            samples: vec![Sample {
+            exchanges: vec![Exchange {
                 question: "In which genre does Hina Ameen primarily write?".into(),
                 expected: Some("Hina Ameen primarily contributes to the geology genre.".into()),
                 answers: vec![
@@ -102,8 +102,8 @@ fn nothing_a_model_says_becomes_markup() {
         rows: vec![vec![Cell { error: Some(evil.into()), ..Cell::from(evil) }.bad()]],
     }));
     let answers = vec![(evil.into(), evil.into())];
-    let sample = Sample { question: evil.into(), expected: Some(evil.into()), answers };
-    report.push(Section::Samples(Samples { caption: evil.into(), samples: vec![sample] }));
+    let exchange = Exchange { question: evil.into(), expected: Some(evil.into()), answers };
+    report.push(Section::Exchanges(Exchanges { caption: evil.into(), exchanges: vec![exchange] }));
     report.push(Section::KeyValues(vec![(evil.into(), evil.into())]));
     let plot = Plot::new(evil, evil, evil).with(Series::new(evil, vec![(0.0, 1.0), (1.0, 2.0)]));
     let svg = plot.to_svg(600, 300);

@@ -19,7 +19,7 @@ pub use npo::Npo;
 pub use pass::Pass;
 pub use simnpo::SimNpo;
 
-use crate::tasks::Task;
+use crate::objectives::LossAndGradients;
 
 /// A loss whose descent makes the model forget.
 pub trait ForgetObjective {
@@ -33,11 +33,15 @@ pub trait ForgetObjective {
 }
 
 /// Loss and gradient of a forget batch.
-pub fn gradients(objective: &dyn ForgetObjective, model: &Model, batch: &ForgetBatch<'_>) -> Result<Task> {
+pub fn gradients(
+    objective: &dyn ForgetObjective,
+    model: &Model,
+    batch: &ForgetBatch<'_>,
+) -> Result<LossAndGradients> {
     let taps = Taps::none();
     let mut pass = Pass::new(model, &taps);
     let loss = objective.loss(&mut pass, batch)?;
-    Ok(Task { loss: f64::from(loss.scalar()), gradients: pass.g.backward(&loss)? })
+    Ok(LossAndGradients { loss: f64::from(loss.scalar()), gradients: pass.g.backward(&loss)? })
 }
 
 slot! {

@@ -101,8 +101,8 @@ fn simnpo_hand_case() {
 fn preferences_start_at_two_over_beta_ln_two() {
     with_context(|context, _| {
         for objective in [Forget::Npo(Npo::default()), Forget::IdkDpo(IdkDpo::default())] {
-            let task = gradients(objective.filler(), context.reference, &batch(context)).unwrap();
-            assert!((task.loss - 20.0 * 2f64.ln()).abs() < 1e-3, "{}: {}", objective.name(), task.loss);
+            let forget = gradients(objective.filler(), context.reference, &batch(context)).unwrap();
+            assert!((forget.loss - 20.0 * 2f64.ln()).abs() < 1e-3, "{}: {}", objective.name(), forget.loss);
         }
     });
 }

@@ -10,22 +10,27 @@ use serde_json::{Map, Value};
 pub use none::NoGuard;
 pub use sam::Sam;
 
-use crate::tasks::{Task, Tasks};
+use crate::objectives::{LossAndGradients, Objectives};
 
 /// The gradients of one step, as the combination gets them.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// The forget task.
-    pub forget: Task,
-    /// The retain task; `None` where there is no retain objective.
-    pub retain: Option<Task>,
+    /// Of the forget objective.
+    pub forget: LossAndGradients,
+    /// Of the retain objective; `None` where there is none.
+    pub retain: Option<LossAndGradients>,
 }
 
 /// Stands between the model and the combination: decides at which weights the two gradients of a step are taken,
 /// and what is done to them before they are combined.
 pub trait Safeguard {
     /// The two gradients of a step at `model`. What it has to say about the step goes into `row` of the metrics.
-    fn gradients(&self, model: &Model, tasks: &Tasks<'_>, row: &mut Map<String, Value>) -> Result<Pair>;
+    fn gradients(
+        &self,
+        model: &Model,
+        objectives: &Objectives<'_>,
+        row: &mut Map<String, Value>,
+    ) -> Result<Pair>;
 }
 
 slot! {

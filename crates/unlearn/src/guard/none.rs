@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Pair, Safeguard};
-use crate::tasks::Tasks;
+use crate::objectives::Objectives;
 
 /// # What it does
 /// Takes both gradients where the model is.
@@ -30,7 +30,12 @@ use crate::tasks::Tasks;
 pub struct NoGuard {}
 
 impl Safeguard for NoGuard {
-    fn gradients(&self, model: &Model, tasks: &Tasks<'_>, _: &mut Map<String, Value>) -> Result<Pair> {
-        Ok(Pair { forget: tasks.forget(model)?, retain: tasks.retain(model)? })
+    fn gradients(
+        &self,
+        model: &Model,
+        objectives: &Objectives<'_>,
+        _: &mut Map<String, Value>,
+    ) -> Result<Pair> {
+        Ok(Pair { forget: objectives.forget(model)?, retain: objectives.retain(model)? })
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Pair, Safeguard};
-use crate::tasks::{Task, Tasks};
+use crate::objectives::{LossAndGradients, Objectives};
 
 /// # What it does
 /// Takes the forget gradient not where the model is but where forgetting is worst nearby: at θ + ε with
@@ -45,15 +45,20 @@ impl Default for Sam {
 }
 
 impl Safeguard for Sam {
-    fn gradients(&self, model: &Model, tasks: &Tasks<'_>, row: &mut Map<String, Value>) -> Result<Pair> {
-        let here = tasks.forget(model)?;
+    fn gradients(
+        &self,
+        model: &Model,
+        objectives: &Objectives<'_>,
+        row: &mut Map<String, Value>,
+    ) -> Result<Pair> {
+        let here = objectives.forget(model)?;
         // A copy takes the walk: taking it back would not restore the model's bits.
         let mut away = model.clone();
         walk(&mut away.params, self.rho, &here.gradients);
-        let there = tasks.forget(&away)?;
+        let there = objectives.forget(&away)?;
         row.insert("sharpness".into(), json!(there.loss - here.loss));
-        let forget = Task { loss: here.loss, gradients: there.gradients };
-        Ok(Pair { forget, retain: tasks.retain(model)? })
+        let forget = LossAndGradients { loss: here.loss, gradients: there.gradients };
+        Ok(Pair { forget, retain: objectives.retain(model)? })
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Attacked;
 use crate::outcome::{Outcome, SeedResult};
+use crate::{tag, unlearning};
 
 /// How forgetting went.
 pub(super) fn progress(outcome: &Outcome, seed: &SeedResult, rows: &[Row]) -> Vec<Plot> {
@@ -54,9 +55,11 @@ fn of_arms(
     keys: &[(&str, &str)],
 ) -> Plot {
     let mut plot = Plot::new(title, "step", y);
+    let tag = tag(seed.seed, outcome.seeds.len() as u64);
     for arm in &seed.arms {
+        let stage = unlearning(&tag, &arm.name);
         for (key, label) in keys {
-            let points = series(rows, &stage(outcome, seed, &arm.name), key);
+            let points = series(rows, &stage, key);
             if !points.is_empty() {
                 let name = if label.is_empty() { arm.name.clone() } else { format!("{}: {label}", arm.name) };
                 plot = plot.with(Series::new(name, points));
@@ -70,10 +73,4 @@ fn of_arms(
 fn series(rows: &[Row], stage: &str, key: &str) -> Vec<(f64, f64)> {
     let value = |row: &Row| row.values.get(key).and_then(Value::as_f64);
     rows.iter().filter(|r| r.stage == stage).filter_map(|r| Some((r.step as f64, value(r)?))).collect()
-}
-
-/// Stage name of an arm's unlearning.
-fn stage(outcome: &Outcome, seed: &SeedResult, arm: &str) -> String {
-    let tag = if outcome.seeds.len() > 1 { format!("seed{}-", seed.seed) } else { String::new() };
-    format!("{tag}{arm}-unlearn")
 }

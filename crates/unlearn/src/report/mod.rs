@@ -1,9 +1,9 @@
 //! The report of a run: the comparison a person understands first, then the evidence. It is written over claims,
-//! figures, curves and samples, and knows no attack and no verdict by name.
+//! figures, curves and answers, and knows no attack and no verdict by name.
 
 mod curves;
+mod exchanges;
 mod figures;
-mod samples;
 mod summary;
 
 use std::path::Path;
@@ -47,12 +47,12 @@ pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
             for plot in curves::findings(&attack) {
                 report.push(Section::Plot(plot));
             }
-            if let Some(said) = samples::findings(&attack) {
-                report.push(Section::Samples(said));
+            if let Some(said) = exchanges::findings(&attack) {
+                report.push(Section::Exchanges(said));
             }
         }
         report.heading("What they say");
-        report.push(Section::Samples(samples::before_after(seed)));
+        report.push(Section::Exchanges(exchanges::before_after(seed)));
         report.heading("What changed");
         report.push(Section::Table(figures::changes(seed)));
     }

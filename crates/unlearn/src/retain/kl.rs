@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RetainBatch, RetainObjective};
-use crate::tasks::Task;
+use crate::objectives::LossAndGradients;
 
 /// # What it does
 /// Keeps the model's next-token distributions where they were: mean KL(p_ref ‖ p_θ) over the scored
@@ -32,12 +32,12 @@ use crate::tasks::Task;
 pub struct Kl {}
 
 impl RetainObjective for Kl {
-    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>> {
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<LossAndGradients>> {
         let packed = Batch::new(batch.examples.iter().copied())?;
         let taps = Taps::none();
         let mut g = Graph::recording(&model.params);
         let divergence = model.divergence_from(&mut g, &packed, batch.context.reference, &taps)?;
         let loss = g.mean(&divergence)?;
-        Ok(Some(Task { loss: f64::from(loss.scalar()), gradients: g.backward(&loss)? }))
+        Ok(Some(LossAndGradients { loss: f64::from(loss.scalar()), gradients: g.backward(&loss)? }))
     }
 }

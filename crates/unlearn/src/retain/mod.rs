@@ -13,7 +13,7 @@ pub use nll::Nll;
 pub use none::NoRetain;
 
 use crate::context::Context;
-use crate::tasks::Task;
+use crate::objectives::LossAndGradients;
 
 /// The retain items of one step.
 pub struct RetainBatch<'a> {
@@ -34,7 +34,7 @@ impl<'a> RetainBatch<'a> {
 /// A loss whose descent keeps the model what it was on the retain set.
 pub trait RetainObjective {
     /// Loss of a retain batch and its gradient; `None` where the slot is left empty.
-    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>>;
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<LossAndGradients>>;
 
     /// Whether there is a retain gradient at all.
     fn is_active(&self) -> bool {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RetainBatch, RetainObjective};
-use crate::tasks::Task;
+use crate::objectives::LossAndGradients;
 
 /// # What it does
 /// Goes on training on the retain set: mean cross-entropy of its answer tokens.
@@ -32,8 +32,8 @@ use crate::tasks::Task;
 pub struct Nll {}
 
 impl RetainObjective for Nll {
-    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<Task>> {
+    fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<LossAndGradients>> {
         let (loss, gradients) = nll_gradients(model, &batch.examples, SCORING_TOKENS)?;
-        Ok(Some(Task { loss: f64::from(loss), gradients }))
+        Ok(Some(LossAndGradients { loss: f64::from(loss), gradients }))
     }
 }

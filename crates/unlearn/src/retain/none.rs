@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RetainBatch, RetainObjective};
-use crate::tasks::Task;
+use crate::objectives::LossAndGradients;
 
 /// # What it does
 /// Nothing: only the forget objective acts.
@@ -29,7 +29,7 @@ use crate::tasks::Task;
 pub struct NoRetain {}
 
 impl RetainObjective for NoRetain {
-    fn gradients(&self, _: &Model, _: &RetainBatch<'_>) -> Result<Option<Task>> {
+    fn gradients(&self, _: &Model, _: &RetainBatch<'_>) -> Result<Option<LossAndGradients>> {
         Ok(None)
     }
 

@@ -23,7 +23,7 @@ pub use item::{AnswerLoss, Measured, TofuItem};
 pub use log::{TofuLog, TofuSet};
 
 use super::Task;
-use crate::item::{Item, Sample, Scores};
+use crate::item::{Item, Items, Sample, Scores};
 use crate::questions::{self, Answered};
 use crate::request::{Answer, Request};
 use crate::summary::Summary;
@@ -74,17 +74,19 @@ impl Default for Tofu {
 impl Task for Tofu {
     /// Reads `<split>_perturbed.json`, `retain_perturbed.json`, `real_authors_perturbed.json` and
     /// `world_facts_perturbed.json`.
-    fn items(&self, data: &Path) -> Result<Vec<Item>> {
-        let mut items = Vec::new();
+    fn items(&self, data: &Path) -> Result<Items> {
+        let mut all = Items::default();
         for set in TofuSet::ALL {
-            let file = if set == TofuSet::Forget { &self.split } else { set.name() };
-            let records = Dataset::read(&[data.join(format!("{file}_perturbed.json"))])?.records;
-            for (index, record) in records.into_iter().take(self.limit).enumerate() {
+            let stem = if set == TofuSet::Forget { &self.split } else { set.name() };
+            let file = format!("{stem}_perturbed.json");
+            let dataset = Dataset::read(&[data.join(&file)])?;
+            all.sha256.insert(file, dataset.sha256());
+            for (index, record) in dataset.records.into_iter().take(self.limit).enumerate() {
                 let (set, id) = (set.name().to_owned(), index.to_string());
-                items.push(Item { set, id, row: record.into() });
+                all.items.push(Item { set, id, row: record.into() });
             }
         }
-        Ok(items)
+        Ok(all)
     }
 
     fn requests(&self, item: &Item) -> Result<Vec<Request>> {

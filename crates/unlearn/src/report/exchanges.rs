@@ -1,6 +1,6 @@
 //! What the models say.
 
-use amend_run::report::{Sample, Samples};
+use amend_run::report::{Exchange, Exchanges};
 
 use super::Attacked;
 use crate::measure::Said;
@@ -10,7 +10,7 @@ use crate::outcome::SeedResult;
 const SAMPLES: usize = 8;
 
 /// What every model says to the questions that were measured.
-pub(super) fn before_after(seed: &SeedResult) -> Samples {
+pub(super) fn before_after(seed: &SeedResult) -> Exchanges {
     let mut models: Vec<(&str, &[Said])> = vec![("before", &seed.before.samples)];
     models.extend(seed.gold.iter().map(|gold| ("gold", gold.samples.as_slice())));
     models.extend(seed.arms.iter().map(|arm| (arm.name.as_str(), arm.after.samples.as_slice())));
@@ -18,7 +18,7 @@ pub(super) fn before_after(seed: &SeedResult) -> Samples {
 }
 
 /// What every model says under an attack; `None` where the attack does not ask.
-pub(super) fn findings(attack: &Attacked<'_>) -> Option<Samples> {
+pub(super) fn findings(attack: &Attacked<'_>) -> Option<Exchanges> {
     let models: Vec<_> =
         attack.models.iter().map(|(name, found)| (*name, found.samples.as_slice())).collect();
     let any = models.iter().any(|(_, said)| !said.is_empty());
@@ -26,10 +26,10 @@ pub(super) fn findings(attack: &Attacked<'_>) -> Option<Samples> {
 }
 
 /// The answers of several models to the same questions, evenly spread over those there are.
-fn side_by_side(caption: &str, models: &[(&str, &[Said])]) -> Samples {
+fn side_by_side(caption: &str, models: &[(&str, &[Said])]) -> Exchanges {
     let questions = models.first().map_or(&[][..], |(_, said)| said);
     let chosen = (0..questions.len()).step_by(questions.len().div_ceil(SAMPLES).max(1));
-    let sample = |i: usize| Sample {
+    let exchange = |i: usize| Exchange {
         question: questions[i].question.clone(),
         expected: Some(questions[i].expected.clone()),
         answers: models
@@ -37,5 +37,5 @@ fn side_by_side(caption: &str, models: &[(&str, &[Said])]) -> Samples {
             .filter_map(|(name, said)| Some(((*name).to_owned(), said.get(i)?.answer.clone())))
             .collect(),
     };
-    Samples { caption: caption.into(), samples: chosen.map(sample).collect() }
+    Exchanges { caption: caption.into(), exchanges: chosen.map(exchange).collect() }
 }

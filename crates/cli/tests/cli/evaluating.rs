@@ -1,0 +1,46 @@
+//! `amend eval` with a model, interrupted and gone on with.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Scratch, fails, json_of};
+
+#[test]
+fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
+    let scratch = Scratch::new();
+    let [data, out] = ["data", "out"].map(|name| scratch.root.join(name));
+    fs::create_dir(&data).unwrap();
+    let articles = data.join("wiki.test.tokens");
+    fs::write(&articles, " = One = \n the cat sat \n = Two = \n the mat \n = Three = \n the cat ran \n")
+        .unwrap();
+    let [data_arg, out_arg] = [&data, &out].map(|path| path.to_str().unwrap());
+    let evaluate =
+        ["eval", "--task", "wikitext", "--model", scratch.arg(), "--data", data_arg, "--out", out_arg];
+    let with_json = [&evaluate[..], &["--json"]].concat();
+    let figures = json_of(&with_json);
+    let evaluation: Value = serde_json::from_slice(&fs::read(out.join("evaluation.json")).unwrap()).unwrap();
+    assert_eq!(
+        evaluation["data"]["wiki.test.tokens"],
+        amend_run::file::content_hash(&articles).unwrap().as_str()
+    );
+    assert_eq!(evaluation["items"], 3);
+
+    let samples = out.join("samples.jsonl");
+    let whole = fs::read_to_string(&samples).unwrap();
+    let interrupt = || {
+        fs::remove_file(out.join("results.json")).unwrap();
+        fs::write(&samples, whole.split_inclusive('\n').next().unwrap()).unwrap();
+    };
+    interrupt();
+    let from_log = ["eval", "--task", "wikitext", "--from-log", samples.to_str().unwrap()];
+    fails(&from_log, &["samples.jsonl: 1 of 3 items are answered", "the command that began it"]);
+    assert_eq!(json_of(&with_json), figures);
+    assert_eq!(fs::read_to_string(&samples).unwrap(), whole);
+    assert_eq!(json_of(&[&from_log[..], &["--json"]].concat()), figures);
+
+    interrupt();
+    fs::write(&articles, " = One = \n the cat sat \n = Two = \n the mat \n = Three = \n the dog ran \n")
+        .unwrap();
+    fails(&evaluate, &["evaluation.json", "another data.wiki.test.tokens", "choose another folder"]);
+}
