@@ -7,7 +7,7 @@ import sys
 
 import record
 from measure import Bench, NotMeasured, tell
-from rows import NAMES, ROWS, START
+from rows import NAMES, ROWS, START, UNLEARNING
 
 
 def main():
@@ -31,6 +31,8 @@ def main():
         os.environ["AMEND_BENCH_BINARY"], os.environ["AMEND_BENCH_MODELS"], rounds, inner, args.threads
     )
     works = {row.name: lambda level, row=row: bench.measure(row, level) for row in ROWS}
+    for name in UNLEARNING:
+        works[name] = lambda level, name=name: bench.unlearn(name, level)
     works[START] = lambda level: bench.start(5 if args.quick else 20, level)
     figures, missing = [], []
     for name, level in itertools.product(filter(wanted.__contains__, NAMES), bench.levels()):

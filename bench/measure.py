@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rows import START, START_GOAL
+import unlearning
+from rows import START, START_GOAL, UNLEARNING, UNLEARNING_GOALS
 
 HERE = Path(__file__).resolve().parent
 HELD_TO_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -98,16 +99,18 @@ class Bench:
     def theirs(self, row, peer, level):
         script, *options = peer.command
         command = [sys.executable, HERE / "peer" / script, self.model(row.shape), *options]
-        threads = str(self.threads)
-        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
-        if level == "avx2":
-            environment |= HELD_TO_AVX2
+        environment = self.peers_environment(level)
         if peer.unlocked:
             environment["LD_PRELOAD"] = str(self.unlock())
         figures = run(command + self.workload(row), environment)
         if peer.unlocked and not figures["times_asked"]:
             raise NotMeasured("this PyTorch's MKL never asked the preloaded library for the processor")
         return figures
+
+    def peers_environment(self, level):
+        threads = str(self.threads)
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
+        return environment | (HELD_TO_AVX2 if level == "avx2" else {})
 
     def unlock(self):
         """The library that is preloaded, compiled where it is not there yet."""
@@ -119,7 +122,7 @@ class Bench:
 
     def measure(self, row, level):
         """Figures of a row, rates, memory and share of the peak; and the peers' version of PyTorch."""
-        peers = [peer for peer in row.peers if level == "avx512" or not peer.unlocked]
+        peers = [peer for peer in row.peers if level == "avx512" or not peer.best_only]
         sides = [None, *peers]
         seen = {side: [] for side in sides}
         for index in range(self.rounds):
@@ -141,6 +144,30 @@ class Bench:
             goal = row.fractions.get(level)
             figures.append(alone(row.name, level, "share of the FMA peak", shares, goal, True))
         return figures, seen[peers[0]][0]["torch"]
+
+    def unlearn(self, name, level):
+        """Figures of a row of unlearning, and the peer's version of PyTorch."""
+        folder, combine, peer = self.models / "unlearning", UNLEARNING[name], "plain PyTorch"
+        unlearning.prepare(self.binary, folder)
+        options = ["--batch", unlearning.PAIRS, "--length", 256, "--rounds", unlearning.LONG]
+        command = [sys.executable, HERE / "peer" / "unlearn.py", folder, "--combine", combine, *options]
+        ours, theirs = [], []
+        for index in range(self.rounds):
+            for side in (ours, theirs) if index % 2 == 0 else (theirs, ours):
+                if side is ours:
+                    environment = {**os.environ, "AMEND_SIMD": level}
+                    side.append(unlearning.timed(self.binary, folder, combine, self.threads, environment))
+                else:
+                    side.append(run(command + ["--threads", self.threads], self.peers_environment(level)))
+            for moment in ("first", "last"):
+                mine, other = ours[-1][moment], theirs[-1][moment]
+                # The retain items are drawn at random on both sides, and so differ.
+                if abs(mine - other) > 0.02 * abs(other):
+                    raise NotMeasured(f"{peer} does other work: {moment} forget loss {other}, ours {mine}")
+            tell(f"{name} at {level}: round {index + 1} of {self.rounds}")
+        both = (name, level, peer, ours, theirs)
+        figure = ratio(*both, "steps/s", "steps_per_second", UNLEARNING_GOALS.get(level), True)
+        return [figure], theirs[0]["torch"]
 
     def start(self, starts, level):
         """The same of whole processes that score sixteen tokens, files in the page cache."""

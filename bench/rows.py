@@ -14,7 +14,9 @@ class Peer:
     goals: dict = field(default_factory=dict)
     """Our rate over its rate, at least, by instruction-set level; where there is none: for information."""
     unlocked: bool = False
-    """Whether MKL is made to take its AVX-512 path; such a peer has no other level."""
+    """Whether MKL is made to take its AVX-512 path."""
+    best_only: bool = False
+    """Whether it is asked at the machine's best level alone."""
     memory: float | None = None
     """Our largest resident size over its, at most."""
 
@@ -47,10 +49,11 @@ def goals(avx512=None, avx2=None):
 def train(shape, batch, length, eager, unlocked, fraction=None, compiled=False):
     peers = [
         Peer("PyTorch eager", ("train.py",), eager, memory=0.35),
-        Peer("PyTorch eager, MKL on AVX-512", ("train.py",), unlocked, unlocked=True),
+        Peer("PyTorch eager, MKL on AVX-512", ("train.py",), unlocked, unlocked=True, best_only=True),
     ]
     if compiled:
-        peers.append(Peer("torch.compile", ("train.py", "--compile")))
+        # Held to AVX2, what PyTorch 2.15 compiles starts from another loss than eager.
+        peers.append(Peer("torch.compile", ("train.py", "--compile"), best_only=True))
     fractions = goals(avx512=fraction)
     return Row(f"train-f32-{shape}", shape, "train", batch, length, tuple(peers), fractions=fractions)
 
@@ -112,9 +115,14 @@ ROWS = (
     ),
 )
 
+UNLEARNING = {"unlearn-npo": "sum", "unlearn-sago": "sago"}
+"""Rows of whole runs: NPO with a retain loss, by what makes one update of the two gradients."""
+UNLEARNING_GOALS = goals(avx512=2.0, avx2=2.0)
+"""Steps per second over those of plain PyTorch, at least."""
+
 START = "start-a"
 """The row of its own: from the start of the process to the first scored token."""
 START_GOAL = 0.060
 """Seconds."""
 
-NAMES = tuple(row.name for row in ROWS) + (START,)
+NAMES = tuple(row.name for row in ROWS) + tuple(UNLEARNING) + (START,)

@@ -69,6 +69,16 @@ def timed(rounds, work):
     return seconds, outcomes
 
 
+def report_steps(seconds, losses):
+    """The line of a peer whose rounds are steps of different losses."""
+    print(json.dumps({
+        "steps_per_second": 1 / statistics.median(seconds),
+        "first": losses[0],
+        "last": losses[-1],
+        "torch": torch.__version__,
+    }))
+
+
 def report(tokens_per_round, seconds, outcomes):
     """Prints what the table is made of, as one line of JSON."""
     kind = "ids" if isinstance(outcomes[0], list) else "loss"
