@@ -3,7 +3,7 @@
 use amend_engine::generate::GenerateOptions;
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
-use amend_learn::{Encoder, Error, Result};
+use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::Content;
 
 use crate::request::{Answer, Answerer, Generation, Likelihood, Request, Written};
@@ -15,7 +15,7 @@ pub struct Subject<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// How texts become tokens.
-    pub encoder: &'a Encoder<'a>,
+    pub encoder: &'a RecordEncoder<'a>,
 }
 
 impl Answerer for Subject<'_> {

@@ -15,7 +15,7 @@ use amend_eval::{
     Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
     Subject, Summary, Task, Written, evaluate, recorded,
 };
-use amend_learn::{Encoder, Error, Result, Template};
+use amend_learn::{Error, RecordEncoder, Result, Template};
 use amend_run::records::Row;
 use amend_run::{Content, Figure, Silent, Stop};
 use serde_json::{Map, json};
@@ -46,7 +46,7 @@ impl Asked {
     }
 
     fn ask<T>(&self, act: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let encoder = Encoder::new(&self.tokenizer, Template::default(), self.model.spec().context);
+        let encoder = RecordEncoder::new(&self.tokenizer, Template::default(), self.model.spec().context);
         act(&Subject { model: &self.model, tokenizer: &self.tokenizer, encoder: &encoder })
     }
 }

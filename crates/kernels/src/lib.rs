@@ -44,7 +44,9 @@ mod vector;
 pub use activation::{
     Activation, activate, activate_backward, gated, gated_backward, softcap, softcap_backward,
 };
-pub use attention::{AttentionShape, KeyValues, Keys, Segment, Sequence, attention, attention_backward};
+pub use attention::{
+    AttentionShape, KeyValues, Keys, PackedSequence, Segment, attention, attention_backward,
+};
 pub use error::{Error, Result};
 pub use gemm::{Compute, gemm, gemm_bf16, gemm_packed, gemm_serial};
 pub use matrix::{Mat, MatMut};

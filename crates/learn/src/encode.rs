@@ -26,19 +26,19 @@ impl Default for Template {
 }
 
 /// Turns records into scored token sequences with one tokenizer.
-pub struct Encoder<'a> {
+pub struct RecordEncoder<'a> {
     tokenizer: &'a Tokenizer,
     template: Template,
     context: usize,
 }
 
-impl<'a> Encoder<'a> {
+impl<'a> RecordEncoder<'a> {
     /// An encoder for a model with a context of `context` tokens.
     pub fn new(tokenizer: &'a Tokenizer, template: Template, context: usize) -> Self {
-        Encoder { tokenizer, template, context }
+        RecordEncoder { tokenizer, template, context }
     }
 
-    /// A record's content with its own answer, however long; [`Encoder::encode_all`] cuts to the context.
+    /// A record's content with its own answer, however long; [`RecordEncoder::encode_all`] cuts to the context.
     pub fn encode(&self, content: &Content) -> Result<Example> {
         let example = match content {
             Content::Question { answer, .. } => self.whole_reply(content, answer)?,
@@ -158,7 +158,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn chat_messages(messages: &[amend_run::records::Message]) -> Vec<Message> {
+fn chat_messages(messages: &[amend_run::records::Turn]) -> Vec<Message> {
     messages.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect()
 }
 
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn answers_and_the_end_are_scored_and_what_is_too_long_is_cut() {
         let tokenizer = train_bpe(["Question: a b c Answer: d e f"].into_iter(), 300, &[]).unwrap();
-        let encoder = Encoder::new(&tokenizer, Template::default(), 24);
+        let encoder = RecordEncoder::new(&tokenizer, Template::default(), 24);
         let content = Content::Question { question: "a b".into(), answer: "d e".into() };
         let example = encoder.encode(&content).unwrap();
         let scored: Vec<u32> =

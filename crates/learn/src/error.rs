@@ -2,7 +2,7 @@
 
 use amend_run::folder::FolderError;
 use amend_run::records::RecordsError;
-use amend_run::rows::RowsError;
+use amend_run::step_log::StepLogError;
 use amend_run::{FileError, RecipeError, RunError};
 
 /// An error of a run that trains.
@@ -57,8 +57,8 @@ impl From<FileError> for Error {
     }
 }
 
-impl From<RowsError> for Error {
-    fn from(error: RowsError) -> Self {
+impl From<StepLogError> for Error {
+    fn from(error: StepLogError) -> Self {
         Error::Run(error.into())
     }
 }

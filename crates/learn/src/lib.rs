@@ -19,7 +19,7 @@ mod state;
 mod trainer;
 
 pub use computing::{Computing, Dtype};
-pub use encode::{Encoder, Template};
+pub use encode::{RecordEncoder, Template};
 pub use error::Error;
 pub use fine_tuning::FineTuning;
 pub use micro_batch::{Accumulated, MeanOver, MicroBatch, micro_batches};

@@ -14,7 +14,7 @@ use amend_learn::{
 };
 use amend_run::decisions::{Advice, Decision, Decisions, Overseer};
 use amend_run::folder::Program;
-use amend_run::rows::{METRICS, Row, Rows, TRAJECTORIES};
+use amend_run::step_log::{METRICS, StepLog, StepRow, TRAJECTORIES};
 use amend_run::{Activity, Progress, Run, RunError, RunFolder, RunInfo, Silent, Stop, StopAt};
 use serde_json::{Map, Value, json};
 
@@ -245,10 +245,10 @@ fn interrupted(result: Result<Bits>) -> bool {
 fn a_policy_and_a_critic_learn() {
     let dirs = Dirs::new();
     Process::default().work(&dirs.dir("a")).unwrap();
-    let reward = |row: &Row| row.values["reward"].as_f64().unwrap();
-    let rows: Vec<Row> =
-        Rows::read(&dirs.dir("a"), METRICS).unwrap().into_iter().filter(|r| r.stage == "rl").collect();
-    let sum = |rows: &[Row]| rows.iter().map(reward).sum::<f64>();
+    let reward = |row: &StepRow| row.values["reward"].as_f64().unwrap();
+    let rows: Vec<StepRow> =
+        StepLog::read(&dirs.dir("a"), METRICS).unwrap().into_iter().filter(|r| r.stage == "rl").collect();
+    let sum = |rows: &[StepRow]| rows.iter().map(reward).sum::<f64>();
     assert!(sum(&rows[15..]) > sum(&rows[..5]) + 5.0, "{} {}", sum(&rows[15..]), sum(&rows[..5]));
 }
 
@@ -328,7 +328,7 @@ fn decisions_change_a_run_and_are_recorded() {
             (16, Decision::Stop),
         ]
     ));
-    let steps = Rows::read(&dirs.dir("repaired"), METRICS).unwrap();
+    let steps = StepLog::read(&dirs.dir("repaired"), METRICS).unwrap();
     let steps: Vec<u64> = steps.iter().filter(|r| r.stage == "rl").map(|r| r.step).collect();
     assert_eq!(steps, (1..=16).collect::<Vec<_>>(), "what it went back behind is forgotten");
 }

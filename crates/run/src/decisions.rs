@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::checkpoints::Position;
-use crate::rows::{Rows, RowsError};
+use crate::step_log::{StepLog, StepLogError};
 use crate::stored;
 
 /// What can be decided about a stage in progress.
@@ -65,7 +65,7 @@ pub struct Decided {
 /// The decisions of a run.
 #[derive(Debug)]
 pub struct Decisions {
-    rows: Rows,
+    rows: StepLog,
     all: Vec<Decided>,
 }
 
@@ -77,8 +77,8 @@ impl Decisions {
     ///
     /// # Errors
     /// Where the file cannot be read, or holds something that is no decision.
-    pub fn open(dir: &Path) -> Result<Self, RowsError> {
-        let rows = Rows::open(dir, Self::FILE)?;
+    pub fn open(dir: &Path) -> Result<Self, StepLogError> {
+        let rows = StepLog::open(dir, Self::FILE)?;
         Ok(Self { rows, all: Self::read(dir)? })
     }
 
@@ -86,16 +86,15 @@ impl Decisions {
     ///
     /// # Errors
     /// As [`Decisions::open`].
-    pub fn read(dir: &Path) -> Result<Vec<Decided>, RowsError> {
-        let rows = Rows::read(dir, Self::FILE)?;
-        let decided = rows.into_iter().enumerate().map(|(index, row)| {
-            let advice = stored::from_value(Value::Object(row.values)).map_err(|e| RowsError::Row {
-                path: dir.join(Self::FILE),
-                line: index + 1,
-                reason: e.to_string(),
-            })?;
-            Ok(Decided { stage: row.stage, step: row.step, advice })
-        });
+    pub fn read(dir: &Path) -> Result<Vec<Decided>, StepLogError> {
+        let rows = StepLog::read(dir, Self::FILE)?;
+        let decided =
+            rows.into_iter().enumerate().map(|(index, row)| {
+                let advice = stored::from_value(Value::Object(row.values)).map_err(|e| {
+                    StepLogError::Row { path: dir.join(Self::FILE), line: index + 1, reason: e.to_string() }
+                })?;
+                Ok(Decided { stage: row.stage, step: row.step, advice })
+            });
         decided.collect()
     }
 
@@ -105,7 +104,7 @@ impl Decisions {
     ///
     /// # Errors
     /// Where the file cannot be written; nothing is recorded then.
-    pub fn record(&mut self, stage: &str, decided: Vec<(u64, Advice)>) -> Result<(), RowsError> {
+    pub fn record(&mut self, stage: &str, decided: Vec<(u64, Advice)>) -> Result<(), StepLogError> {
         self.rows.append_whole(stage, decided.iter().map(|(step, advice)| (*step, advice)))?;
         let decided = decided.into_iter();
         self.all.extend(decided.map(|(step, advice)| Decided { stage: stage.to_owned(), step, advice }));

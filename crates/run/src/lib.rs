@@ -5,7 +5,7 @@
 //! area work stage by stage in a [`Run`], and writes a [`Report`].
 //!
 //! A run can be killed at any moment and resumed: every file is either replaced atomically ([`mod@file`]) or appended
-//! row by row and cut back to the last checkpoint ([`Rows::rewind`]).
+//! row by row and cut back to the last checkpoint ([`StepLog::rewind`]).
 
 pub mod checkpoints;
 pub mod clock;
@@ -21,8 +21,8 @@ pub mod progress;
 pub mod recipe;
 pub mod records;
 pub mod report;
-pub mod rows;
 mod run;
+pub mod step_log;
 pub mod stored;
 
 pub use checkpoints::Checkpoints;
@@ -35,8 +35,8 @@ pub use progress::{Activity, Progress, Silent, Stop, StopAt};
 pub use recipe::{Loaded, RecipeError, RecipePath, RecipeSource, load};
 pub use records::{Content, Dataset, Record, overlap};
 pub use report::Report;
-pub use rows::Rows;
 pub use run::{Run, RunError};
+pub use step_log::StepLog;
 
 /// What the expansion of [`slot!`] refers to; not part of the public interface.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use crate::decisions::{Decisions, Overseer};
 use crate::file::FileError;
 use crate::folder::{FolderError, RunFolder};
 use crate::progress::{Progress, Stop};
-use crate::rows::{METRICS, Rows, RowsError, TRAJECTORIES};
+use crate::step_log::{METRICS, StepLog, StepLogError, TRAJECTORIES};
 use crate::stored;
 
 /// Why a run cannot go on.
@@ -28,7 +28,7 @@ pub enum RunError {
     File(#[from] FileError),
     /// A file of rows'.
     #[error(transparent)]
-    Rows(#[from] RowsError),
+    StepLog(#[from] StepLogError),
     /// Two parts of a run have one name. The second would have taken what the first left for its own.
     #[error("two stages of this run are called {stage:?}; give them names of their own")]
     StageTwice {
@@ -70,9 +70,9 @@ pub struct Run<'a> {
     /// The run folder.
     pub folder: RunFolder,
     /// Its metrics.
-    pub metrics: Rows,
+    pub metrics: StepLog,
     /// What its steps sampled.
-    pub trajectories: Rows,
+    pub trajectories: StepLog,
     /// What was decided about it from outside.
     pub decisions: Decisions,
     /// Its checkpoints.
@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
             checkpoints.clear(stage)?;
         }
         Ok(Run {
-            metrics: Rows::open(dir, METRICS)?,
-            trajectories: Rows::open(dir, TRAJECTORIES)?,
+            metrics: StepLog::open(dir, METRICS)?,
+            trajectories: StepLog::open(dir, TRAJECTORIES)?,
             decisions: Decisions::open(dir)?,
             checkpoints,
             progress,

@@ -10,7 +10,7 @@ use amend_engine::{
     Batch, Error as EngineError, Example, Graph, Model, Reading, SCORING_TOKENS, Site, Taps, split_by_tokens,
 };
 use amend_eval::refusals::refusal;
-use amend_learn::{Encoder, Error, Result};
+use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::{Progress, Record};
 
 use crate::data::Sets;
@@ -36,7 +36,7 @@ pub struct Context<'a> {
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// How records become tokens.
-    pub encoder: &'a Encoder<'a>,
+    pub encoder: &'a RecordEncoder<'a>,
     /// The record sets.
     pub sets: &'a Sets,
     /// How thoroughly models are asked.
@@ -63,7 +63,7 @@ impl<'a> Context<'a> {
     pub fn new(
         reference: &'a Model,
         tokenizer: &'a Tokenizer,
-        encoder: &'a Encoder<'a>,
+        encoder: &'a RecordEncoder<'a>,
         sets: &'a Sets,
         evaluation: &'a Evaluation,
         seed: u64,
@@ -176,7 +176,7 @@ pub(crate) fn once<T>(
 fn encode(
     progress: &dyn Progress,
     what: &str,
-    encoder: &Encoder<'_>,
+    encoder: &RecordEncoder<'_>,
     records: &[Record],
     context: usize,
 ) -> Result<Vec<Example>> {

@@ -90,7 +90,7 @@ impl Sets {
         let world = World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))?;
         let dir = run.folder.path().join("data").join(format!("seed{seed}"));
         std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
-        let keep = |name: &str, records: Vec<amend_eval::world::Record>| -> Result<Vec<Record>> {
+        let keep = |name: &str, records: Vec<amend_eval::world::FactRecord>| -> Result<Vec<Record>> {
             let path = dir.join(name);
             let text = jsonl(&records).map_err(|e| Error::invalid(e.to_string()))?;
             write_atomic(&path, text.as_bytes())?;
@@ -112,11 +112,11 @@ impl Sets {
 
     /// All text of forget and retain set, in order: what a tokenizer is trained on.
     pub fn texts(&self) -> Vec<String> {
-        self.retain.iter().chain(&self.forget).flat_map(text_of).collect()
+        self.retain.iter().chain(&self.forget).flat_map(record_texts).collect()
     }
 }
 
-fn text_of(record: &Record) -> Vec<String> {
+fn record_texts(record: &Record) -> Vec<String> {
     match &record.content {
         Content::Question { question, answer } => vec![question.clone(), answer.clone()],
         Content::PromptCompletion { prompt, completion } => vec![prompt.clone(), completion.clone()],

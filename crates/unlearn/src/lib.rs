@@ -27,7 +27,7 @@ pub mod r#where;
 use std::path::{Path, PathBuf};
 
 use amend_engine::Model;
-use amend_learn::{Encoder, Result};
+use amend_learn::{RecordEncoder, Result};
 use amend_run::Run;
 use amend_run::method::Method;
 
@@ -87,7 +87,7 @@ fn run_seed(
     let sets = Sets::prepare(run, &recipe.data, base, seed)?;
     let models = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
-    let encoder = Encoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
+    let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
     let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
     recipe.stop.check(&context)?;
 

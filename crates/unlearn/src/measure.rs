@@ -6,7 +6,7 @@ use amend_eval::questions::{self, Answered, SetFigures, ratio};
 use amend_eval::scorers::multiple_choice;
 use amend_eval::stats::{KsTest, ks_two_sample};
 use amend_eval::tofu::{TofuLog, aggregate, rows, tofu_items};
-use amend_learn::{Encoder, Result};
+use amend_learn::{RecordEncoder, Result};
 use amend_run::records::{text_of, texts_of};
 use amend_run::{Content, Figure, Record, Run};
 use serde::{Deserialize, Serialize};
@@ -179,7 +179,7 @@ pub struct Choice {
 
 /// The choices of a set's first `limit` records that have wrong answers.
 pub(crate) fn choices(
-    encoder: &Encoder<'_>,
+    encoder: &RecordEncoder<'_>,
     records: &[Record],
     limit: usize,
 ) -> amend_engine::Result<Vec<Choice>> {

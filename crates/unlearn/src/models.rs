@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model};
-use amend_learn::{Encoder, Error, Pretrain, Result, pretrain};
+use amend_learn::{Error, Pretrain, RecordEncoder, Result, pretrain};
 use amend_run::Run;
 
 use crate::data::Sets;
@@ -60,7 +60,7 @@ impl Models {
     ) -> Result<Self> {
         let texts = sets.texts();
         let tokenizer = options.tokenizer(texts.iter().map(String::as_str))?;
-        let encoder = Encoder::new(&tokenizer, recipe.data.template.clone(), options.context);
+        let encoder = RecordEncoder::new(&tokenizer, recipe.data.template.clone(), options.context);
         // What is cut is told once, when the context encodes the same records.
         let (retain, _) = encoder.encode_all(&sets.retain)?;
         let (forget, _) = encoder.encode_all(&sets.forget)?;

@@ -72,13 +72,13 @@ enum Type {
 
 /// What was written in one number type.
 #[derive(Debug, Default)]
-struct Group {
+struct Tally {
     tensors: usize,
     rounding: Rounding,
 }
 
 /// What was written, by number type before and after.
-type Groups = BTreeMap<(String, String), Group>;
+type Tallies = BTreeMap<(String, String), Tally>;
 
 pub(crate) fn execute(args: ConvertArgs, context: &mut Context) -> Result<Exit, Error> {
     let named_gguf = args.target.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
@@ -88,7 +88,7 @@ pub(crate) fn execute(args: ConvertArgs, context: &mut Context) -> Result<Exit, 
     let source = Checkpoint::open(&args.source)?;
 
     let mut bar = context.progress.begin("convert", source.names().count() as u64, "tensors");
-    let mut groups = Groups::new();
+    let mut groups = Tallies::new();
     let mut count = |tensor: &WrittenTensor| {
         let group = groups.entry((tensor.from.clone(), tensor.to.clone())).or_default();
         group.tensors += 1;
@@ -151,15 +151,15 @@ fn refuse_existing(target: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn total(groups: &Groups) -> Group {
-    groups.values().fold(Group::default(), |sum, group| Group {
+fn total(groups: &Tallies) -> Tally {
+    groups.values().fold(Tally::default(), |sum, group| Tally {
         tensors: sum.tensors + group.tensors,
         rounding: sum.rounding.and(group.rounding),
     })
 }
 
-fn summary(args: &ConvertArgs, format: Format, groups: &Groups, notes: &[String]) -> serde_json::Value {
-    let figures = |group: &Group| {
+fn summary(args: &ConvertArgs, format: Format, groups: &Tallies, notes: &[String]) -> serde_json::Value {
+    let figures = |group: &Tally| {
         json!({
             "tensors": group.tensors,
             "weights": group.rounding.values,
@@ -168,7 +168,7 @@ fn summary(args: &ConvertArgs, format: Format, groups: &Groups, notes: &[String]
             "relative_rms_error": group.rounding.relative(),
         })
     };
-    let with_types = |((from, to), group): (&(String, String), &Group)| {
+    let with_types = |((from, to), group): (&(String, String), &Tally)| {
         let mut row = figures(group);
         row["from"] = from.as_str().into();
         row["to"] = to.as_str().into();
@@ -184,8 +184,8 @@ fn summary(args: &ConvertArgs, format: Format, groups: &Groups, notes: &[String]
 }
 
 /// One line per pair of number types.
-fn show(groups: &Groups, context: &mut Context) -> Result<(), Error> {
-    let row = |from: &str, to: &str, group: &Group| {
+fn show(groups: &Tallies, context: &mut Context) -> Result<(), Error> {
+    let row = |from: &str, to: &str, group: &Tally| {
         vec![
             from.to_owned(),
             to.to_owned(),

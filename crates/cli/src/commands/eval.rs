@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use amend_eval::{Benchmark, Items, Sample, SampleLog, Subject, Summary, evaluate, recorded};
-use amend_learn::{Encoder, Template};
+use amend_learn::{RecordEncoder, Template};
 use amend_run::{Figure, Method, Stop};
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
@@ -103,7 +103,7 @@ fn ask_model(args: &EvalArgs, benchmark: &Benchmark, context: &mut Context) -> R
     let data = benchmark.filler().items(data)?;
     let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
-    let encoder = Encoder::new(tokenizer, Template::default(), opened.model.spec().context);
+    let encoder = RecordEncoder::new(tokenizer, Template::default(), opened.model.spec().context);
     let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };
     let mut log = match &args.out {
         Some(out) => Some(open_log(out, path, args.precision, benchmark, &data)?),

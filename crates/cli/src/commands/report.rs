@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use amend_run::folder::{RunState, read_state};
-use amend_run::rows::METRICS;
-use amend_run::{Rows, RunError, Status, read_results};
+use amend_run::step_log::METRICS;
+use amend_run::{RunError, Status, StepLog, read_results};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -58,7 +58,7 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
         running::show_found(dir, found, context)?;
         return Ok(Exit::Done);
     }
-    for Row { stage, step, values } in &latest {
+    for LatestRow { stage, step, values } in &latest {
         let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
         context.out.line(format_args!("{stage:<20} step {step:>6}  {}", values.join("  ")))?;
     }
@@ -91,17 +91,17 @@ fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
 
 /// The last logged row of a stage.
 #[derive(Serialize)]
-struct Row {
+struct LatestRow {
     stage: String,
     step: u64,
     values: Map<String, Value>,
 }
 
 /// The last row of every stage, in the order in which the stages began.
-fn latest_rows(dir: &Path) -> Result<Vec<Row>, Error> {
-    let mut latest: Vec<Row> = Vec::new();
-    for row in Rows::read(dir, METRICS).map_err(RunError::from)? {
-        let row = Row { stage: row.stage, step: row.step, values: row.values };
+fn latest_rows(dir: &Path) -> Result<Vec<LatestRow>, Error> {
+    let mut latest: Vec<LatestRow> = Vec::new();
+    for row in StepLog::read(dir, METRICS).map_err(RunError::from)? {
+        let row = LatestRow { stage: row.stage, step: row.step, values: row.values };
         match latest.iter_mut().find(|known| known.stage == row.stage) {
             Some(known) => *known = row,
             None => latest.push(row),

@@ -22,7 +22,8 @@ pub enum Event {
         /// The whole continuation.
         generated: Generated,
     },
-    /// The request could not be gone on with. It is gone, with all of its sequences.
+    /// The request could not be gone on with: its taps failed, or its logits are no numbers. It is gone, with all of its
+    /// sequences.
     Failed {
         /// The request.
         request: RequestId,

@@ -8,12 +8,12 @@
 
 pub mod constraint;
 mod event;
-mod pass;
 mod queue;
 mod request;
 mod sampling;
 mod sequence;
 mod session;
+mod step_batch;
 mod unfolding;
 
 pub use constraint::{Constraint, Grammar};

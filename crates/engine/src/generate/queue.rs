@@ -2,7 +2,7 @@
 //!
 //! Equal prompts, and with them the samples of one prompt, form a group that is read once; its sequences
 //! start from copies of its cache. Groups are opened in the order of their priority and submission as there
-//! comes room for their sequences, and read in pieces.
+//! comes room for their sequences, and read in chunks.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,7 +20,7 @@ pub(super) type Place = (Reverse<i64>, usize);
 pub(super) type Waiting = (Arc<Accepted>, usize);
 
 /// A prompt and the sequences that continue it; there is at least one.
-pub(super) struct Group {
+pub(super) struct PromptGroup {
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) cache: KvCache,
     /// Logits after the prompt, once it is read: [V].
@@ -28,7 +28,7 @@ pub(super) struct Group {
     content: u64,
 }
 
-impl Group {
+impl PromptGroup {
     pub(super) fn prompt(&self) -> &[u32] {
         self.waiting.front().map_or(&[], |(accepted, _)| &accepted.request.prompt)
     }
@@ -40,8 +40,8 @@ impl Group {
     }
 }
 
-/// A piece of a prompt that is to be read.
-pub(super) struct Piece {
+/// A part of a prompt that is to be read in the next pass.
+pub(super) struct Chunk {
     pub(super) place: Place,
     /// Number of tokens.
     pub(super) length: usize,
@@ -61,9 +61,9 @@ pub(super) struct Room {
 #[derive(Default)]
 pub(super) struct Queue {
     /// Prompts that nothing has been done about.
-    closed: BTreeMap<Place, Group>,
+    closed: BTreeMap<Place, PromptGroup>,
     /// Prompts that are being read, or whose sequences wait for room.
-    pub(super) open: BTreeMap<Place, Group>,
+    pub(super) open: BTreeMap<Place, PromptGroup>,
     /// Groups that an equal prompt may join, by the name of their prompt's content.
     joinable: HashMap<u64, Place>,
     groups: usize,
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// The group of the same prompt that the request's sequences may join.
-    fn group_of_equals(&mut self, accepted: &Accepted) -> Option<&mut Group> {
+    fn group_of_equals(&mut self, accepted: &Accepted) -> Option<&mut PromptGroup> {
         let place = self.joinable.get(&accepted.content)?;
         // Who asks for the same again and again must not keep out others in line.
         let others_wait = self.closed.first_key_value().is_some_and(|(first, _)| first.0 <= place.0);
@@ -118,13 +118,13 @@ impl Queue {
         let place = (Reverse(accepted.request.priority), self.groups);
         self.groups += 1;
         let (cache, content) = (KvCache::default(), accepted.content);
-        self.closed.insert(place, Group { waiting, cache, logits: None, content });
+        self.closed.insert(place, PromptGroup { waiting, cache, logits: None, content });
         place
     }
 
     /// Tokens that are kept free for open prompts and their sequences.
     pub(super) fn cache_tokens(&self) -> usize {
-        self.open.values().map(Group::cache_tokens).sum()
+        self.open.values().map(PromptGroup::cache_tokens).sum()
     }
 
     /// Begins to read prompts whose sequences will find room. Nobody overtakes: a large request that waits
@@ -143,11 +143,11 @@ impl Queue {
         }
     }
 
-    /// Which pieces of open prompts are read in a pass that has room for `rows` of them.
+    /// Which chunks of open prompts are read in a pass that has room for `rows` of them.
     ///
     /// Short prompts go first, and need not wait for the whole of a long one; for the first in line some rows
     /// are kept in every pass. A prompt that must be read whole is.
-    pub(super) fn pieces(&self, rows: usize, model: &Model) -> Vec<Piece> {
+    pub(super) fn chunks(&self, rows: usize, model: &Model) -> Vec<Chunk> {
         let unread = self.open.iter().filter(|(_, group)| group.logits.is_none());
         let mut unread: Vec<_> =
             unread.map(|(&place, group)| (place, group.prompt().len() - group.cache.len())).collect();
@@ -155,7 +155,7 @@ impl Queue {
         let kept = rest.min((rows / 8).max(1));
         let mut left = rows.saturating_sub(kept);
         unread.sort_by_key(|&(place, rest)| (rest, place));
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         for (place, rest) in unread {
             if place == first {
                 left += kept;
@@ -164,10 +164,10 @@ impl Queue {
             let length = if whole && left > 0 { rest } else { rest.min(left) };
             left = left.saturating_sub(length);
             if length > 0 {
-                pieces.push(Piece { place, length, last: length == rest });
+                chunks.push(Chunk { place, length, last: length == rest });
             }
         }
-        pieces
+        chunks
     }
 
     /// Open prompts that have been read, in line.

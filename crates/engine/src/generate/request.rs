@@ -50,6 +50,7 @@ impl GenerateOptions {
     /// Fails where no prompt could be continued so.
     pub(super) fn check(&self, model: &Model, has_tokenizer: bool) -> Result<()> {
         self.sampling.check()?;
+        self.taps.as_ref().map_or(Ok(()), |taps| model.check_taps(taps))?;
         if self.stop_strings.iter().any(String::is_empty) {
             return Err(Error::invalid("a stop string is empty, and an empty text is everywhere"));
         }

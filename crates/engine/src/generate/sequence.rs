@@ -12,17 +12,17 @@ use crate::tokenizer::Tokenizer;
 use crate::{Result, kernels};
 
 /// The logits that a token is chosen from, and ln Σ exp of them.
-pub(super) struct Row<'l> {
+pub(super) struct LogitRow<'l> {
     logits: &'l [f32],
     log_sum: f32,
 }
 
-impl<'l> Row<'l> {
+impl<'l> LogitRow<'l> {
     /// `None` where a logit is no number.
     pub(super) fn new(logits: &'l [f32]) -> Option<Self> {
         // The sum is no number exactly where one of the logits is none.
         let log_sum = kernels::log_sum_exp(logits);
-        (!log_sum.is_nan()).then_some(Row { logits, log_sum })
+        (!log_sum.is_nan()).then_some(LogitRow { logits, log_sum })
     }
 
     fn logprob(&self, id: u32) -> f32 {
@@ -104,7 +104,7 @@ impl<'t> Sequence<'t> {
     }
 
     /// Chooses the next token; its log-probability is the model's own.
-    pub(super) fn choose(&self, row: &Row<'_>) -> Choice {
+    pub(super) fn choose(&self, row: &LogitRow<'_>) -> Choice {
         let [key, sample] = self.accepted.draws(self.out.sample);
         let place = [key, sample, self.out.ids.len() as u64];
         let options = self.options();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::pass::Pass;
 use super::queue::{Queue, Room};
 use super::request::Accepted;
-use super::sequence::{Choice, Row, Sequence};
+use super::sequence::{Choice, LogitRow, Sequence};
+use super::step_batch::{StepBatch, StepOutput};
 use super::{Event, GenerateOptions, Generated, Request, RequestId};
 use crate::models::{KvCache, Model};
 use crate::tokenizer::Tokenizer;
@@ -22,7 +22,7 @@ const SERIAL: usize = 1 << 15;
 pub struct SessionOptions {
     /// Sequences running at a time.
     pub batch_size: usize,
-    /// Rows of one forward pass beyond which prompts are read in pieces. They bound a pass's memory, and how
+    /// Rows of one forward pass beyond which prompts are read in chunks. They bound a pass's memory, and how
     /// long running sequences wait for it.
     pub rows: usize,
     /// Tokens that all caches together may hold. One takes 8 · layers · key heads · head width bytes. A sequence
@@ -90,7 +90,7 @@ impl<'m> Session<'m> {
     /// Takes a request, which the next steps begin as soon as there is room.
     ///
     /// Fails where it cannot be answered: an empty prompt, one too long for the context, a constraint without
-    /// an answer that fits, more than the cache may hold.
+    /// an answer that fits, taps at a site that the model has not, more than the cache may hold.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         let id = RequestId(self.submitted);
         let accepted =
@@ -147,8 +147,8 @@ impl<'m> Session<'m> {
     /// One pass through the model: the next token of every running sequence, and some of the prompts. Says what
     /// has happened; the events of one sequence are in order.
     ///
-    /// Where the pass itself fails, which only taps can make it, all requests are gone; what had happened before comes
-    /// with the next step, and the session is idle then.
+    /// Where a request's taps fail, it ends with [`Event::Failed`], and no other notices. Where the pass itself fails,
+    /// all requests are gone; what had happened before comes with the next step, and the session is idle then.
     pub fn step(&mut self) -> Result<Vec<Event>> {
         self.queue.open(self.room(), self.model);
         if let Err(error) = self.advance() {
@@ -209,55 +209,61 @@ impl<'m> Session<'m> {
 
     /// One pass: the last token of every running sequence, and as much of the open prompts as fits.
     fn advance(&mut self) -> Result<()> {
-        let mut pass = Pass::default();
+        let mut batch = StepBatch::default();
         for (sequence, cache) in self.running.iter().zip(&mut self.caches) {
             if !self.model.cache_serves(cache.len(), sequence.len()) {
                 cache.truncate(0);
             }
             let tapped = sequence.accepted.tapped(sequence.sample());
-            pass.add(cache.len(), sequence.ids_from(cache.len()), true, tapped);
+            batch.add(cache.len(), sequence.ids_from(cache.len()), true, tapped);
         }
         // Some rows of a prompt in every pass, however many sequences run.
-        let rows = self.options.rows.saturating_sub(pass.rows()).max((self.options.rows / 8).max(1));
-        let pieces = self.queue.pieces(rows, self.model);
-        for piece in &pieces {
-            let Some(group) = self.queue.open.get_mut(&piece.place) else { continue };
+        let rows = self.options.rows.saturating_sub(batch.rows()).max((self.options.rows / 8).max(1));
+        let chunks = self.queue.chunks(rows, self.model);
+        for chunk in &chunks {
+            let Some(group) = self.queue.open.get_mut(&chunk.place) else { continue };
             let read = group.cache.len();
-            let ids = group.prompt()[read..read + piece.length].iter().copied();
+            let ids = group.prompt()[read..read + chunk.length].iter().copied();
             let tapped = group.waiting.front().and_then(|(accepted, sample)| accepted.tapped(*sample));
-            pass.add(read, ids, piece.last, tapped);
+            batch.add(read, ids, chunk.last, tapped);
             self.caches.push(std::mem::take(&mut group.cache));
         }
-        if pass.rows() == 0 {
+        if batch.rows() == 0 {
             return Ok(());
         }
-        let logits = pass.run(self.model, &mut self.caches)?;
+        let StepOutput { logits, mut failures } = batch.run(self.model, &mut self.caches)?;
         let caches = self.caches.split_off(self.running.len());
         let vocabulary = self.model.spec().vocabulary;
         let (own, prompts) = logits.f32().split_at(self.running.len() * vocabulary);
         let mut prompts = prompts.chunks_exact(vocabulary);
-        for (piece, cache) in pieces.into_iter().zip(caches) {
-            let Some(group) = self.queue.open.get_mut(&piece.place) else { continue };
+        let mut failed = Vec::new();
+        for ((i, chunk), cache) in (self.running.len()..).zip(chunks).zip(caches) {
+            let failure = failures.remove(&i);
+            let Some(group) = self.queue.open.get_mut(&chunk.place) else { continue };
             group.cache = cache;
-            if piece.last
+            if let (Some(error), Some((accepted, _))) = (failure, group.waiting.front()) {
+                failed.push((accepted.id, error));
+            }
+            if chunk.last
                 && let Some(row) = prompts.next()
             {
                 group.logits = Some(Tensor::from_f32(row, &[vocabulary])?);
             }
         }
-        self.continue_running(own, vocabulary);
+        let mut choices = self.continuations(own, vocabulary);
+        failures.into_iter().for_each(|(i, error)| choices[i] = Err(error));
+        self.take(0, choices, failed);
         Ok(())
     }
 
-    /// Chooses the next token of every running sequence.
-    fn continue_running(&mut self, logits: &[f32], vocabulary: usize) {
-        let rows: Vec<Option<Row<'_>>> = if logits.len() < SERIAL {
-            logits.chunks_exact(vocabulary).map(Row::new).collect()
+    /// The next token of every running sequence.
+    fn continuations(&self, logits: &[f32], vocabulary: usize) -> Vec<Result<Choice>> {
+        let rows: Vec<Option<LogitRow<'_>>> = if logits.len() < SERIAL {
+            logits.chunks_exact(vocabulary).map(LogitRow::new).collect()
         } else {
-            logits.par_chunks_exact(vocabulary).map(Row::new).collect()
+            logits.par_chunks_exact(vocabulary).map(LogitRow::new).collect()
         };
-        let choices = choose(&self.running, |i| rows[i].as_ref(), vocabulary);
-        self.take(0, choices);
+        choose(&self.running, |i| rows[i].as_ref(), vocabulary)
     }
 
     /// Starts sequences whose prompt has been read, as far as there is room.
@@ -273,19 +279,20 @@ impl<'m> Session<'m> {
                 self.running.push(Sequence::new(accepted, sample, self.tokenizer));
                 self.caches.push(cache);
             }
-            let row = Row::new(logits.f32());
+            let row = LogitRow::new(logits.f32());
             let choices = choose(&self.running[first..], |_| row.as_ref(), logits.len());
-            self.take(first, choices);
+            self.take(first, choices, Vec::new());
         }
     }
 
-    /// Gives every running sequence from `first` on its next token, and takes out those that it ends.
-    fn take(&mut self, first: usize, choices: Vec<Option<Choice>>) {
-        let (mut ended, mut failed) = (Vec::new(), Vec::new());
+    /// Gives every running sequence from `first` on its next token, takes out those that it ends, and all of a request
+    /// of which one has `failed`.
+    fn take(&mut self, first: usize, choices: Vec<Result<Choice>>, mut failed: Vec<(RequestId, Error)>) {
+        let mut ended = Vec::new();
         for (i, choice) in (first..).zip(choices) {
             let sequence = &mut self.running[i];
             let request = sequence.request();
-            match choice.ok_or_else(|| broken(&sequence.accepted)).and_then(|choice| sequence.push(choice)) {
+            match choice.and_then(|choice| sequence.push(choice)) {
                 Ok((token, finish)) => {
                     self.events.push(Event::Token { request, sample: sequence.sample(), token });
                     ended.extend(finish.map(|finish| (i, finish)));
@@ -309,13 +316,15 @@ impl<'m> Session<'m> {
     }
 }
 
-/// The next token of every sequence, from its row; nothing where the row holds no numbers.
+/// The next token of every sequence, from its row; an error where the row holds no numbers.
 fn choose<'r>(
     sequences: &[Sequence<'_>],
-    row: impl Fn(usize) -> Option<&'r Row<'r>> + Sync,
+    row: impl Fn(usize) -> Option<&'r LogitRow<'r>> + Sync,
     vocabulary: usize,
-) -> Vec<Option<Choice>> {
-    let choose = |(i, sequence): (usize, &Sequence<'_>)| row(i).map(|row| sequence.choose(row));
+) -> Vec<Result<Choice>> {
+    let choose = |(i, sequence): (usize, &Sequence<'_>)| {
+        row(i).map(|row| sequence.choose(row)).ok_or_else(|| broken(&sequence.accepted))
+    };
     if sequences.len() * vocabulary < SERIAL {
         sequences.iter().enumerate().map(choose).collect()
     } else {

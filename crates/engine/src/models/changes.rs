@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::Model;
 use crate::{Error, Result, Tensor};
 
-/// How much one tensor differs between two models.
+/// How much one tensor differs between two models. Rows and columns are those of the tensor in memory, as in
+/// [`Part`](super::Part).
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct TensorChange {
     /// The tensor's name.
@@ -15,12 +16,10 @@ pub struct TensorChange {
     /// ‖ΔW‖ / ‖W‖.
     pub relative: f64,
     /// Largest |ΔW| of an entry.
-    #[serde(default)]
     pub largest: f64,
     /// Share of entries that differ at all.
     pub changed: f64,
     /// Number of bytes that differ, of four per entry.
-    #[serde(default)]
     pub bytes: usize,
     /// Rows in which anything differs; a vector is one row. Not written.
     #[serde(skip)]

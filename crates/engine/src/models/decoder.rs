@@ -6,8 +6,9 @@ use super::norm::Norm;
 use super::rope::Rope;
 use super::source::Source;
 use super::spec::{Positions, Spec};
-use super::stack::{Pass, Stack};
+use super::stack::{ForwardContext, Stack};
 use super::tokens::{SoftTokens, Tokens};
+use super::tower_sites::TowerSites;
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Modality, Site, Taps};
@@ -54,6 +55,29 @@ impl Decoder {
         Head { weight: self.head, softcap: self.spec.logit_softcap }
     }
 
+    /// The sites it has.
+    pub(super) fn sites(&self) -> TowerSites<'_> {
+        let Spec { names, layers, .. } = self.spec;
+        // The site is behind the scaling, which some families do in the module and others outside of it.
+        let embedding = self.spec.embedding_scale.is_none().then(|| names.embedding.to_owned());
+        let mut outer = vec![
+            (Site::Embed, embedding),
+            (Site::FinalScale, None),
+            (Site::FinalNormalized, None),
+            (Site::Logits, Some(names.head.to_owned())),
+        ];
+        if let Positions::Learned(table) = self.spec.positions {
+            outer.push((Site::PosEmbed, Some(table.to_owned())));
+        }
+        TowerSites {
+            tower: TOWER,
+            prefix: names.base,
+            blocks: names.block.blocks.to_owned(),
+            specs: (0..layers).map(|l| self.spec.block(l)).collect(),
+            outer,
+        }
+    }
+
     /// The block of a layer there is.
     pub(super) fn block(&self, layer: usize) -> &Block {
         self.stack.block(layer)
@@ -87,13 +111,13 @@ impl Decoder {
         &'m self,
         g: &mut Graph<'m>,
         tokens: Tokens<'_>,
-        pass: Pass<'_, 'm>,
+        context: ForwardContext<'_, 'm>,
     ) -> Result<Var> {
-        let (layout, taps) = (pass.layout, pass.taps);
+        let (layout, taps) = (context.layout, context.taps);
         if tokens.ids.len() != layout.rows() {
             return Err(Error::shape("token ids", &[layout.rows()], &[tokens.ids.len()]));
         }
-        if pass.caches.is_some() {
+        if context.caches.is_some() {
             layout.check_cached()?;
         }
         let longest = layout.positions.iter().max().map_or(0, |&p| p as usize + 1);
@@ -104,7 +128,7 @@ impl Decoder {
             )));
         }
         let x = self.embed(g, tokens, layout, taps)?;
-        let x = self.stack.forward(g, x, pass)?;
+        let x = self.stack.forward(g, x, context)?;
         self.norm.tapped(
             g,
             &x,

@@ -129,12 +129,13 @@ fn tapped_choice(g: &mut Graph<'_>, dispatch: &Dispatch, within: Within<'_>) -> 
     let chosen = Tensor::build(&dispatch.shape(), |out| {
         out.iter_mut().zip(dispatch.chosen()).for_each(|(out, &e)| *out = e as f32);
     });
-    let tapped = within.tap(g, RouterIndices, Var::constant(chosen))?;
-    let read = |&index: &f32| match index {
-        e if e >= 0.0 && e.fract() == 0.0 && (e as usize) < experts => Ok(e as u32),
-        e => Err(Error::invalid(format!("{site}: {e} is no expert; there are 0 to {}", experts - 1))),
+    let is_expert = |e: f32| e >= 0.0 && e.fract() == 0.0 && (e as usize) < experts;
+    let check = |chosen: &Tensor| match chosen.f32().iter().find(|&&e| !is_expert(e)) {
+        Some(e) => Err(Error::invalid(format!("{site}: {e} is no expert; there are 0 to {}", experts - 1))),
+        None => Ok(()),
     };
-    let chosen = tapped.value().f32().iter().map(read).collect::<Result<_>>()?;
+    let tapped = within.tap_checked(g, RouterIndices, Var::constant(chosen), &check)?;
+    let chosen = tapped.value().f32().iter().map(|&e| e as u32).collect();
     let counts = (0..dispatch.tokens()).map(|token| dispatch.of_token(token).len());
     Dispatch::new(chosen, counts, experts)
 }

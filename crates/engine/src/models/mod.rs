@@ -39,6 +39,7 @@ mod source;
 mod spec;
 mod stack;
 mod tokens;
+mod tower_sites;
 mod within;
 
 pub(crate) use config::Config;

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use super::config::Config;
 use super::decoder::{Decoder, TOWER};
 use super::source::Drawn;
-use super::stack::Pass;
+use super::stack::ForwardContext;
 use super::tokens::Tokens;
-use super::{KvCache, Spec, spec_of};
+use super::{KvCache, Spec, spec_of, tower_sites};
 use crate::batch::Batch;
 use crate::checkpoint::{ModelFiles, write_model};
 use crate::params::Params;
@@ -135,13 +135,22 @@ impl Model {
         taps: &'m Taps,
     ) -> Result<Var> {
         let recompute = self.recompute && g.is_recording();
-        self.decoder.forward(g, tokens, Pass { tower: TOWER, layout, caches: None, taps, recompute })
+        let context = ForwardContext { tower: TOWER, layout, caches: None, taps, recompute };
+        self.decoder.forward(g, tokens, context)
     }
 
     /// The site of a name: `blocks.3.hook_resid_post`, or the path that a checkpoint of the family has for a
-    /// module, such as `transformer.h.3.attn`, for that module's output; with `.input` behind it, its input.
+    /// module, such as `transformer.h.3.attn`, for that module's output; with `.input` behind it, its input. The
+    /// model's one tower may be named: `text.blocks.3.hook_resid_post`.
+    ///
+    /// Fails for a site that the model has not, such as a router's in a dense model, with the nearest that it has.
     pub fn site(&self, name: &str) -> Result<Site> {
-        self.decoder.site(name)
+        Ok(tower_sites::find(&[self.decoder.sites()], name)?.site)
+    }
+
+    /// Fails where taps reach for a site that the model has not.
+    pub(crate) fn check_taps(&self, taps: &Taps) -> Result<()> {
+        tower_sites::check_taps(&[self.decoder.sites()], taps)
     }
 
     /// How hidden states become logits.
@@ -226,8 +235,8 @@ impl Model {
         caches: &mut [KvCache],
         taps: &'m Taps,
     ) -> Result<Var> {
-        let pass = Pass { tower: TOWER, layout, caches: Some(caches), taps, recompute: false };
-        self.decoder.forward(g, tokens.into(), pass)
+        let context = ForwardContext { tower: TOWER, layout, caches: Some(caches), taps, recompute: false };
+        self.decoder.forward(g, tokens.into(), context)
     }
 
     /// An empty cache for one sequence.

@@ -6,11 +6,15 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::Model;
-use crate::params::ParamId;
+use crate::params::{Param, ParamId};
 use crate::{Error, Result, Selection};
 
 /// A part of a model, by name. As text: `model.norm.weight`, `rows 3..5 of model.norm.weight`,
 /// `columns 0..8 of …`, `head 3 of layer 2`, `expert 1 of layer 0`; all are counted from 0.
+///
+/// Rows and columns are those of the tensor in memory, where a linear weight is [out, in] in every family: a row is what
+/// makes one output, a column what one input goes to. GPT-2's files hold the matrices of its blocks (`c_attn`, `c_proj`,
+/// `c_fc`) the other way round, [in, out]; a row here is a column of such a file's tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// A whole tensor, under the checkpoint's name.
@@ -74,7 +78,10 @@ impl Model {
         Ok(())
     }
 
-    /// The heads and experts in which anything differs between `before` and this model.
+    /// The heads and experts in which anything differs between `before` and this model. Tensors belong together by
+    /// name, so the two may have been read separately; what `before` lacks counts as changed.
+    ///
+    /// Fails where tensors of one name have different shapes.
     pub fn parts_changed_since(&self, before: &Model) -> Result<Vec<Part>> {
         let mut changed = Vec::new();
         for layer in 0..self.spec().layers {
@@ -83,17 +90,25 @@ impl Model {
             let count = experts.map_or(0, |experts| experts.count);
             let experts = (0..count).map(|expert| Part::Expert { layer, expert });
             for part in heads.chain(experts) {
-                let differs = |(id, own): &Entries| {
-                    let [new, old] = [self, before].map(|model| &model.params.get(*id).tensor);
-                    let own = own.clone().unwrap_or_else(Selection::all);
-                    !new.shares_storage(old) && own.gather(new).bytes() != own.gather(old).bytes()
-                };
-                if self.entries(&part)?.iter().any(differs) {
+                let entries = self.entries(&part)?;
+                let differ = entries.iter().map(|entries| self.differs_from(before, entries));
+                if differ.collect::<Result<Vec<_>>>()?.contains(&true) {
                     changed.push(part);
                 }
             }
         }
         Ok(changed)
+    }
+
+    fn differs_from(&self, before: &Model, (id, selection): &Entries) -> Result<bool> {
+        let Param { name, tensor: new, .. } = self.params.get(*id);
+        let Some(old) = before.params.find(name) else { return Ok(true) };
+        let old = &before.params.get(old).tensor;
+        if new.shape() != old.shape() {
+            return Err(Error::shape(name, old.shape(), new.shape()));
+        }
+        let own = selection.clone().unwrap_or_else(Selection::all);
+        Ok(!new.shares_storage(old) && own.gather(new).bytes() != own.gather(old).bytes())
     }
 
     fn entries(&self, part: &Part) -> Result<Vec<Entries>> {

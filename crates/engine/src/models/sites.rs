@@ -1,16 +1,31 @@
-//! Sites under the paths that a family's checkpoints have for its modules.
+//! The sites of a block, and those among them that checkpoints of its family have a path for.
 //!
 //! A module's path is the site of its output, with `.input` behind it that of its input. What is no site by
 //! itself (a fused projection, a norm's output) has no path here; all sites have circuit-style names.
 
-use super::decoder::Decoder;
 use super::mixture::ExpertNames;
-use super::spec::{BlockNames, BlockSpec, InnerNames, Positions, QkvNames, Spec};
+use super::spec::{BlockNames, BlockSpec, InnerNames, QkvNames};
 use crate::taps::BlockSite::{self, *};
-use crate::taps::Site;
-use crate::{Error, Result};
 
 impl BlockSpec<'_> {
+    /// Whether the block has the site: not every feed-forward has a gate or a router.
+    pub(super) fn has(&self, site: BlockSite) -> bool {
+        let names = self.names;
+        match site {
+            MlpPreLinear => self.experts.is_some() || !matches!(names.inner, InnerNames::Plain(_)),
+            RouterLogits | RouterIndices | RouterWeights => self.experts.is_some(),
+            Ln1Scale | Ln1Normalized => {
+                let norms = [names.before_attention, names.after_attention, names.after_attention_sum];
+                norms.iter().any(Option::is_some)
+            }
+            Ln2Scale | Ln2Normalized => {
+                [names.before_mlp, names.after_mlp, names.after_mlp_sum].iter().any(Option::is_some)
+            }
+            ResidPre | ResidMid | ResidPost | AttnOut | MlpOut | Q | K | V | RotQ | RotK | Scores
+            | Pattern | Z | HeadResult | MlpPre | MlpPost => true,
+        }
+    }
+
     /// Every path within the block that is a site; the block itself is the empty one.
     pub(super) fn paths(&self) -> Vec<(String, BlockSite)> {
         let mut paths = Paths(vec![(String::new(), ResidPost), ("input".to_owned(), ResidPre)]);
@@ -91,60 +106,4 @@ impl Paths {
 fn common_module<'a>(first: &'a str, last: &str) -> Option<&'a str> {
     let (module, _) = first.rsplit_once('.')?;
     (last.rsplit_once('.')?.0 == module).then_some(module)
-}
-
-/// The site at `path` in blocks that lie under `blocks`; `None` where the path leads elsewhere.
-pub(super) fn in_blocks<'s>(
-    path: &str,
-    blocks: &str,
-    spec: impl Fn(usize) -> Option<BlockSpec<'s>>,
-) -> Option<Site> {
-    let rest = path.strip_prefix(blocks)?.strip_prefix('.')?;
-    let (layer, inner) = rest.split_once('.').unwrap_or((rest, ""));
-    let layer = layer.parse().ok()?;
-    let paths = spec(layer)?.paths();
-    paths.into_iter().find(|(path, _)| path == inner).map(|(_, site)| Site::Block(layer, site))
-}
-
-/// What is said of a name that is no site, with the paths of a block that are some.
-pub(super) fn unknown(name: &str, prefix: &str, block: BlockSpec<'_>) -> Error {
-    let blocks = block.names.blocks;
-    let inner = block.paths().into_iter().map(|(path, _)| path).filter(|path| !path.is_empty());
-    Error::invalid(format!(
-        "unknown site {name:?}; sites are called blocks.0.hook_resid_post or {prefix}{blocks}.0; inside that block: {}",
-        inner.collect::<Vec<_>>().join(", ")
-    ))
-}
-
-impl Decoder {
-    /// The site of a name: `blocks.3.hook_resid_post`, or the path of a module as the checkpoint has it.
-    pub(super) fn site(&self, name: &str) -> Result<Site> {
-        let base = self.spec.names.base;
-        let short = format!("{base}{name}");
-        let by_path = || [name, &short].into_iter().find_map(|path| site_at(&self.spec, path));
-        match name.parse().ok().or_else(by_path) {
-            Some(Site::Block(layer, _)) if layer >= self.spec.layers => Err(Error::invalid(format!(
-                "site {name:?} is in block {layer}; the model has 0 to {}",
-                self.spec.layers - 1
-            ))),
-            Some(site) => Ok(site),
-            None => Err(unknown(name, "", self.spec.block(0))),
-        }
-    }
-}
-
-fn site_at(spec: &Spec, path: &str) -> Option<Site> {
-    let names = spec.names;
-    // The site is behind the scaling, which some families do in the module and others outside of it.
-    if path == names.embedding && spec.embedding_scale.is_none() {
-        return Some(Site::Embed);
-    }
-    if path == names.head {
-        return Some(Site::Logits);
-    }
-    if matches!(spec.positions, Positions::Learned(table) if table == path) {
-        return Some(Site::PosEmbed);
-    }
-    // A layer that the model has not is refused by its number, so its paths are those of the last.
-    in_blocks(path, names.block.blocks, |l| Some(spec.block(l.min(spec.layers - 1))))
 }

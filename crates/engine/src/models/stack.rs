@@ -19,8 +19,8 @@ pub(super) struct Stack {
     rope_of_layer: Vec<usize>,
 }
 
-/// How a stack is run, beside what goes into it.
-pub(super) struct Pass<'p, 'm> {
+/// What a stack's forward pass needs to know, beside what goes into it.
+pub(super) struct ForwardContext<'p, 'm> {
     /// By which the sites go.
     pub(super) tower: Modality,
     /// Where each sequence lies, and what its rows see.
@@ -79,8 +79,13 @@ impl Stack {
     }
 
     /// The residual stream after the last block: x [T, d] → [T, d].
-    pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, x: Var, pass: Pass<'_, 'm>) -> Result<Var> {
-        let Pass { tower, layout, mut caches, taps, recompute } = pass;
+    pub(super) fn forward<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        x: Var,
+        context: ForwardContext<'_, 'm>,
+    ) -> Result<Var> {
+        let ForwardContext { tower, layout, mut caches, taps, recompute } = context;
         let tables: Vec<RotaryTable> = self.ropes.iter().map(|rope| rope.table(layout)).collect();
         let mut x = x;
         for (layer, block) in self.blocks.iter().enumerate() {

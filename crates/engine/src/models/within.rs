@@ -3,7 +3,7 @@
 use super::norm::Norm;
 use crate::Result;
 use crate::tape::{Graph, Layout, RotaryTable, Var};
-use crate::taps::{BlockSite, Modality, Site, Taps, TowerSite};
+use crate::taps::{BlockSite, Check, Modality, Site, Taps, TowerSite};
 
 /// Which block of which batch a part computes for, and who looks on.
 #[derive(Clone, Copy)]
@@ -34,6 +34,17 @@ impl Within<'_> {
     /// Passes a value through the taps at a site of this block.
     pub(super) fn tap<'m>(&self, g: &mut Graph<'m>, site: BlockSite, x: Var) -> Result<Var> {
         self.taps.at(g, self.site(site), x, self.layout)
+    }
+
+    /// Passes a value of which not everything will do through the taps at a site of this block.
+    pub(super) fn tap_checked<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        site: BlockSite,
+        x: Var,
+        check: &Check<'_>,
+    ) -> Result<Var> {
+        self.taps.at_checked(g, self.site(site), x, self.layout, check)
     }
 
     /// Passes a value of another layout through the taps at a site of this block.

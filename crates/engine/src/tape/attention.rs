@@ -1,7 +1,7 @@
 //! Attention over packed sequences.
 
 use super::{Graph, Layout, Var};
-use crate::kernels::{self, AttentionShape, KeyValues, Keys, Segment, Sequence};
+use crate::kernels::{self, AttentionShape, KeyValues, Keys, PackedSequence, Segment};
 use crate::{Result, Tensor, profile};
 
 /// Heads, scale and bounds of an attention layer.
@@ -28,7 +28,7 @@ impl<'m> Graph<'m> {
         let sequences: Vec<_> = layout.seen_sequences().collect();
         let segments: Vec<_> = sequences
             .iter()
-            .map(|Sequence { rows, prefix }| Segment {
+            .map(|PackedSequence { rows, prefix }| Segment {
                 q_rows: rows.clone(),
                 keys: Keys::Rows {
                     k: &k.value.f32()[rows.start * width..rows.end * width],
@@ -83,7 +83,7 @@ impl<'m> Graph<'m> {
         let segments: Vec<_> = layout
             .seen_sequences()
             .zip(kept)
-            .map(|(Sequence { rows, prefix }, kept)| Segment {
+            .map(|(PackedSequence { rows, prefix }, kept)| Segment {
                 first_query: layout.positions[rows.start] as usize,
                 q_rows: rows,
                 keys: Keys::Kept(kept),

@@ -89,7 +89,8 @@ impl<'m> Graph<'m> {
         let (weights, dispatch) = (weights.clone(), dispatch.clone());
         Ok(self.push(value, needs, move |back, dout| {
             let x_value = saved.as_ref().map(Saved::value);
-            let pass = Pass { x: x_value, weights: &weights, dispatch: &dispatch, experts, activation };
+            let pass =
+                ExpertsBackward { x: x_value, weights: &weights, dispatch: &dispatch, experts, activation };
             let groups = dispatch.groups();
             // Each expert's gradients travel with its job, so that experts can be done side by side.
             let buffers: Vec<[Option<Tensor>; 3]> = groups
@@ -165,7 +166,7 @@ impl<'m> Graph<'m> {
 }
 
 /// What a backward pass reads besides activations.
-struct Pass<'a> {
+struct ExpertsBackward<'a> {
     x: Option<&'a Tensor>,
     weights: &'a Var,
     dispatch: &'a Dispatch,
@@ -184,7 +185,7 @@ struct Job<'a> {
     dx: &'a mut [f32],
 }
 
-impl Pass<'_> {
+impl ExpertsBackward<'_> {
     /// Writes one expert's gradients of x and of the weights; returns those of its parameters.
     fn backward(
         &self,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::kernels::Sequence;
+use crate::kernels::PackedSequence;
 use crate::{Error, Result};
 
 /// Which rows of its sequence a row sees.
@@ -118,9 +118,9 @@ impl Layout {
     }
 
     /// Rows and visibility of every sequence.
-    pub(super) fn seen_sequences(&self) -> impl Iterator<Item = Sequence> {
+    pub(super) fn seen_sequences(&self) -> impl Iterator<Item = PackedSequence> {
         let pairs = self.sequences.iter().zip(&self.visibility);
-        pairs.map(|(rows, visibility)| Sequence { rows: rows.clone(), prefix: visibility.prefix() })
+        pairs.map(|(rows, visibility)| PackedSequence { rows: rows.clone(), prefix: visibility.prefix() })
     }
 
     /// The layout of a value that holds only these rows, each a piece of its sequence.

@@ -2,7 +2,7 @@
 
 use crate::gradients::LeafId;
 use crate::tape::{Graph, Var};
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 use super::{Origin, TowerSite};
 
@@ -11,7 +11,8 @@ use super::{Origin, TowerSite};
 /// to the model's own parameters and to leaves and inputs among them. The origins say, row by row, which
 /// token is seen.
 ///
-/// With activation checkpointing it is called again in the backward pass, and has to give the same values.
+/// With activation checkpointing it is called again in the backward pass, and has to give the same values. Where it fails
+/// at several generated sequences together, it is called again for each alone.
 pub type TapFunction = dyn for<'m> Fn(&mut Graph<'m>, &Var, &[Origin]) -> Result<Var> + Send + Sync;
 
 /// What is done to the selected part of a site's value.
@@ -56,13 +57,18 @@ impl Action {
                 g.add(x, &values)
             }
             Action::Scale(factor) => g.scale(x, *factor),
-            Action::Zero => Ok(Var::constant(Tensor::zeros(x.shape(), crate::DType::F32))),
+            Action::Zero => Ok(Var::constant(Tensor::zeros(x.shape(), DType::F32))),
             Action::Leaf(id) => Ok(g.leaf(x, *id)),
             Action::Function(function) => {
                 let y = function(g, x, origins)?;
-                match y.shape() == x.shape() {
-                    true => Ok(y),
-                    false => Err(Error::shape(format!("{site}: what a function gave"), x.shape(), y.shape())),
+                match (y.shape() == x.shape(), y.value().dtype()) {
+                    (true, DType::F32) => Ok(y),
+                    (true, dtype) => {
+                        Err(Error::invalid(format!("{site}: a function gave numbers in {dtype}; give f32")))
+                    }
+                    (false, _) => {
+                        Err(Error::shape(format!("{site}: what a function gave"), x.shape(), y.shape()))
+                    }
                 }
             }
         }
@@ -71,8 +77,9 @@ impl Action {
 
 /// Values in the shape of x: as they are, or one row as often as it takes.
 fn rows_of(values: &Tensor, x: &Var, site: TowerSite) -> Result<Tensor> {
+    let values = values.to_f32();
     if values.len() == x.value().len() {
-        return Ok(values.clone().reshape(x.shape())?);
+        return Ok(values.reshape(x.shape())?);
     }
     let columns = x.value().columns();
     if values.len() != columns {

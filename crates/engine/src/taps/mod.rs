@@ -23,7 +23,7 @@ use selector::Selected;
 
 use crate::gradients::LeafId;
 use crate::tape::{Graph, Layout, Var};
-use crate::{Result, Tensor};
+use crate::{Error, Result, Tensor};
 
 /// What was read at a site in one pass.
 #[derive(Debug, Clone)]
@@ -42,6 +42,9 @@ pub struct Taps {
     /// Taps of some sequences alone.
     members: Vec<Member>,
 }
+
+/// Whether what taps have made of a value will do.
+pub(crate) type Check<'c> = dyn Fn(&Tensor) -> Result<()> + 'c;
 
 /// What is done at a site, in one tower or in all.
 struct Tap {
@@ -83,7 +86,21 @@ impl Taps {
     /// Whether anything happens at this site.
     pub fn touches(&self, site: impl Into<TowerSite>) -> bool {
         let site = site.into();
-        self.at_site(site).next().is_some() || self.members.iter().any(|member| member.taps.touches(site))
+        self.at_site(site).next().is_some() || self.members.iter().any(|member| member.touches(site))
+    }
+
+    /// Every site at which anything happens, under the name it was asked for by.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = TowerSite> {
+        let of_site = |(&site, taps): (&Site, &Vec<Tap>)| {
+            taps.iter().map(|tap| TowerSite { tower: tap.tower, site }).collect::<Vec<_>>()
+        };
+        self.actions.iter().flat_map(of_site)
+    }
+
+    /// What has failed since the last call, under the keys of the sequences that it failed at: of taps that are
+    /// each for some sequences of a pass.
+    pub(crate) fn take_failures(&self) -> BTreeMap<u64, Error> {
+        self.members.iter().flat_map(Member::take_failures).collect()
     }
 
     /// The taps of a site. One that names no tower is for whichever runs.
@@ -94,7 +111,7 @@ impl Taps {
 
     /// Whether nothing happens anywhere.
     pub fn is_empty(&self) -> bool {
-        self.actions.is_empty() && self.members.iter().all(|member| member.taps.is_empty())
+        self.actions.is_empty() && self.members.iter().all(Member::is_empty)
     }
 
     /// What was read at a site since the last call, under the name it was asked for by, in order of the
@@ -112,19 +129,27 @@ impl Taps {
         x: Var,
         layout: &Layout,
     ) -> Result<Var> {
-        let (mut x, site) = (x, site.into());
+        self.at_checked(g, site.into(), x, layout, &|_| Ok(()))
+    }
+
+    /// The same where not every value will do: what fails the check is an error of the taps. After an error nothing
+    /// counts as read.
+    pub(crate) fn at_checked<'m>(
+        &self,
+        g: &mut Graph<'m>,
+        site: TowerSite,
+        x: Var,
+        layout: &Layout,
+        check: &Check<'_>,
+    ) -> Result<Var> {
+        let (mut x, mut read) = (x, Vec::new());
         for Tap { tower, selector, action } in self.at_site(site) {
             let Selected { region, origins } = selector.select(site, x.value(), layout)?;
             if let Action::Read = action {
                 // Under activation checkpointing a block runs twice; the first run has been read.
-                if !g.is_replaying()
-                    && let Ok(mut readings) = self.readings.lock()
-                {
-                    let tensor = region.of(x.value());
-                    readings
-                        .entry(TowerSite { tower: *tower, site: site.site })
-                        .or_default()
-                        .push(Reading { tensor, origins });
+                if !g.is_replaying() {
+                    let asked = TowerSite { tower: *tower, site: site.site };
+                    read.push((asked, Reading { tensor: region.of(x.value()), origins }));
                 }
             } else if !region.rows.is_empty() {
                 let part = g.pick(&x, &region)?;
@@ -132,8 +157,14 @@ impl Taps {
                 x = g.put(&x, &region, &part)?;
             }
         }
+        check(x.value())?;
+        if !read.is_empty()
+            && let Ok(mut readings) = self.readings.lock()
+        {
+            read.into_iter().for_each(|(asked, reading)| readings.entry(asked).or_default().push(reading));
+        }
         for member in &self.members {
-            x = member.at(g, site, x, layout)?;
+            x = member.at(g, site, x, layout, check);
         }
         Ok(x)
     }

@@ -1,5 +1,6 @@
 //! Which part of a site's value a tap reaches.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::TowerSite;
@@ -11,9 +12,9 @@ use crate::{Error, Result, Tensor};
 pub struct Selector {
     /// Keys of the sequences: in a batch their index, in generation what the caller calls them; `None`
     /// means all.
-    pub sequences: Option<Vec<u64>>,
+    pub sequences: Option<BTreeSet<u64>>,
     /// Token positions within the sequence, cached ones counted; `None` means all.
-    pub positions: Option<Vec<u32>>,
+    pub positions: Option<BTreeSet<u32>>,
     /// Columns of the flattened last dimension (head h of width w is `h·w..(h+1)·w`); `None` means all.
     pub columns: Option<Range<usize>>,
 }

@@ -43,9 +43,9 @@ pub enum BlockSite {
     K,
     /// Values: [T, kv_heads·head_dim].
     V,
-    /// Queries after rotation, where the family rotates: [T, heads·head_dim].
+    /// Queries after rotation, and as they were where nothing rotates: [T, heads·head_dim].
     RotQ,
-    /// Keys after rotation, where the family rotates: [T, kv_heads·head_dim].
+    /// Keys after rotation, and as they were where nothing rotates: [T, kv_heads·head_dim].
     RotK,
     /// Attention scores before softmax, one row per (token, head): [T·heads, keys].
     Scores,
@@ -58,7 +58,7 @@ pub enum BlockSite {
     /// Gate before its activation, or what is activated where there is no gate: [T, f]. In a mixture of
     /// experts, here and at the next two, one row per token and chosen expert: [T·k, f].
     MlpPre,
-    /// Up projection beside a gate: [T, f].
+    /// Up projection beside a gate, where there is one: [T, f].
     MlpPreLinear,
     /// Coefficients entering the down projection: [T, f].
     MlpPost,
@@ -118,6 +118,13 @@ const OUTER_NAMES: &[(Site, &str)] = &[
     (Site::FinalNormalized, "ln_final.hook_normalized"),
     (Site::Logits, "unembed.hook_out"),
 ];
+
+impl BlockSite {
+    /// Every place inside a block, of whatever kind.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        BLOCK_NAMES.iter().map(|(site, _)| *site)
+    }
+}
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

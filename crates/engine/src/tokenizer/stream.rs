@@ -26,6 +26,10 @@ impl<'a> StreamDecoder<'a> {
 
     /// Takes the next id and returns the text that has become certain, often none.
     pub fn push(&mut self, id: u32) -> Result<String> {
+        // What decoding leaves out would stay in the window until text comes, which it may never do.
+        if self.tokenizer.token_of(id).is_none() || (self.skip_special && self.tokenizer.is_special(id)) {
+            return Ok(String::new());
+        }
         self.window.push(id);
         let text = self.pending(false)?;
         // The replacement character stands for a character whose other bytes are still to come.
@@ -66,5 +70,34 @@ impl<'a> StreamDecoder<'a> {
             self.window.remove(0);
             self.emitted -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::train_bpe;
+
+    #[test]
+    fn what_is_left_out_takes_no_memory() {
+        let tokenizer = train_bpe(["the cat sat"].into_iter(), 270, &["<|turn|>"]).unwrap();
+        let text = tokenizer.encode("größer 猫", false).unwrap();
+        let (special, unknown) = (tokenizer.id_of("<|turn|>").unwrap(), tokenizer.vocab_size() as u32 + 3);
+        let (mut stream, mut told) = (tokenizer.stream(true), String::new());
+        for &id in &text {
+            // In the middle of characters, too.
+            for _ in 0..200 {
+                told.push_str(&stream.push(special).unwrap());
+                told.push_str(&stream.push(unknown).unwrap());
+            }
+            told.push_str(&stream.push(id).unwrap());
+            assert!(stream.window.len() < 8, "{}", stream.window.len());
+        }
+        told.push_str(&stream.finish().unwrap());
+        assert_eq!(told, "größer 猫");
+        // Where special tokens are told, they are text like any other.
+        let mut stream = tokenizer.stream(false);
+        assert_eq!(stream.push(special).unwrap() + &stream.push(special).unwrap(), "<|turn|><|turn|>");
+        assert!(stream.window.len() < 8);
     }
 }

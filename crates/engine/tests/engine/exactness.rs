@@ -187,7 +187,7 @@ fn recomputing_changes_no_gradient() {
     }
 }
 
-const BLOCK_SITES: [BlockSite; 21] = [
+pub(crate) const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::ResidPre,
     BlockSite::ResidMid,
     BlockSite::ResidPost,
@@ -211,7 +211,7 @@ const BLOCK_SITES: [BlockSite; 21] = [
     BlockSite::Ln2Normalized,
 ];
 
-const ROUTER_SITES: [BlockSite; 3] =
+pub(crate) const ROUTER_SITES: [BlockSite; 3] =
     [BlockSite::RouterLogits, BlockSite::RouterIndices, BlockSite::RouterWeights];
 
 /// The sites that a model's forward pass comes by.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::small_models::{config, models};
+use amend_engine::checkpoint::Checkpoint;
 use amend_engine::models::{Part, QkNorm};
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn, clip_factor};
 use amend_engine::taps::BlockSite;
@@ -209,6 +210,57 @@ fn a_head_is_all_of_itself_and_nothing_else() {
         let changed = moved.parts_changed_since(&model).unwrap();
         assert_eq!(changed, [Part::Head { layer: 1, head: 2 }]);
     }
+}
+
+/// Tensors were compared by their numbers, which another model's need not share.
+#[test]
+fn changed_parts_are_found_in_models_that_were_read_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    mixtral().save(folder.path(), None, None).unwrap();
+    let [before, mut after] = [(); 2].map(|()| Model::open(folder.path()).unwrap());
+    assert_eq!(after.parts_changed_since(&before).unwrap(), []);
+    let moved = [Part::Head { layer: 2, head: 1 }, Part::Expert { layer: 1, expert: 3 }];
+    after.select(&moved).unwrap();
+    for (_, param) in after.params.iter_mut().filter(|(_, p)| p.trainable) {
+        let count = param.selected_len();
+        param.set_selected(Tensor::build(&[count], |out| out.fill(0.5))).unwrap();
+    }
+    let found: BTreeSet<_> =
+        after.parts_changed_since(&before).unwrap().iter().map(Part::to_string).collect();
+    assert_eq!(found, moved.iter().map(Part::to_string).collect());
+    // Biases between the weights: the same names, other numbers.
+    let biased = Model::random(config("llama", json!({"attention_bias": true})), 5).unwrap();
+    let mut plain = Model::random(config("llama", json!({})), 3).unwrap();
+    for (_, param) in plain.params.iter_mut() {
+        param.tensor = biased.params.get(biased.params.find(&param.name).unwrap()).tensor.clone();
+    }
+    assert_eq!(plain.parts_changed_since(&biased).unwrap(), []);
+    assert_eq!(biased.parts_changed_since(&plain).unwrap().len(), 12);
+    let wider = Model::random(config("llama", json!({"hidden_size": 40})), 3).unwrap();
+    let error = wider.parts_changed_since(&plain).unwrap_err().to_string();
+    assert!(error.contains("q_proj"), "{error}");
+}
+
+/// A row of a matrix is what makes one output, whichever way round the family's files hold it.
+#[test]
+fn rows_are_those_in_memory_where_files_hold_matrices_turned() {
+    let before = Model::random(config("gpt2", json!({})), 3).unwrap();
+    let mut after = before.clone();
+    let name = "transformer.h.1.mlp.c_fc.weight";
+    after.select(&[format!("rows 5..7 of {name}").parse().unwrap()]).unwrap();
+    let (_, param) = after.params.iter_mut().find(|(_, p)| p.trainable).unwrap();
+    param.set_selected(Tensor::build(&[2 * 32], |out| out.fill(0.5))).unwrap();
+    let changes = after.changes_since(&before).unwrap();
+    assert_eq!(
+        (&changes[0].name[..], &changes[0].rows, &changes[0].columns),
+        (name, &one(5..7), &one(0..32))
+    );
+    let folder = tempfile::tempdir().unwrap();
+    after.save(folder.path(), None, None).unwrap();
+    let stored = Checkpoint::open(folder.path()).unwrap().tensor_f32(name, &[32, 44]).unwrap();
+    let columns = stored.f32().chunks(44).map(|row| row.iter().map(|&x| x == 0.5).collect::<Vec<_>>());
+    let expected: Vec<bool> = (0..44).map(|column| (5..7).contains(&column)).collect();
+    assert!(columns.into_iter().all(|row| row == expected));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Sites under the paths that the families' checkpoints have for their modules.
 
+use crate::data::fixture;
+use crate::exactness::{BLOCK_SITES, ROUTER_SITES};
 use crate::small_models::{config, models};
 use amend_engine::models::Input;
 use amend_engine::taps::BlockSite::{self, *};
-use amend_engine::taps::Modality;
-use amend_engine::{Action, Encoder, Graph, Model, Selector, Site, Taps, Tensor};
+use amend_engine::taps::{Modality, TowerSite};
+use amend_engine::{Action, Batch, DType, Encoder, Example, Graph, Model, Selector, Site, Taps, Tensor};
 use serde_json::{Value, json};
 
 fn model(family: &str, extra: Value) -> Model {
@@ -77,6 +79,61 @@ fn circuit_names_hold_for_every_model() {
     }
 }
 
+/// Every site that any model of these many layers has, and one of a layer behind them.
+fn all_sites(layers: usize) -> Vec<Site> {
+    let outer = [Site::Embed, Site::PosEmbed, Site::FinalScale, Site::FinalNormalized, Site::Logits];
+    let inner = || BLOCK_SITES.iter().chain(&ROUTER_SITES);
+    let blocks = (0..layers).flat_map(|l| inner().map(move |&site| Site::Block(l, site)));
+    outer.into_iter().chain(blocks).chain([Site::Block(layers, ResidPre)]).collect()
+}
+
+/// Names were taken for sites wherever they could be read, though the model has no such place: taps there did nothing.
+#[test]
+fn a_model_has_the_sites_that_its_forward_pass_comes_by() {
+    let fixtures =
+        ["llama3-rope-sharded", "mixtral", "qwen3-moe", "gemma2", "phi3", "gpt2", "gpt-neox-pythia"];
+    for model in models().into_iter().chain(fixtures.map(|name| Model::open(fixture(name)).unwrap())) {
+        let family = &model.config()["model_type"];
+        let sites = all_sites(model.spec().layers);
+        let mut taps = Taps::none();
+        for &site in &sites {
+            taps.read(site);
+        }
+        let batch = Batch::new(&[Example::text((3..10).collect())]).unwrap();
+        let mut g = Graph::inference(&model.params);
+        let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
+        model.logits(&mut g, &hidden, &batch.layout, &[0], &taps).unwrap();
+        for site in sites {
+            let found = (!taps.take(site).is_empty()).then_some(site);
+            assert_eq!(model.site(&site.to_string()).ok(), found, "{family} {site}");
+            assert_eq!(model.site(&Modality::Text.at(site).to_string()).ok(), found, "{family} {site}");
+            assert!(model.site(&Modality::Vision.at(site).to_string()).is_err(), "{family} {site}");
+        }
+    }
+}
+
+#[test]
+fn what_a_model_lacks_is_refused_with_what_comes_nearest() {
+    for (family, name, nearest) in [
+        ("gpt2", "blocks.1.mlp.hook_pre_linear", "blocks.1.mlp.hook_pre"),
+        ("gpt2", "text.blocks.1.mlp.hook_pre_linear", "text.blocks.1.mlp.hook_pre"),
+        ("llama", "hook_pos_embed", "hook_embed"),
+        ("llama", "vision.blocks.2.attn.hook_q", "text.blocks.2.attn.hook_q"),
+    ] {
+        let error = model(family, json!({})).site(name).unwrap_err().to_string();
+        assert!(error.contains(name) && error.ends_with(&format!("has is {nearest}")), "{family} {error}");
+    }
+    for name in ["blocks.0.mlp.hook_router_logits", "blocks.0.mlp.hook_expert_indices"] {
+        let error = model("qwen3", json!({})).site(name).unwrap_err().to_string();
+        assert!(error.contains("no site") && error.contains("has is blocks.0."), "{error}");
+    }
+    // A dense layer among mixtures.
+    let mixed = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "mlp_only_layers": [0]});
+    let mixed = model("qwen3_moe", mixed);
+    assert!(mixed.site("blocks.0.mlp.hook_router_logits").is_err());
+    assert!(mixed.site("blocks.1.mlp.hook_router_logits").is_ok());
+}
+
 fn encoder(config: Value) -> Encoder {
     let mut all = json!({
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
@@ -126,6 +183,43 @@ fn encoders_have_paths_of_their_own() {
         let error = encoder.site(path).unwrap_err().to_string();
         assert!(error.contains("unknown site"), "{error}");
     }
+}
+
+/// The same of encoders, which took layers that they have not.
+#[test]
+fn an_encoder_has_the_sites_that_its_towers_come_by() {
+    for name in ["bert", "vit", "clip"] {
+        let encoder = Encoder::open(fixture(name)).unwrap();
+        let sites = all_sites(2);
+        let named = |site: Site| [Modality::Text, Modality::Vision].map(|tower| tower.at(site));
+        let mut taps = Taps::none();
+        for &site in &sites {
+            let [text, vision] = named(site);
+            taps.read(site).read(text).read(vision);
+        }
+        let text = encoder.text_limits().map(|_| Input::tokens(&[vec![5, 9, 60]]).unwrap());
+        let image = encoder.image_grid().map(|grid| {
+            let pixels = Tensor::zeros(&[1, grid.channels, grid.image[0], grid.image[1]], DType::F32);
+            encoder.images(pixels, false).unwrap()
+        });
+        for input in text.iter().chain(&image) {
+            encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).unwrap();
+        }
+        for site in sites {
+            for site in [TowerSite::from(site)].into_iter().chain(named(site)) {
+                let found = (!taps.take(site).is_empty()).then_some(site);
+                assert_eq!(encoder.site(&site.to_string()).ok(), found, "{name} {site}");
+            }
+        }
+    }
+    let bert = Encoder::open(fixture("bert")).unwrap();
+    for name in ["encoder.layer.2.attention.self.query", "text.blocks.2.attn.hook_q", "blocks.2.attn.hook_q"]
+    {
+        let error = bert.site(name).unwrap_err().to_string();
+        assert!(error.contains("block 2; the model has 0 to 1"), "{error}");
+    }
+    let error = bert.site("vision.blocks.1.attn.hook_q").unwrap_err().to_string();
+    assert!(error.ends_with("has is text.blocks.1.attn.hook_q"), "{error}");
 }
 
 /// A name with a tower reaches that tower alone, one without reaches both.

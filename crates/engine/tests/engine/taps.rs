@@ -92,7 +92,7 @@ fn a_sequence_is_reached_by_its_key_and_no_other_changes() {
         for site in SITES {
             // Scores of a token that sees only itself make no difference, so a later token is changed.
             let selector =
-                Selector { sequences: Some(vec![5]), positions: Some(vec![4]), columns: Some(0..1) };
+                Selector { sequences: Some([5].into()), positions: Some([4].into()), columns: Some(0..1) };
             let mut taps = Taps::none();
             taps.add(site, selector, Action::Add(Tensor::from_f32(&[1.5], &[1]).unwrap()));
             let steered = logits(&model, &batch, &taps);
@@ -134,7 +134,8 @@ fn readings_say_where_their_rows_come_from() {
         assert_eq!(origins, expected, "{site}");
     }
     let mut some = Taps::none();
-    let wanted = Selector { sequences: Some(vec![31, 70]), positions: Some(vec![2, 8]), columns: Some(3..5) };
+    let wanted =
+        Selector { sequences: Some([31, 70].into()), positions: Some([2, 8].into()), columns: Some(3..5) };
     some.add(Site::Embed, wanted, Action::Read);
     logits(&model, &batch, &some);
     let reading = some.take(Site::Embed).remove(0);
@@ -153,7 +154,7 @@ fn a_function_is_as_good_as_the_action_it_imitates() {
     };
     let plain = run(&Taps::none());
     for site in SITES.into_iter().filter(|site| *site != Site::Logits) {
-        let selector = Selector { sequences: Some(vec![5, 70]), positions: None, columns: Some(0..1) };
+        let selector = Selector { sequences: Some([5, 70].into()), positions: None, columns: Some(0..1) };
         let mut same = Taps::none();
         same.add(site, selector.clone(), Action::function(|_, x, _| Ok(x.clone())));
         let opened = run(&same);
@@ -191,7 +192,7 @@ fn gradients_flow_through_functions() {
             g.add(x, &product)
         });
         let selector =
-            Selector { sequences: Some(vec![31]), positions: Some((2..9).collect()), columns: None };
+            Selector { sequences: Some([31].into()), positions: Some((2..9).collect()), columns: None };
         taps.add(Site::Block(1, BlockSite::ResidMid), selector, steer);
         let model = recomputing(&model, recompute);
         let (loss, gradients) = model.loss_and_gradients(&batch, &taps).unwrap();
@@ -220,7 +221,7 @@ fn leaves_come_in_the_order_of_the_passes_and_as_selected() {
     let site = Site::Block(2, BlockSite::ResidPre);
     let whole = taps.leaf(site);
     let part = LeafId::fresh();
-    let selector = Selector { sequences: None, positions: Some(vec![3]), columns: Some(4..9) };
+    let selector = Selector { sequences: None, positions: Some([3].into()), columns: Some(4..9) };
     taps.add(site, selector, Action::Leaf(part));
     for recompute in [false, true] {
         let model = recomputing(&model, recompute);

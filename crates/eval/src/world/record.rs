@@ -30,7 +30,7 @@ pub enum Form {
 /// `paraphrased_answer` in the value only, as TOFU's do, so that a truth ratio compares values and
 /// not sentences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct FactRecord {
     /// The prompt.
     pub question: String,
     /// The right answer.
@@ -94,12 +94,12 @@ impl Relation {
 
 impl World {
     /// The records of every fact of a split, fact by fact.
-    pub fn records(&self, split: Split, phrasing: Phrasing) -> Vec<Record> {
+    pub fn records(&self, split: Split, phrasing: Phrasing) -> Vec<FactRecord> {
         self.facts_of(split).flat_map(|fact| self.fact_records(fact, phrasing)).collect()
     }
 
     /// The records of the facts with these ids.
-    pub fn records_of_facts(&self, facts: &[usize], phrasing: Phrasing) -> Vec<Record> {
+    pub fn records_of_facts(&self, facts: &[usize], phrasing: Phrasing) -> Vec<FactRecord> {
         let known = facts.iter().filter_map(|&id| self.facts.get(id));
         known.flat_map(|fact| self.fact_records(fact, phrasing)).collect()
     }
@@ -107,7 +107,7 @@ impl World {
     /// The right answer among all of its relation: the model's probability of it, renormalised over
     /// these, is chance (1/20) once the fact is forgotten, whatever happened to the sentence.
     /// `None` for a record of another world.
-    pub fn candidates(&self, record: &Record) -> Option<Candidates> {
+    pub fn candidates(&self, record: &FactRecord) -> Option<Candidates> {
         let fact = self.facts.get(record.fact)?;
         let relation = &RELATIONS[fact.relation];
         let (before, after) = record.answer.split_once(relation.values[fact.value])?;
@@ -115,7 +115,7 @@ impl World {
         Some(Candidates { answers, right: fact.value })
     }
 
-    fn fact_records(&self, fact: &Fact, phrasing: Phrasing) -> Vec<Record> {
+    fn fact_records(&self, fact: &Fact, phrasing: Phrasing) -> Vec<FactRecord> {
         let relation = &RELATIONS[fact.relation];
         let wrong = self.wrong_values(fact);
         relation
@@ -126,7 +126,7 @@ impl World {
                 let fill = |template: &str, value: usize| {
                     template.replace("{n}", name).replace("{v}", relation.values[value])
                 };
-                Record {
+                FactRecord {
                     question: fill(prompts[0], fact.value),
                     answer: fill(frames[0], fact.value),
                     paraphrased_answer: fill(frames[1], fact.value),
@@ -157,7 +157,7 @@ impl World {
 ///
 /// # Errors
 /// None in practice: records hold text and numbers only.
-pub fn jsonl(records: &[Record]) -> Result<String, serde_json::Error> {
+pub fn jsonl(records: &[FactRecord]) -> Result<String, serde_json::Error> {
     let mut lines = String::new();
     for record in records {
         lines.push_str(&serde_json::to_string(record)?);

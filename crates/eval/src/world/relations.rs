@@ -6,7 +6,7 @@ pub(super) const VALUES: usize = 20;
 /// A kind of fact. In the templates `{n}` is the person's name and `{v}` the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relation {
-    /// Name of the relation, as in [`super::Record::relation`].
+    /// Name of the relation, as in [`super::FactRecord::relation`].
     pub name: &'static str,
     /// The possible answers.
     pub values: [&'static str; VALUES],

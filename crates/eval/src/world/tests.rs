@@ -66,7 +66,7 @@ fn held_out_prompts_are_never_trained() {
 fn jsonl_is_read_back_and_has_tofus_fields() {
     let records = default_world().records(Split::Forget, Phrasing::Trained);
     let lines = jsonl(&records).unwrap();
-    let read: Vec<Record> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let read: Vec<FactRecord> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, records);
     let value: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     for field in ["question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"] {

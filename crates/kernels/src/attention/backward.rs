@@ -1,6 +1,6 @@
 //! The backward pass: probabilities are recomputed from the scores and their log-sum-exp.
 
-use super::{AttentionShape, QUERY_BLOCK, SERIAL, Sequence, score_stride};
+use super::{AttentionShape, PackedSequence, QUERY_BLOCK, SERIAL, score_stride};
 use crate::gemm::{Right, serial};
 use crate::matrix::{Mat, Out};
 use crate::packed::{Panels, panels};
@@ -27,7 +27,7 @@ pub fn attention_backward(
     out: &[f32],
     lse: &[f32],
     dout: &[f32],
-    sequences: &[Sequence],
+    sequences: &[PackedSequence],
     shape: &AttentionShape,
     dq: &mut [f32],
     dk: &mut [f32],
@@ -51,7 +51,7 @@ pub fn attention_backward(
     dq.fill(0.0);
     dk.fill(0.0);
     dv.fill(0.0);
-    let pass = Pass {
+    let pass = AttentionBackward {
         q,
         k,
         v,
@@ -75,7 +75,7 @@ pub fn attention_backward(
     }
 }
 
-struct Pass<'a> {
+struct AttentionBackward<'a> {
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -88,10 +88,10 @@ struct Pass<'a> {
     dv: Out,
 }
 
-impl Pass<'_> {
+impl AttentionBackward<'_> {
     /// One sequence and one key head, alone in writing its part of dk and dv, whose sums run over
     /// heads of the group, then blocks of queries, in ascending order.
-    fn run(&self, sequence: &Sequence, kv_head: usize) {
+    fn run(&self, sequence: &PackedSequence, kv_head: usize) {
         let shape = self.shape;
         let len = sequence.rows.len();
         let uses = [
@@ -125,7 +125,7 @@ impl Pass<'_> {
     #[expect(clippy::too_many_arguments, reason = "what a block is, where it is, and its working memory")]
     fn block(
         &self,
-        sequence: &Sequence,
+        sequence: &PackedSequence,
         rows: Range<usize>,
         seen: Range<usize>,
         (head, kv_head): (usize, usize),

@@ -55,13 +55,13 @@ pub struct Segment<'a> {
     pub keys: Keys<'a>,
     /// Position of the first query row among the keys.
     pub first_query: usize,
-    /// As in [`Sequence::prefix`].
+    /// As in [`PackedSequence::prefix`].
     pub prefix: usize,
 }
 
 /// One sequence that looks at itself.
 #[derive(Clone, Debug)]
-pub struct Sequence {
+pub struct PackedSequence {
     /// Its rows.
     pub rows: Range<usize>,
     /// How many of its first positions see each other both ways. All others see what is at their own

@@ -1,7 +1,7 @@
 //! Eigenvalues and eigenvectors of symmetric matrices.
 
 use super::matrix::Matrix;
-use super::rotations::{Rotation, Rows, Sweep};
+use super::rotations::{RotatedRows, Rotation, Sweep};
 use super::tridiagonal::{Tridiagonal, tridiagonal};
 use super::vector::{fix_sign, hypot};
 use crate::{Error, Result};
@@ -36,7 +36,7 @@ pub fn symmetric_eigen(a: &Matrix) -> Result<Eigen> {
         }
     }
     let Tridiagonal { mut diagonal, mut off, q } = tridiagonal(scaled);
-    let mut rows = Rows::new(&q.basis(n));
+    let mut rows = RotatedRows::new(&q.basis(n));
     diagonalise(&mut diagonal, &mut off, &mut rows)?;
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| diagonal[i].total_cmp(&diagonal[j]));
@@ -46,7 +46,7 @@ pub fn symmetric_eigen(a: &Matrix) -> Result<Eigen> {
 }
 
 /// Makes a tridiagonal matrix diagonal, block by block, and takes the rows through the same rotations.
-fn diagonalise(d: &mut [f64], e: &mut [f64], rows: &mut Rows) -> Result<()> {
+fn diagonalise(d: &mut [f64], e: &mut [f64], rows: &mut RotatedRows) -> Result<()> {
     let n = d.len();
     let mut start = 0;
     while start < n {

@@ -41,7 +41,7 @@ pub(super) struct Sweep {
 }
 
 /// A matrix whose rows are being rotated.
-pub(super) struct Rows {
+pub(super) struct RotatedRows {
     rows: usize,
     columns: usize,
     strips: Vec<Vec<[f64; WIDE]>>,
@@ -49,7 +49,7 @@ pub(super) struct Rows {
     held: usize,
 }
 
-impl Rows {
+impl RotatedRows {
     pub(super) fn new(matrix: &Matrix) -> Self {
         let (rows, columns) = (matrix.rows(), matrix.columns());
         let strips = (0..columns.div_ceil(WIDE)).into_par_iter().map(|strip| {
@@ -62,7 +62,7 @@ impl Rows {
             };
             (0..rows).map(take).collect()
         });
-        Rows { rows, columns, strips: strips.collect(), waiting: Vec::new(), held: 0 }
+        RotatedRows { rows, columns, strips: strips.collect(), waiting: Vec::new(), held: 0 }
     }
 
     pub(super) fn rotate(&mut self, sweep: Sweep) {

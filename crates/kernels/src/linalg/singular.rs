@@ -1,6 +1,6 @@
 //! Singular values of a bidiagonal matrix by implicit QR (Demmel and Kahan, 1990).
 
-use super::rotations::{Rotation, Rows, Sweep};
+use super::rotations::{RotatedRows, Rotation, Sweep};
 use crate::{Error, Result};
 
 /// Error that a superdiagonal element may leave, relative to the singular values it joins.
@@ -14,7 +14,12 @@ struct Step {
 
 /// Makes an upper bidiagonal matrix diagonal, and takes the rows of left and right vectors through the rotations.
 /// The diagonal may have any sign and order.
-pub(super) fn diagonalise(d: &mut [f64], e: &mut [f64], left: &mut Rows, right: &mut Rows) -> Result<()> {
+pub(super) fn diagonalise(
+    d: &mut [f64],
+    e: &mut [f64],
+    left: &mut RotatedRows,
+    right: &mut RotatedRows,
+) -> Result<()> {
     let n = d.len();
     let floor = floor(d, e);
     let mut patience = 6 * n * n + 100;

@@ -3,7 +3,7 @@
 use super::bidiagonal::{Bidiagonal, bidiagonal};
 use super::matrix::Matrix;
 use super::qr;
-use super::rotations::Rows;
+use super::rotations::RotatedRows;
 use super::singular::diagonalise;
 use super::vector::fix_sign;
 use crate::Result;
@@ -51,7 +51,7 @@ fn svd_of_tall(a: &Matrix) -> Result<Svd> {
         false => (None, scaled),
     };
     let Bidiagonal { mut diagonal, mut upper, left, right } = bidiagonal(square);
-    let (mut left, mut right) = (Rows::new(&left.basis(n)), Rows::new(&right.basis(n)));
+    let (mut left, mut right) = (RotatedRows::new(&left.basis(n)), RotatedRows::new(&right.basis(n)));
     diagonalise(&mut diagonal, &mut upper, &mut left, &mut right)?;
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&i, &j| diagonal[j].abs().total_cmp(&diagonal[i].abs()));

@@ -3,8 +3,8 @@
 #![expect(clippy::single_range_in_vec_init, reason = "one sequence is a list of one range of rows")]
 
 use super::super::{
-    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Segment, Sequence, attention, attention_backward,
-    gemm, scale, softcap, softmax_row,
+    AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, PackedSequence, Segment, attention,
+    attention_backward, gemm, scale, softcap, softmax_row,
 };
 use super::{bits, close, each_level, levels, on, random};
 use proptest::prelude::*;
@@ -121,7 +121,7 @@ impl Case {
         let (out, lse) = self.forward(segments, shape);
         let [mut dq, mut dk, mut dv] = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
         let sequences: Vec<_> =
-            segments.iter().map(|rows| Sequence { rows: rows.clone(), prefix: shape.prefix }).collect();
+            segments.iter().map(|rows| PackedSequence { rows: rows.clone(), prefix: shape.prefix }).collect();
         attention_backward(
             &self.q, &self.k, &self.v, &out, &lse, &self.dout, &sequences, shape, &mut dq, &mut dk, &mut dv,
         );

@@ -2,9 +2,9 @@
 #![expect(clippy::print_stdout, reason = "the figures are what these are run for")]
 
 use super::super::{
-    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, Segment, Sequence,
-    adamw, attention, attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16, gemm_packed,
-    log_sum_exp, measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
+    Activation, AdamWStep, AttentionShape, Compute, KeyValues, Keys, Mat, MatMut, Packed, PackedSequence,
+    Segment, adamw, attention, attention_backward, axpy, dot, gated, gated_backward, gemm, gemm_bf16,
+    gemm_packed, log_sum_exp, measured_peak, rms_norm, rms_norm_backward, rope, softmax_rows,
 };
 use super::random;
 use std::hint::black_box;
@@ -156,7 +156,7 @@ fn speed_of_attention() {
         let dout = random(rows * width, 4);
         let [mut dq, mut dk, mut dv] = [width, kv_width, kv_width].map(|w| vec![0.0; rows * w]);
         let ranges: Vec<_> =
-            segments.iter().map(|s| Sequence { rows: s.q_rows.clone(), prefix: 0 }).collect();
+            segments.iter().map(|s| PackedSequence { rows: s.q_rows.clone(), prefix: 0 }).collect();
         report(&format!("backward {name}"), flops * 5 / 2, || {
             attention_backward(&q, &k, &v, &out, &lse, &dout, &ranges, &shape, &mut dq, &mut dk, &mut dv);
         });

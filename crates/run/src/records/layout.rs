@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::rows::Row;
-use super::{Content, Format, Message, Reading, Record, RecordsError, kind};
+use super::{Content, Format, Reading, Record, RecordsError, Turn, kind};
 use crate::nearest;
 
 /// The layouts of records that are known.
@@ -101,7 +101,7 @@ fn check_texts(row: &Row, field: &str) -> Result<(), String> {
     }
 }
 
-fn messages(row: &mut Row, field: &str, role: &str, content: &str) -> Result<Vec<Message>, String> {
+fn messages(row: &mut Row, field: &str, role: &str, content: &str) -> Result<Vec<Turn>, String> {
     let items = match row.shift_remove(field) {
         Some(Value::Array(items)) if !items.is_empty() => items,
         Some(Value::Array(_)) => return Err(format!("field `{field}` is empty")),
@@ -121,7 +121,7 @@ fn messages(row: &mut Row, field: &str, role: &str, content: &str) -> Result<Vec
             name if name == "gpt" => "assistant".to_owned(),
             name => name,
         };
-        Ok(Message { role, content: string(&mut item, content).map_err(place)?, fields: item })
+        Ok(Turn { role, content: string(&mut item, content).map_err(place)?, fields: item })
     };
     items.into_iter().enumerate().map(message).collect()
 }

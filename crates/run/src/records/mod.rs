@@ -28,7 +28,7 @@ use crate::file::hex;
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct Turn {
     /// "system", "user", "assistant" or what the model's chat template knows.
     pub role: String,
     /// The text.
@@ -113,7 +113,7 @@ pub enum Content {
         completion: String,
     },
     /// A conversation; never empty.
-    Messages(Vec<Message>),
+    Messages(Vec<Turn>),
     /// A document.
     Text(String),
 }

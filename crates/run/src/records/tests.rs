@@ -93,7 +93,7 @@ fn every_layout_is_recognised() {
     let data = files.read("a.jsonl", r#"{"prompt":"p","completion":"c"}"#).unwrap();
     let completion = Content::PromptCompletion { prompt: "p".into(), completion: "c".into() };
     assert_eq!(data.records, [completion.into()]);
-    let message = |role: &str| Message { role: role.into(), content: "hi".into(), fields: Row::new() };
+    let message = |role: &str| Turn { role: role.into(), content: "hi".into(), fields: Row::new() };
     let data = files.read("a.jsonl", r#"{"messages":[{"role":"system","content":"hi"}]}"#).unwrap();
     assert_eq!(data.records, [Content::Messages(vec![message("system")]).into()]);
     let sharegpt = r#"[{"conversations":[{"from":"human","value":"hi"},{"from":"gpt","value":"hi"}]}]"#;

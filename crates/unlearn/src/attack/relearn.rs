@@ -2,7 +2,7 @@
 
 use amend_engine::Model;
 use amend_learn::{Descent, FineTuning, Optimizer, Result, train};
-use amend_run::rows::{METRICS, Row, Rows};
+use amend_run::step_log::{METRICS, StepLog, StepRow};
 use amend_run::{Figure, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,11 +86,11 @@ impl Attacker for Relearn {
         };
         train(run, self.steps, &mut learner)?;
         // What was seen on the way is in the metrics, also of the part before an interruption.
-        let rows = Rows::read(run.folder.path(), METRICS)?;
+        let rows = StepLog::read(run.folder.path(), METRICS)?;
         let stage = run.stage()?;
         let curve = |key: &str, before: f64| {
             let seen = rows.iter().filter(|row| row.stage == stage);
-            let value = |row: &Row| row.values.get(key).and_then(Value::as_f64);
+            let value = |row: &StepRow| row.values.get(key).and_then(Value::as_f64);
             let seen = seen.filter_map(|row| Some((row.step as f64, value(row)?)));
             std::iter::once((0.0, before)).chain(seen).filter(|(_, y)| y.is_finite()).collect()
         };

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Batch, Example, Gradients, Graph, Tensor};
-use amend_learn::{Encoder, Template};
+use amend_learn::{RecordEncoder, Template};
 use amend_run::{Dataset, Silent};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ fn model(tokenizer: &Tokenizer, seed: u64) -> Model {
 fn with_context(check: impl FnOnce(&Context<'_>, &Model)) {
     let tokenizer = tokenizer();
     let (reference, other) = (model(&tokenizer, 1), model(&tokenizer, 2));
-    let encoder = Encoder::new(&tokenizer, Template::default(), 128);
+    let encoder = RecordEncoder::new(&tokenizer, Template::default(), 128);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("questions.jsonl");
     let line =

@@ -1,7 +1,7 @@
 //! Curves over steps: what was logged while forgetting, and what attacks brought back.
 
 use amend_run::report::{Plot, Series};
-use amend_run::rows::Row;
+use amend_run::step_log::StepRow;
 use serde_json::Value;
 
 use super::Attacked;
@@ -9,7 +9,7 @@ use crate::outcome::{Outcome, SeedResult};
 use crate::{tag, unlearning};
 
 /// How forgetting went.
-pub(super) fn progress(outcome: &Outcome, seed: &SeedResult, rows: &[Row]) -> Vec<Plot> {
+pub(super) fn progress(outcome: &Outcome, seed: &SeedResult, rows: &[StepRow]) -> Vec<Plot> {
     let plot = |titles, keys| of_arms(outcome, seed, rows, titles, keys);
     vec![
         plot(["Retained knowledge", "retain accuracy"], &[("retain_accuracy", "")]),
@@ -20,7 +20,7 @@ pub(super) fn progress(outcome: &Outcome, seed: &SeedResult, rows: &[Row]) -> Ve
 }
 
 /// What the two gradients looked like to each other.
-pub(super) fn geometry(outcome: &Outcome, seed: &SeedResult, rows: &[Row]) -> Vec<Plot> {
+pub(super) fn geometry(outcome: &Outcome, seed: &SeedResult, rows: &[StepRow]) -> Vec<Plot> {
     let plot = |titles, keys| of_arms(outcome, seed, rows, titles, keys);
     vec![
         plot(["Forget against retain gradient", "cosine"], &[("cos_forget_retain", "")]),
@@ -50,7 +50,7 @@ pub(super) fn findings(attack: &Attacked<'_>) -> Vec<Plot> {
 fn of_arms(
     outcome: &Outcome,
     seed: &SeedResult,
-    rows: &[Row],
+    rows: &[StepRow],
     [title, y]: [&str; 2],
     keys: &[(&str, &str)],
 ) -> Plot {
@@ -70,7 +70,7 @@ fn of_arms(
 }
 
 /// The values of one metric over the steps of a stage.
-fn series(rows: &[Row], stage: &str, key: &str) -> Vec<(f64, f64)> {
-    let value = |row: &Row| row.values.get(key).and_then(Value::as_f64);
+fn series(rows: &[StepRow], stage: &str, key: &str) -> Vec<(f64, f64)> {
+    let value = |row: &StepRow| row.values.get(key).and_then(Value::as_f64);
     rows.iter().filter(|r| r.stage == stage).filter_map(|r| Some((r.step as f64, value(r)?))).collect()
 }

@@ -11,14 +11,14 @@ use std::path::Path;
 use amend_learn::Result;
 use amend_run::Report;
 use amend_run::report::Section;
-use amend_run::rows::{METRICS, Rows};
+use amend_run::step_log::{METRICS, StepLog};
 
 use crate::attack::Findings;
 use crate::outcome::{Outcome, SeedResult};
 
 /// Makes the report of the run in `dir`; `command` is what reproduces it.
 pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
-    let rows = Rows::read(dir, METRICS)?;
+    let rows = StepLog::read(dir, METRICS)?;
     let mut report = Report::new("Unlearning report");
     report.prose(summary::introduction(outcome));
     report.push(Section::Table(summary::comparison(outcome)));

@@ -138,7 +138,7 @@ fn verdicts_turn_on_their_thresholds() {
 #[test]
 fn every_logged_value_is_explained() {
     let (_, folder) = run(&[&compare(&[vec![("guard", "sam")]])]);
-    let rows = amend_run::Rows::read(&folder.path().join("run"), amend_run::rows::METRICS).unwrap();
+    let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
     let stages = rows.iter().filter(|r| r.stage.starts_with("sam-"));
     let logged: std::collections::BTreeSet<_> = stages.flat_map(|r| r.values.keys()).collect();
@@ -177,7 +177,7 @@ fn an_adapter_is_written_beside_the_merged_model() {
 fn no_update_ever_opposes_retention() {
     let rules = ["sum", "pcgrad", "sago"].map(|rule| vec![("combine", rule)]);
     let (_, folder) = run(&[&compare(&rules), "stop.max_steps=8"]);
-    let rows = amend_run::Rows::read(&folder.path().join("run"), amend_run::rows::METRICS).unwrap();
+    let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let mut steps = 0;
     for row in rows.iter().filter(|r| r.stage.ends_with("-unlearn")) {
         let number = |key: &str| row.values[key].as_f64().unwrap();

@@ -15,14 +15,14 @@ pub(super) struct Architecture {
     /// The class `config.json` names.
     pub(super) class: &'static str,
     /// Names outside of blocks: GGUF, Hugging Face, how the values differ.
-    outside: &'static [Row],
+    outside: &'static [TensorName],
     /// Names within block N, after `blk.N.` and `model.layers.N.`.
-    inside: &'static [Row],
+    inside: &'static [TensorName],
     /// What the Hugging Face names of blocks start with.
     blocks: &'static str,
 }
 
-type Row = (&'static str, &'static str, Change);
+type TensorName = (&'static str, &'static str, Change);
 
 /// How the values of a weight differ between the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub(super) enum Change {
 
 use Change::{FromOne, Keys, None as Same, Queries};
 
-const OUTSIDE: &[Row] = &[
+const OUTSIDE: &[TensorName] = &[
     ("token_embd", "model.embed_tokens", Same),
     ("output_norm", "model.norm", Same),
     ("output", "lm_head", Same),
 ];
 
-const LLAMA: &[Row] = &[
+const LLAMA: &[TensorName] = &[
     ("attn_norm", "input_layernorm", Same),
     ("attn_q", "self_attn.q_proj", Queries),
     ("attn_k", "self_attn.k_proj", Keys),
@@ -58,7 +58,7 @@ const LLAMA: &[Row] = &[
 ];
 
 /// Qwen's rotary embedding pairs the dimensions as Hugging Face does, so no rows move.
-const QWEN: &[Row] = &[
+const QWEN: &[TensorName] = &[
     ("attn_norm", "input_layernorm", Same),
     ("attn_q", "self_attn.q_proj", Same),
     ("attn_k", "self_attn.k_proj", Same),
@@ -73,7 +73,7 @@ const QWEN: &[Row] = &[
 ];
 
 /// Phi 3 has queries, keys and values in one matrix, and gate and up projection in another.
-const PHI3: &[Row] = &[
+const PHI3: &[TensorName] = &[
     ("attn_norm", "input_layernorm", Same),
     ("attn_qkv", "self_attn.qkv_proj", Same),
     ("attn_output", "self_attn.o_proj", Same),
@@ -82,13 +82,13 @@ const PHI3: &[Row] = &[
     ("ffn_down", "mlp.down_proj", Same),
 ];
 
-const GEMMA_OUTSIDE: &[Row] = &[
+const GEMMA_OUTSIDE: &[TensorName] = &[
     ("token_embd", "model.embed_tokens", Same),
     ("output_norm", "model.norm", FromOne),
     ("output", "lm_head", Same),
 ];
 
-const GEMMA2: &[Row] = &[
+const GEMMA2: &[TensorName] = &[
     ("attn_norm", "input_layernorm", FromOne),
     ("attn_q", "self_attn.q_proj", Same),
     ("attn_k", "self_attn.k_proj", Same),
@@ -106,7 +106,7 @@ const fn dense(
     name: &'static str,
     model_type: &'static str,
     class: &'static str,
-    inside: &'static [Row],
+    inside: &'static [TensorName],
 ) -> Architecture {
     Architecture { name, model_type, class, outside: OUTSIDE, inside, blocks: "model.layers." }
 }

@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
 
 use super::builder::Builder;
 use super::config::Config;
-use super::sites::unknown;
+use super::tower_sites;
 use heads::Heads;
 use input::Content;
 use tower::Tower;
@@ -132,23 +132,15 @@ impl Encoder {
         grid.input(pixels, interpolate)
     }
 
-    /// The site of a name: `blocks.3.hook_resid_post` (`vision.blocks.3.…` in one tower of a model that has
-    /// two), or the path that a checkpoint has for a module, such as
-    /// `encoder.layer.3.attention.self.query`, for that module's output; with `.input` behind it, its input.
+    /// The site of a name: `blocks.3.hook_resid_post` (`vision.blocks.3.…` in one tower of two), or the path that
+    /// a checkpoint has for a module, such as `encoder.layer.3.attention.self.query`, for that module's output;
+    /// with `.input` behind it, its input.
     /// What stands before the paths of a model's only tower may be left out.
+    ///
+    /// Fails for a site that no tower has that the name allows, with the nearest that there is.
     pub fn site(&self, name: &str) -> Result<TowerSite> {
-        let towers: Vec<&Tower> = self.parts.text.iter().chain(&self.parts.vision).collect();
-        let by_path = |tower: &&Tower| {
-            let path = name.strip_prefix(tower.paths.prefix.as_str());
-            let path = path.or_else(|| (towers.len() == 1).then_some(name))?;
-            Some(tower.modality().at(tower.site_at(path)?))
-        };
-        let found = name.parse().ok().or_else(|| towers.iter().find_map(by_path));
-        match (found, towers.first()) {
-            (Some(site), _) => Ok(site),
-            (None, Some(tower)) => Err(unknown(name, &tower.paths.prefix, tower.paths.block)),
-            (None, None) => Err(Error::invalid(format!("unknown site {name:?}"))),
-        }
+        let towers = self.parts.text.iter().chain(&self.parts.vision);
+        tower_sites::find(&towers.map(Tower::sites).collect::<Vec<_>>(), name)
     }
 
     /// The tower that reads this input.

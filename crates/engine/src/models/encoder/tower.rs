@@ -5,9 +5,9 @@ use super::input::{Content, Input};
 use crate::Result;
 use crate::kernels::Activation;
 use crate::models::norm::Norm;
-use crate::models::sites::in_blocks;
 use crate::models::spec::BlockSpec;
-use crate::models::stack::{Pass, Stack};
+use crate::models::stack::{ForwardContext, Stack};
+use crate::models::tower_sites::TowerSites;
 use crate::tape::{Graph, Linear, Var, Visibility};
 use crate::taps::{Modality, Site, Taps};
 
@@ -98,7 +98,7 @@ impl Tower {
             x = norm.forward(g, &x)?;
         }
         let x = taps.at(g, tower.at(Site::Embed), x, layout)?;
-        let x = self.stack.forward(g, x, Pass { tower, layout, caches: None, taps, recompute })?;
+        let x = self.stack.forward(g, x, ForwardContext { tower, layout, caches: None, taps, recompute })?;
         match &self.final_norm {
             Some(norm) => {
                 let sites = [Site::FinalScale, Site::FinalNormalized].map(|site| tower.at(site));
@@ -113,13 +113,20 @@ impl Tower {
         self.entry.modality()
     }
 
-    /// The site at a path, the prefix left out.
-    pub(super) fn site_at(&self, path: &str) -> Option<Site> {
-        let TowerPaths { embed, positions, block, .. } = self.paths;
-        match path {
-            path if path == embed => Some(Site::Embed),
-            path if path == positions => Some(Site::PosEmbed),
-            path => in_blocks(path, block.names.blocks, |layer| (layer < self.stack.len()).then_some(block)),
+    /// The sites it has.
+    pub(super) fn sites(&self) -> TowerSites<'_> {
+        let TowerPaths { prefix, embed, positions, block } = &self.paths;
+        let path = |module: &str| Some(format!("{prefix}{module}"));
+        let mut outer = vec![(Site::Embed, path(embed)), (Site::PosEmbed, path(positions))];
+        if self.final_norm.is_some() {
+            outer.extend([(Site::FinalScale, None), (Site::FinalNormalized, None)]);
+        }
+        TowerSites {
+            tower: self.modality(),
+            prefix,
+            blocks: format!("{prefix}{}", block.names.blocks),
+            specs: vec![*block; self.stack.len()],
+            outer,
         }
     }
 

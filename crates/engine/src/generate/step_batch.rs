@@ -1,4 +1,4 @@
-//! One forward pass: which rows go through the model together.
+//! The batch of one step: which rows go through the model together.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::models::{KvCache, Model};
 use crate::tape::{Graph, Layout};
 use crate::taps::{Member, Taps};
-use crate::{Result, Tensor};
+use crate::{Error, Result, Tensor};
 
 /// New rows of sequences that a cache each holds the beginning of.
 #[derive(Default)]
-pub(super) struct Pass {
+pub(super) struct StepBatch {
     ids: Vec<u32>,
     /// First position and number of rows of every sequence.
     pieces: Vec<(usize, usize)>,
@@ -20,7 +20,16 @@ pub(super) struct Pass {
     taps: Vec<Member>,
 }
 
-impl Pass {
+/// What a step's forward pass gives.
+pub(super) struct StepOutput {
+    /// Logits of the wanted rows, in the order in which they were added: [n, V].
+    pub(super) logits: Tensor,
+    /// The sequences whose taps have failed, by their place in the batch. What there is of them means nothing; the
+    /// others are as if these had not been there.
+    pub(super) failures: BTreeMap<usize, Error>,
+}
+
+impl StepBatch {
     /// Adds rows of a sequence, of which `held` are cached; `wanted` says whether the logits after them are,
     /// `tapped` which taps see it, and what they call it.
     pub(super) fn add(
@@ -31,11 +40,15 @@ impl Pass {
         tapped: Option<(&Arc<Taps>, u64)>,
     ) {
         let before = self.rows();
-        if let Some((taps, key)) = tapped {
-            let here = (self.pieces.len() as u64, key);
-            match self.taps.iter_mut().find(|member| Arc::ptr_eq(&member.taps, taps)) {
-                Some(member) => member.keys.extend([here]),
-                None => self.taps.push(Member { taps: taps.clone(), keys: BTreeMap::from([here]) }),
+        if let Some((taps, own)) = tapped {
+            let key = self.pieces.len() as u64;
+            match self.taps.iter_mut().find(|member| member.is(taps)) {
+                Some(member) => member.add(key, own),
+                None => {
+                    let mut member = Member::new(taps.clone());
+                    member.add(key, own);
+                    self.taps.push(member);
+                }
             }
         }
         self.ids.extend(ids);
@@ -49,13 +62,13 @@ impl Pass {
         self.ids.len()
     }
 
-    /// Logits of the wanted rows, in the order in which they were added: [n, V]. There is a cache for every
-    /// sequence, which then holds its new rows too.
-    pub(super) fn run(self, model: &Model, caches: &mut [KvCache]) -> Result<Tensor> {
+    /// One forward pass. There is a cache for every sequence, which then holds its new rows too.
+    pub(super) fn run(self, model: &Model, caches: &mut [KvCache]) -> Result<StepOutput> {
         let (layout, taps) = (Layout::continued(self.pieces), Taps::joined(self.taps));
         let mut g = Graph::inference(&model.params);
         let hidden = model.continue_hidden(&mut g, &self.ids, &layout, caches, &taps)?;
         let logits = model.logits(&mut g, &hidden, &layout, &self.ends, &taps)?;
-        Ok(logits.value().clone())
+        let failures = taps.take_failures().into_iter().map(|(key, error)| (key as usize, error));
+        Ok(StepOutput { logits: logits.value().clone(), failures: failures.collect() })
     }
 }

@@ -22,7 +22,7 @@ pub const TRAJECTORIES: &str = "trajectories.jsonl";
 
 /// What can go wrong with a file of rows.
 #[derive(Debug, thiserror::Error)]
-pub enum RowsError {
+pub enum StepLogError {
     /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -50,7 +50,7 @@ pub enum RowsError {
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Row {
+pub struct StepRow {
     /// The stage of the run: "forget", "relearn".
     pub stage: String,
     /// The step within the stage.
@@ -62,18 +62,18 @@ pub struct Row {
 
 /// Appends rows to a file.
 #[derive(Debug)]
-pub struct Rows {
+pub struct StepLog {
     path: PathBuf,
     /// Opened with the first row: a run that logs none of a kind has no such file.
     file: Option<File>,
 }
 
-impl Rows {
+impl StepLog {
     /// Opens the file `name` in the run folder `dir`, repairing a torn last row where it is there.
     ///
     /// # Errors
     /// Where the file cannot be read or written, or a row before the last is damaged.
-    pub fn open(dir: &Path, name: &str) -> Result<Self, RowsError> {
+    pub fn open(dir: &Path, name: &str) -> Result<Self, StepLogError> {
         let path = dir.join(name);
         let bytes = read_if_present(&path)?;
         let whole = whole_rows(&path, &bytes)?;
@@ -89,7 +89,7 @@ impl Rows {
     ///
     /// # Errors
     /// Where `values` is not a set of names, names `stage` or `step` again, or the file cannot be written.
-    pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), RowsError> {
+    pub fn append(&mut self, stage: &str, step: u64, values: &impl Serialize) -> Result<(), StepLogError> {
         self.append_all(stage, [(step, values)])
     }
 
@@ -97,12 +97,12 @@ impl Rows {
     /// all of them or none.
     ///
     /// # Errors
-    /// As [`Rows::append`]. Of values that are refused nothing is written; a disk that is full may take a part.
+    /// As [`StepLog::append`]. Of values that are refused nothing is written; a disk that is full may take a part.
     pub fn append_all(
         &mut self,
         stage: &str,
         rows: impl IntoIterator<Item = (u64, impl Serialize)>,
-    ) -> Result<(), RowsError> {
+    ) -> Result<(), StepLogError> {
         let lines = lines(stage, rows)?;
         let file = match self.file.take() {
             Some(file) => file,
@@ -115,17 +115,17 @@ impl Rows {
     /// machine does. The whole file is replaced: this is for files of few rows.
     ///
     /// # Errors
-    /// As [`Rows::append`]; nothing is written then.
+    /// As [`StepLog::append`]; nothing is written then.
     pub fn append_whole(
         &mut self,
         stage: &str,
         rows: impl IntoIterator<Item = (u64, impl Serialize)>,
-    ) -> Result<(), RowsError> {
+    ) -> Result<(), StepLogError> {
         let lines = lines(stage, rows)?;
         self.replace(&[&read_if_present(&self.path)?, lines.as_bytes()].concat())
     }
 
-    fn replace(&mut self, content: &[u8]) -> Result<(), RowsError> {
+    fn replace(&mut self, content: &[u8]) -> Result<(), StepLogError> {
         write_atomic(&self.path, content)?;
         // The old handle still points at the file that was replaced.
         self.file = None;
@@ -143,7 +143,7 @@ impl Rows {
         stage: &str,
         step: Option<u64>,
         finished: impl Fn(&str) -> bool,
-    ) -> Result<(), RowsError> {
+    ) -> Result<(), StepLogError> {
         let bytes = read_if_present(&self.path)?;
         let rows = whole_rows(&self.path, &bytes)?;
         let kept = rows.iter().filter(|(_, row)| {
@@ -158,7 +158,7 @@ impl Rows {
     ///
     /// # Errors
     /// Where the file cannot be read, or a row before the last is damaged.
-    pub fn read(dir: &Path, name: &str) -> Result<Vec<Row>, RowsError> {
+    pub fn read(dir: &Path, name: &str) -> Result<Vec<StepRow>, StepLogError> {
         let path = dir.join(name);
         let bytes = read_if_present(&path)?;
         Ok(whole_rows(&path, &bytes)?.into_iter().map(|(_, row)| row).collect())
@@ -166,13 +166,13 @@ impl Rows {
 }
 
 /// Rows as lines of the file.
-fn lines(stage: &str, rows: impl IntoIterator<Item = (u64, impl Serialize)>) -> Result<String, RowsError> {
+fn lines(stage: &str, rows: impl IntoIterator<Item = (u64, impl Serialize)>) -> Result<String, StepLogError> {
     rows.into_iter().map(|(step, values)| line(stage, step, &values)).collect()
 }
 
 /// A row as a line of the file.
-fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<String, RowsError> {
-    let refuse = |reason: String| RowsError::Values { stage: stage.to_owned(), step, reason };
+fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<String, StepLogError> {
+    let refuse = |reason: String| StepLogError::Values { stage: stage.to_owned(), step, reason };
     // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
     let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
     let names: Map<String, Value> =
@@ -200,7 +200,7 @@ fn join<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Vec<u8> {
 }
 
 /// The lines that are whole rows, with what they say. Only the last line may be anything else.
-fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, RowsError> {
+fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], StepRow)>, StepLogError> {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let last = bytes.strip_suffix(b"\n").map_or(lines.len(), |_| lines.len() - 1);
     let mut rows = Vec::with_capacity(last);
@@ -210,7 +210,7 @@ fn whole_rows<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Row)>, 
             Err(_) if index + 1 == last => break,
             Err(e) => {
                 let reason = e.to_string();
-                return Err(RowsError::Row { path: path.to_path_buf(), line: index + 1, reason });
+                return Err(StepLogError::Row { path: path.to_path_buf(), line: index + 1, reason });
             }
         }
     }
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn rows_hold_what_was_logged() {
         let dir = tempfile::tempdir().unwrap();
-        let mut metrics = Rows::open(dir.path(), METRICS).unwrap();
+        let mut metrics = StepLog::open(dir.path(), METRICS).unwrap();
         #[derive(Serialize)]
         struct Logged {
             loss: f32,
@@ -240,7 +240,7 @@ mod tests {
         let expected = "{\"stage\":\"forget\",\"step\":1,\"loss\":0.1,\"norm\":null}\n\
                         {\"stage\":\"forget\",\"step\":2}\n";
         assert_eq!(text(dir.path()), expected);
-        let rows = Rows::read(dir.path(), METRICS).unwrap();
+        let rows = StepLog::read(dir.path(), METRICS).unwrap();
         assert_eq!((rows[0].step, &rows[0].values["loss"]), (1, &json!(0.1)));
         assert!(metrics.append("forget", 3, &json!([1])).is_err());
         assert!(metrics.append("forget", 3, &json!({ "step": 1 })).is_err());
@@ -254,35 +254,35 @@ mod tests {
         let good = "{\"stage\":\"a\",\"step\":1}\n";
         for torn in ["{\"stage\":\"a\",\"st", "\0\0\0\n", "{", "\u{fffd}"] {
             fs::write(&path, format!("{good}{torn}")).unwrap();
-            assert_eq!(Rows::read(dir.path(), METRICS).unwrap().len(), 1, "{torn:?}");
-            let mut metrics = Rows::open(dir.path(), METRICS).unwrap();
+            assert_eq!(StepLog::read(dir.path(), METRICS).unwrap().len(), 1, "{torn:?}");
+            let mut metrics = StepLog::open(dir.path(), METRICS).unwrap();
             metrics.append("a", 2, &json!({})).unwrap();
             assert_eq!(text(dir.path()), format!("{good}{{\"stage\":\"a\",\"step\":2}}\n"));
         }
         fs::write(&path, "{\"stage\":\"a\",\"step\":1}").unwrap();
-        drop(Rows::open(dir.path(), METRICS).unwrap());
+        drop(StepLog::open(dir.path(), METRICS).unwrap());
         assert_eq!(text(dir.path()), good, "a whole row that only lacks its newline is kept");
         fs::write(&path, format!("oops\n{good}")).unwrap();
-        let error = Rows::open(dir.path(), METRICS).unwrap_err().to_string();
+        let error = StepLog::open(dir.path(), METRICS).unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl:1:"), "{error}");
     }
 
     #[test]
     fn a_rewound_and_continued_file_equals_the_uninterrupted_one() {
-        let log = |metrics: &mut Rows, stage: &str, steps: std::ops::RangeInclusive<u64>| {
+        let log = |metrics: &mut StepLog, stage: &str, steps: std::ops::RangeInclusive<u64>| {
             for step in steps {
                 metrics.append(stage, step, &json!({ "loss": 1.0 / step as f64 })).unwrap();
             }
         };
         let [whole, cut] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let mut metrics = Rows::open(whole.path(), METRICS).unwrap();
+        let mut metrics = StepLog::open(whole.path(), METRICS).unwrap();
         log(&mut metrics, "a", 1..=3);
         log(&mut metrics, "b", 1..=6);
 
-        let mut metrics = Rows::open(cut.path(), METRICS).unwrap();
+        let mut metrics = StepLog::open(cut.path(), METRICS).unwrap();
         log(&mut metrics, "a", 1..=3);
         log(&mut metrics, "b", 1..=5);
-        let mut metrics = Rows::open(cut.path(), METRICS).unwrap();
+        let mut metrics = StepLog::open(cut.path(), METRICS).unwrap();
         metrics.rewind("b", Some(4), |stage| stage == "a").unwrap();
         log(&mut metrics, "b", 5..=6);
         assert_eq!(text(cut.path()), text(whole.path()));
