@@ -10,7 +10,16 @@ use crate::taps::BlockSite::{self, *};
 use crate::taps::Site;
 use crate::{Error, Result};
 
-impl BlockSpec<'_> {
+impl<'a> BlockSpec<'a> {
+    /// Path of the module that is the whole feed-forward, within the block; `None` where its layers have no module to
+    /// themselves.
+    pub(super) fn feed_forward(&self) -> Option<&'a str> {
+        match self.experts {
+            Some(experts) => Some(experts.names.module),
+            None => common_module(self.names.inner.first(), self.names.down),
+        }
+    }
+
     /// Every path within the block that is a site; the block itself is the empty one.
     pub(super) fn paths(&self) -> Vec<(String, BlockSite)> {
         let mut paths = Paths(vec![(String::new(), ResidPost), ("input".to_owned(), ResidPre)]);
@@ -53,20 +62,16 @@ impl BlockSpec<'_> {
 
     fn feed_forward_paths(&self, paths: &mut Paths) {
         let BlockNames { inner, down, after_mlp, .. } = *self.names;
-        let first = match inner {
+        match inner {
             InnerNames::Gated([gate, up]) => {
                 paths.add(gate, MlpPre);
                 paths.add(up, MlpPreLinear);
-                gate
             }
-            InnerNames::Plain(up) => {
-                paths.add(up, MlpPre);
-                up
-            }
-            InnerNames::GatedFused(both) => both,
-        };
+            InnerNames::Plain(up) => paths.add(up, MlpPre),
+            InnerNames::GatedFused(_) => {}
+        }
         paths.add(&format!("{down}.input"), MlpPost);
-        paths.add_branch(after_mlp, down, common_module(first, down), MlpOut);
+        paths.add_branch(after_mlp, down, self.feed_forward(), MlpOut);
     }
 }
 
