@@ -89,9 +89,9 @@ impl FeedForward {
 
     /// Its input on the way x [T, d], edited where this is the adapter's point: [T, d]. With caches, one per sequence,
     /// what the adapter keeps of x is appended to them.
-    pub(super) fn edited<'m>(
-        &'m self,
-        g: &mut Graph<'m>,
+    pub(super) fn edited(
+        &self,
+        g: &mut Graph<'_>,
         x: Var,
         point: EditPoint,
         within: Within<'_>,

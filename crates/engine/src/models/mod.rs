@@ -46,7 +46,7 @@ pub(crate) use config::Config;
 use crate::Result;
 use crate::kernels::Activation;
 
-pub use adapters::{Adapter, AdapterKind, EditPoint, Gate, Lora, LoraOptions, ShiftFfn};
+pub use adapters::{Adapter, AdapterKind, AdapterTensors, EditPoint, Gate, Lora, LoraOptions, ShiftFfn};
 pub use cache::KvCache;
 pub use changes::TensorChange;
 pub use decoder::Decoder;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{AdapterKind, KINDS, Tensors};
+use super::{AdapterKind, AdapterTensors, KINDS};
 use crate::checkpoint::{adapter_config, adapter_weights, write_adapter};
 use crate::{Error, Result, Tensor};
 
@@ -25,7 +25,7 @@ pub struct Adapter {
     /// What the adapter was trained on.
     pub base_model: Option<String>,
     /// Its tensors by the names that files have for them, such as `model.layers.0.self_attn.q_proj.lora_A.weight`.
-    pub tensors: Tensors,
+    pub tensors: AdapterTensors,
 }
 
 impl Adapter {
@@ -40,7 +40,7 @@ impl Adapter {
         let kinds = configs.iter().map(|config| parse(&path, config)).collect::<Result<Vec<_>>>()?;
         let base_model = configs.iter().find_map(|config| Some(config.get(BASE_MODEL)?.as_str()?.to_owned()));
         let file = adapter_weights(dir)?;
-        let mut tensors = Tensors::new();
+        let mut tensors = AdapterTensors::new();
         for name in file.names() {
             let known = name.strip_prefix(PREFIX).filter(|inner| kinds.iter().any(|k| owns(&**k, inner)));
             let Some(inner) = known else {
@@ -140,7 +140,7 @@ fn module_in<'n>(name: &'n str, part: &str) -> Option<&'n str> {
 /// The tensors called `MODULE.PART.weight`, by module, in the order of the parts. Fails where a module has some of
 /// the parts and not the others.
 pub(super) fn by_module<'t, const N: usize>(
-    tensors: &'t Tensors,
+    tensors: &'t AdapterTensors,
     parts: [&str; N],
 ) -> Result<BTreeMap<&'t str, [&'t Tensor; N]>, String> {
     let mut found: BTreeMap<&str, [Option<&Tensor>; N]> = BTreeMap::new();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::folder::by_module;
 use super::peft_config::{self, Pattern, ends_at_dot, lookup};
-use super::{AdapterKind, Tensors, kaiming};
+use super::{AdapterKind, AdapterTensors, kaiming};
 use crate::models::{Model, Spec};
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, LinearAdapter, Var};
@@ -138,7 +138,7 @@ impl AdapterKind for Lora {
         &PARTS
     }
 
-    fn check(&self, tensors: &Tensors) -> Result<(), String> {
+    fn check(&self, tensors: &AdapterTensors) -> Result<(), String> {
         let pairs = by_module(tensors, PARTS)?;
         if pairs.is_empty() {
             return Err("the adapter holds no LoRA tensors".into());
@@ -159,7 +159,7 @@ impl AdapterKind for Lora {
     }
 
     /// Where `target_modules` is empty, the full paths of the adapted layers are written.
-    fn config(&self, base_model: Option<&str>, tensors: &Tensors) -> Result<Value, String> {
+    fn config(&self, base_model: Option<&str>, tensors: &AdapterTensors) -> Result<Value, String> {
         let modules: Vec<_> = by_module(tensors, PARTS)?.into_keys().map(str::to_owned).collect();
         if let Some(module) = modules.iter().find(|module| !self.targets(module)) {
             return Err(format!("target_modules does not name {module}, which has tensors"));
@@ -168,11 +168,11 @@ impl AdapterKind for Lora {
         Ok(peft_config::to_json(self, base_model, targets))
     }
 
-    fn draw(&self, model: &Model, seed: u64) -> Result<Tensors> {
+    fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
         if self.r == 0 {
             return Err(Error::invalid("an adapter needs a rank of at least 1"));
         }
-        let mut tensors = Tensors::new();
+        let mut tensors = AdapterTensors::new();
         for (module, linear) in model.linears().filter(|(module, _)| self.targets(module)) {
             let weight = &model.params.get(linear.weight).tensor;
             let (rank, out, inner) = (self.rank_of(&module), weight.rows(), weight.columns());
@@ -195,7 +195,7 @@ impl AdapterKind for Lora {
         )))
     }
 
-    fn put_on(&self, model: &mut Model, tensors: &Tensors) -> Result<()> {
+    fn put_on(&self, model: &mut Model, tensors: &AdapterTensors) -> Result<()> {
         for (module, [a, b]) in by_module(tensors, PARTS).map_err(Error::invalid)? {
             let weight = model.linear_mut(module)?.weight;
             let weight = &model.params.get(weight).tensor;
@@ -215,7 +215,7 @@ impl AdapterKind for Lora {
         Ok(())
     }
 
-    fn tensors_on(&self, model: &Model) -> Result<Tensors> {
+    fn tensors_on(&self, model: &Model) -> Result<AdapterTensors> {
         let names =
             model.linears().flat_map(|(module, _)| PARTS.map(|part| format!("{module}.{part}.weight")));
         let there = names.filter(|name| model.params.find(name).is_some());

@@ -27,7 +27,7 @@ pub use lora::{Lora, LoraOptions};
 pub use shift_ffn::{EditPoint, Gate, ShiftFfn};
 
 /// An adapter's tensors by the names that files have for them.
-pub type Tensors = BTreeMap<String, Tensor>;
+pub type AdapterTensors = BTreeMap<String, Tensor>;
 
 type Parse = fn(&Path, &Map<String, Value>) -> Result<Arc<dyn AdapterKind>>;
 
@@ -44,21 +44,21 @@ pub trait AdapterKind: fmt::Debug + Send + Sync {
     fn parts(&self) -> &'static [&'static str];
 
     /// Fails unless its tensors are all there, in shapes that fit the options.
-    fn check(&self, tensors: &Tensors) -> Result<(), String>;
+    fn check(&self, tensors: &AdapterTensors) -> Result<(), String>;
 
     /// What `adapter_config.json` says of it, whose tensors are among these.
-    fn config(&self, base_model: Option<&str>, tensors: &Tensors) -> Result<Value, String>;
+    fn config(&self, base_model: Option<&str>, tensors: &AdapterTensors) -> Result<Value, String>;
 
     /// First values: the adapted model computes what it did before. A draw depends on seed and module alone.
-    fn draw(&self, model: &Model, seed: u64) -> Result<Tensors>;
+    fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors>;
 
     /// Puts an adapter of these tensors on the model, as its last parameters.
     ///
     /// Fails where the model has no such module, or one of another shape.
-    fn put_on(&self, model: &mut Model, tensors: &Tensors) -> Result<()>;
+    fn put_on(&self, model: &mut Model, tensors: &AdapterTensors) -> Result<()>;
 
     /// The tensors of the adapter of this kind that is on the model.
-    fn tensors_on(&self, model: &Model) -> Result<Tensors>;
+    fn tensors_on(&self, model: &Model) -> Result<AdapterTensors>;
 }
 
 /// What edits the input of a feed-forward network.
@@ -67,9 +67,9 @@ pub(super) trait FeedForwardAdapter: fmt::Debug + Send + Sync {
     fn point(&self) -> EditPoint;
 
     /// What is read in the place of x [T, d]: [T, d]. With caches, one per sequence, rows continue what those hold.
-    fn edit<'m>(
+    fn edit(
         &self,
-        g: &mut Graph<'m>,
+        g: &mut Graph<'_>,
         x: &Var,
         within: Within<'_>,
         caches: Option<&mut [KvCache]>,
@@ -187,7 +187,7 @@ impl Model {
         if !self.is_adapted() {
             return Err(Error::invalid("the model has no adapter"));
         }
-        let mut tensors = Tensors::new();
+        let mut tensors = AdapterTensors::new();
         for kind in &self.adapters {
             tensors.extend(kind.tensors_on(self)?);
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::folder::by_module;
-use super::{AdapterKind, FeedForwardAdapter, Tensors, kaiming};
+use super::{AdapterKind, AdapterTensors, FeedForwardAdapter, kaiming};
 use crate::kernels::Activation;
 use crate::models::within::Within;
 use crate::models::{KvCache, Model};
@@ -89,7 +89,7 @@ impl AdapterKind for ShiftFfn {
         &PARTS
     }
 
-    fn check(&self, tensors: &Tensors) -> Result<(), String> {
+    fn check(&self, tensors: &AdapterTensors) -> Result<(), String> {
         let editors = by_module(tensors, PARTS)?;
         if editors.is_empty() {
             return Err("the adapter holds no tensors of Shift-FFN".into());
@@ -109,12 +109,12 @@ impl AdapterKind for ShiftFfn {
         Ok(())
     }
 
-    fn config(&self, _: Option<&str>, _: &Tensors) -> Result<Value, String> {
+    fn config(&self, _: Option<&str>, _: &AdapterTensors) -> Result<Value, String> {
         let ShiftFfn { r, alpha, gate, point } = self;
         Ok(json!({ "type": TYPE, "r": r, "alpha": alpha, "gate": gate, "point": point }))
     }
 
-    fn draw(&self, model: &Model, seed: u64) -> Result<Tensors> {
+    fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
         let (r, d) = (self.r, model.spec().hidden);
         if r == 0 {
             return Err(Error::invalid("an adapter needs a rank of at least 1"));
@@ -127,7 +127,7 @@ impl AdapterKind for ShiftFfn {
         Ok(model.feed_forwards().flat_map(of_module).collect())
     }
 
-    fn put_on(&self, model: &mut Model, tensors: &Tensors) -> Result<()> {
+    fn put_on(&self, model: &mut Model, tensors: &AdapterTensors) -> Result<()> {
         let d = model.spec().hidden;
         for (module, [a, b, c]) in by_module(tensors, PARTS).map_err(Error::invalid)? {
             let known: Vec<_> = model.feed_forwards().collect();
@@ -155,8 +155,8 @@ impl AdapterKind for ShiftFfn {
         Ok(())
     }
 
-    fn tensors_on(&self, model: &Model) -> Result<Tensors> {
-        let mut tensors = Tensors::new();
+    fn tensors_on(&self, model: &Model) -> Result<AdapterTensors> {
+        let mut tensors = AdapterTensors::new();
         for module in model.feed_forwards() {
             if model.params.find(&held_name(&module, "previous")).is_none() {
                 continue;
@@ -227,9 +227,9 @@ impl FeedForwardAdapter for Editor {
         self.point
     }
 
-    fn edit<'m>(
+    fn edit(
         &self,
-        g: &mut Graph<'m>,
+        g: &mut Graph<'_>,
         x: &Var,
         within: Within<'_>,
         caches: Option<&mut [KvCache]>,
@@ -265,8 +265,8 @@ impl FeedForwardAdapter for Editor {
 
 /// Of every row the one before it in its sequence: x [T, n] → [T, n]. Before the first row of a sequence comes the last
 /// that its cache keeps, to which its rows are then added, or zeros.
-fn row_before<'m>(
-    g: &mut Graph<'m>,
+fn row_before(
+    g: &mut Graph<'_>,
     x: &Var,
     within: Within<'_>,
     caches: Option<&mut [KvCache]>,
