@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use amend_engine::Model;
-use amend_engine::checkpoint::Adapter;
 use amend_engine::generate::{Session, SessionOptions};
+use amend_engine::models::Adapter;
 use amend_engine::tokenizer::Tokenizer;
 use clap::Args;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(crate) struct ModelArgs {
     /// GGUF file
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Folder of a PEFT adapter (LoRA) to put on the model
+    /// Folder of an adapter to put on the model: LoRA in PEFT's format, Shift-FFN, or both
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
     #[command(flatten)]

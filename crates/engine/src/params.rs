@@ -149,10 +149,9 @@ impl Params {
         }
     }
 
-    /// The parameters without those at the end of the list for which `rule` holds: handles of the
-    /// rest stay valid because adapters are always added last.
-    pub(crate) fn without(&self, rule: impl Fn(&str) -> bool) -> Params {
-        let kept = self.list.iter().take_while(|p| !rule(&p.name)).cloned().collect::<Vec<_>>();
+    /// The parameters that were added before this one: without adapters, where it is the first of theirs.
+    pub(crate) fn before(&self, id: ParamId) -> Params {
+        let kept = self.list[..id.0].to_vec();
         let by_name = kept.iter().enumerate().map(|(i, p)| (p.name.clone(), ParamId(i))).collect();
         Params { list: kept, by_name, precision: self.precision }
     }

@@ -21,6 +21,8 @@ pub enum Activation {
     QuickGelu,
     /// The hyperbolic tangent; `tanh`.
     Tanh,
+    /// σ(x) = 1 / (1 + e⁻ˣ), which gates are made of.
+    Sigmoid,
 }
 
 /// One activation on vectors: its value, or its value and derivative.
@@ -133,6 +135,22 @@ impl<S: Simd> Function<S> for Tanh {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl<S: Simd> Function<S> for Sigmoid {
+    #[inline(always)]
+    fn value(self, s: S, x: S::V) -> S::V {
+        math::sigmoid(s, x)
+    }
+
+    #[inline(always)]
+    fn with_derivative(self, s: S, x: S::V) -> (S::V, S::V) {
+        let sigma = math::sigmoid(s, x);
+        (sigma, s.mul(sigma, s.sub(s.splat(1.0), sigma)))
+    }
+}
+
 /// Runs `$body` with `$f` bound to the function that `$act` names: one loop per function, so that
 /// the choice is made once and not per element.
 macro_rules! with_function {
@@ -160,6 +178,10 @@ macro_rules! with_function {
             }
             Activation::Tanh => {
                 let $f = Tanh;
+                $body
+            }
+            Activation::Sigmoid => {
+                let $f = Sigmoid;
                 $body
             }
         }

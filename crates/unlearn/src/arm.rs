@@ -87,11 +87,11 @@ impl Arm {
                     .map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
             }
         }
-        let Some(options) = self.slots.r#where.filler().adapter() else {
+        if !model.is_adapted() {
             return Ok(model.save(dir, Some(base_dir), None)?);
-        };
+        }
         let base = base_dir.canonicalize().unwrap_or_else(|_| base_dir.to_owned());
-        model.save_adapter(&adapter_dir, &options, &base.display().to_string())?;
+        model.save_adapter(&adapter_dir, &base.display().to_string())?;
         Ok(model.merged()?.save(dir, Some(base_dir), None)?)
     }
 }

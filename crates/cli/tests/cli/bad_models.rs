@@ -151,7 +151,7 @@ fn adapters_that_are_none_or_do_not_fit() {
     let mut model = amend_engine::Model::random(wide, 1).unwrap();
     model.attach_lora(&options, 1).unwrap();
     let adapter = other.root.join("adapter");
-    model.save_adapter(&adapter, &options, "base").unwrap();
+    model.save_adapter(&adapter, "base").unwrap();
     let adapter = adapter.to_str().unwrap();
     fails(&["score", arg, "--ids", "1,2", "--adapter", adapter], &[adapter, arg, "q_proj"]);
 }

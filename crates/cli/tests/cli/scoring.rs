@@ -93,14 +93,14 @@ fn an_adapter_changes_the_scores_and_a_zero_adapter_does_not() {
     let mut model = amend_engine::Model::open(&scratch.model).unwrap();
     model.attach_lora(&options, 1).unwrap();
     let zero = scratch.root.join("zero");
-    model.save_adapter(&zero, &options, "base").unwrap();
+    model.save_adapter(&zero, "base").unwrap();
     for (_, param) in model.params.iter_mut() {
         if param.name.ends_with("lora_B.weight") {
             param.tensor.f32_mut().fill(0.3);
         }
     }
     let full = scratch.root.join("full");
-    model.save_adapter(&full, &options, "base").unwrap();
+    model.save_adapter(&full, "base").unwrap();
     let score = |adapter: &std::path::Path| {
         json_of(&[
             "score",
@@ -115,4 +115,28 @@ fn an_adapter_changes_the_scores_and_a_zero_adapter_does_not() {
     let base = json_of(&["score", scratch.arg(), "--ids", "1,2,3,4", "--json"]);
     assert_eq!(score(&zero), base);
     assert_ne!(score(&full)["mean_nll"], base["mean_nll"]);
+}
+
+#[test]
+fn an_editor_of_feed_forwards_is_opened_as_any_adapter_is() {
+    let scratch = Scratch::without_tokenizer(32);
+    let mut model = amend_engine::Model::open(&scratch.model).unwrap();
+    model.attach_shift_ffn(&amend_engine::models::ShiftFfn { r: 2, ..Default::default() }, 1).unwrap();
+    for (_, param) in model.params.iter_mut().filter(|(_, param)| param.name.contains(".editor.")) {
+        param.tensor.f32_mut().iter_mut().enumerate().for_each(|(i, w)| *w = (i as f32).sin());
+    }
+    let adapter = scratch.root.join("editor");
+    model.save_adapter(&adapter, "base").unwrap();
+    let adapter = ["--adapter", adapter.to_str().unwrap()];
+    let args = ["score", scratch.arg(), "--ids", "1,2,3,4", "--json"];
+    let scores = |value: serde_json::Value| value["mean_nll"].as_f64().unwrap();
+    assert_ne!(scores(json_of(&[&args[..], &adapter].concat())), scores(json_of(&args)));
+    let args =
+        ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "6", "--ignore-eos", "--json"];
+    let answer = json_of(&[&args[..], &adapter].concat());
+    let written = model.generate(
+        &[vec![1, 2, 3]],
+        &amend_engine::generate::GenerateOptions { max_new_tokens: 6, ..Default::default() },
+    );
+    assert_eq!(answer["ids"], serde_json::json!(written.unwrap()[0][0].ids));
 }

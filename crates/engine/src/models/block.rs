@@ -1,5 +1,6 @@
 //! The block that decoders and encoders share: attention, then a feed-forward, each with its norms.
 
+use super::adapters::EditPoint;
 use super::attention::Attention;
 use super::builder::{BlockBuilder, Builder};
 use super::cache::KvCache;
@@ -114,18 +115,21 @@ impl Block {
         g: &mut Graph<'m>,
         x: &Var,
         within: Within<'_>,
-        caches: Option<&mut [KvCache]>,
+        mut caches: Option<&mut [KvCache]>,
     ) -> Result<Var> {
         let x = within.tap(g, ResidPre, x.clone())?;
         let h = self.around_attention.before(g, &x, within)?;
-        let a = self.attention.forward(g, &h, within, caches)?;
+        let a = self.attention.forward(g, &h, within, caches.as_deref_mut())?;
         let a = self.around_attention.after(g, &a, within)?;
         let a = within.tap(g, AttnOut, a)?;
         let mid = g.add(&x, &a)?;
         let mid = self.around_attention.after_sum(g, &mid, within)?;
         let mid = within.tap(g, ResidMid, mid)?;
         let read = if self.parallel { &x } else { &mid };
-        let h = self.around_mlp.before(g, read, within)?;
+        let read =
+            self.feed_forward.edited(g, read.clone(), EditPoint::PreNorm, within, caches.as_deref_mut())?;
+        let h = self.around_mlp.before(g, &read, within)?;
+        let h = self.feed_forward.edited(g, h, EditPoint::PostNorm, within, caches)?;
         let m = self.feed_forward.forward(g, &h, within)?;
         let m = self.around_mlp.after(g, &m, within)?;
         let m = within.tap(g, MlpOut, m)?;

@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Linear> {
         let weight = self.add(&format!("{module}.weight"), &[out, inner], transposed, Start::Random)?;
         let bias = bias.then(|| self.bias(&format!("{module}.bias"), out)).transpose()?;
-        Ok(Linear { weight, bias, low_rank: None })
+        Ok(Linear { weight, bias, adapter: None })
     }
 
     /// A norm over `width` elements. The first BERT checkpoints call gain and shift `gamma` and `beta`.

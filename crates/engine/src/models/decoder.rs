@@ -83,6 +83,11 @@ impl Decoder {
         self.stack.block(layer)
     }
 
+    /// The same, for changing it.
+    pub(super) fn block_mut(&mut self, layer: usize) -> &mut Block {
+        self.stack.block_mut(layer)
+    }
+
     /// Every linear layer of every block.
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.stack.linears()

@@ -1,6 +1,10 @@
 //! The feed-forward part of a block.
 
+use std::sync::Arc;
+
+use super::adapters::{EditPoint, FeedForwardAdapter};
 use super::builder::BlockBuilder;
+use super::cache::KvCache;
 use super::experts::Experts;
 use super::spec::InnerNames;
 use super::within::Within;
@@ -12,7 +16,14 @@ use crate::taps::BlockSite::{MlpPost, MlpPre, MlpPreLinear};
 
 /// What follows attention in a block.
 #[derive(Debug, Clone)]
-pub(super) enum FeedForward {
+pub(super) struct FeedForward {
+    network: Network,
+    /// What edits its input, where an adapter is attached that does.
+    pub(super) adapter: Option<Arc<dyn FeedForwardAdapter>>,
+}
+
+#[derive(Debug, Clone)]
+enum Network {
     /// One network for all tokens.
     Dense(Mlp),
     /// A few of many networks for each token.
@@ -45,41 +56,58 @@ enum Inner {
 
 impl FeedForward {
     pub(super) fn build(builder: &mut BlockBuilder<'_, '_>) -> Result<Self> {
-        Ok(match builder.spec.experts {
-            Some(experts) => FeedForward::Experts(Experts::build(builder, experts)?),
-            None => FeedForward::Dense(Mlp::build(builder)?),
-        })
+        let network = match builder.spec.experts {
+            Some(experts) => Network::Experts(Experts::build(builder, experts)?),
+            None => Network::Dense(Mlp::build(builder)?),
+        };
+        Ok(FeedForward { network, adapter: None })
     }
 
     /// Every linear layer that adapters may change.
     pub(super) fn linears(&self) -> Vec<&Linear> {
-        match self {
-            FeedForward::Dense(mlp) => mlp.linears(),
-            FeedForward::Experts(experts) => experts.linears(),
+        match &self.network {
+            Network::Dense(mlp) => mlp.linears(),
+            Network::Experts(experts) => experts.linears(),
         }
     }
 
     /// Every linear layer, in the same order, for changing it.
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
-        match self {
-            FeedForward::Dense(mlp) => mlp.linears_mut(),
-            FeedForward::Experts(experts) => experts.linears_mut(),
+        match &mut self.network {
+            Network::Dense(mlp) => mlp.linears_mut(),
+            Network::Experts(experts) => experts.linears_mut(),
         }
     }
 
     /// Gate, up and down projection of an expert, where there is one of this number.
     pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
-        match self {
-            FeedForward::Dense(_) => None,
-            FeedForward::Experts(experts) => experts.expert(expert),
+        match &self.network {
+            Network::Dense(_) => None,
+            Network::Experts(experts) => experts.expert(expert),
+        }
+    }
+
+    /// Its input on the way x [T, d], edited where this is the adapter's point: [T, d]. With caches, one per sequence,
+    /// what the adapter keeps of x is appended to them.
+    pub(super) fn edited(
+        &self,
+        g: &mut Graph<'_>,
+        x: Var,
+        point: EditPoint,
+        within: Within<'_>,
+        caches: Option<&mut [KvCache]>,
+    ) -> Result<Var> {
+        match &self.adapter {
+            Some(adapter) if adapter.point() == point => adapter.edit(g, &x, within, caches),
+            _ => Ok(x),
         }
     }
 
     /// h [T, d] → [T, d].
     pub(super) fn forward<'m>(&'m self, g: &mut Graph<'m>, h: &Var, within: Within<'_>) -> Result<Var> {
-        match self {
-            FeedForward::Dense(mlp) => mlp.forward(g, h, within),
-            FeedForward::Experts(experts) => experts.forward(g, h, within),
+        match &self.network {
+            Network::Dense(mlp) => mlp.forward(g, h, within),
+            Network::Experts(experts) => experts.forward(g, h, within),
         }
     }
 }

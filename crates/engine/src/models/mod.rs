@@ -3,6 +3,7 @@
 //! A new family is one file with a `spec` function and one line in `FAMILIES`. Encoders, which predict no
 //! tokens, have a frame and families of their own, in `encoder`.
 
+mod adapters;
 mod attention;
 mod block;
 mod builder;
@@ -18,7 +19,6 @@ mod gemma3;
 mod gpt2;
 mod gpt_neox;
 mod llama;
-mod lora;
 mod mistral;
 mod mixtral;
 mod mixture;
@@ -47,11 +47,11 @@ pub(crate) use config::Config;
 use crate::Result;
 use crate::kernels::Activation;
 
+pub use adapters::{Adapter, AdapterKind, AdapterTensors, EditPoint, Gate, Lora, LoraOptions, ShiftFfn};
 pub use cache::KvCache;
 pub use changes::TensorChange;
 pub use decoder::Decoder;
 pub use encoder::{ENCODING_TOKENS, Encoder, Grid, Input, Pipeline, Pooling, encoder_families};
-pub use lora::LoraOptions;
 pub use mixture::{ExpertNames, ExpertsSpec};
 pub use model::Model;
 pub use norm::NormKind;

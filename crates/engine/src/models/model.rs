@@ -1,9 +1,11 @@
 //! A model: parameters, forward pass, and the folder they came from.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::adapters::AdapterKind;
 use super::config::Config;
 use super::decoder::{Decoder, TOWER};
 use super::source::Drawn;
@@ -27,6 +29,8 @@ pub struct Model {
     pub(super) config: Map<String, Value>,
     pub(super) generation_config: Option<Map<String, Value>>,
     pub(super) dtype: DType,
+    /// The kinds of adapters that are attached.
+    pub(super) adapters: Vec<Arc<dyn AdapterKind>>,
     /// Keep only every block's input during training and recompute the rest: slower by a forward
     /// pass, but memory grows with one block instead of all.
     pub recompute: bool,
@@ -41,7 +45,18 @@ impl Model {
         let deviation = reader.float("initializer_range")?.unwrap_or(0.02);
         let mut params = Params::default();
         let decoder = Decoder::build(spec, &mut params, &mut Drawn { deviation, seed })?;
-        Ok(Model { params, decoder, config, generation_config: None, dtype: DType::F32, recompute: false })
+        Ok(Model::of(params, decoder, config, None, DType::F32))
+    }
+
+    pub(super) fn of(
+        params: Params,
+        decoder: Decoder,
+        config: Map<String, Value>,
+        generation_config: Option<Map<String, Value>>,
+        dtype: DType,
+    ) -> Self {
+        let adapters = Vec::new();
+        Model { params, decoder, config, generation_config, dtype, adapters, recompute: false }
     }
 
     /// Rounds every weight to `dtype`, which the model is then written in; computing stays f32.
@@ -85,8 +100,10 @@ impl Model {
     /// Writes a Hugging Face folder in `dtype` (default: the type it was read in), copying
     /// tokenizer files from `tokenizer_from`. An attached adapter must be merged or written apart.
     pub fn save(&self, dir: &Path, tokenizer_from: Option<&Path>, dtype: Option<DType>) -> Result<()> {
-        if self.adapter_layers().next().is_some() {
-            return Err(Error::invalid("merge the adapter before writing the whole model"));
+        if self.is_adapted() {
+            return Err(Error::invalid(
+                "merge the adapter before writing the whole model, or write the adapter apart",
+            ));
         }
         let mut tensors: Vec<_> =
             self.params.iter().map(|(_, p)| (p.name.clone(), p.tensor.clone())).collect();
@@ -205,7 +222,7 @@ impl Model {
     ) -> Result<Var> {
         let hidden = g.gather_rows(hidden, rows)?;
         let Head { weight, softcap } = self.head();
-        let logits = g.linear(&hidden, &Linear { weight, bias: None, low_rank: None })?;
+        let logits = g.linear(&hidden, &Linear { weight, bias: None, adapter: None })?;
         let logits = match softcap {
             Some(cap) => g.softcap(&logits, cap)?,
             None => logits,

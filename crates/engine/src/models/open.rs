@@ -54,7 +54,7 @@ impl Model {
             tracing::warn!("{place}: {} tensors are not used, such as {first}", unused.len());
         }
         let generation_config = checkpoint.generation_config().cloned();
-        Ok(Model { params, decoder, config, generation_config, dtype, recompute: false })
+        Ok(Model::of(params, decoder, config, generation_config, dtype))
     }
 }
 

@@ -7,7 +7,7 @@ use super::mixture::ExpertNames;
 use super::spec::{BlockNames, BlockSpec, InnerNames, QkvNames};
 use crate::taps::BlockSite::{self, *};
 
-impl BlockSpec<'_> {
+impl<'a> BlockSpec<'a> {
     /// Whether the block has the site: not every feed-forward has a gate or a router.
     pub(super) fn has(&self, site: BlockSite) -> bool {
         let names = self.names;
@@ -23,6 +23,15 @@ impl BlockSpec<'_> {
             }
             ResidPre | ResidMid | ResidPost | AttnOut | MlpOut | Q | K | V | RotQ | RotK | Scores
             | Pattern | Z | HeadResult | MlpPre | MlpPost => true,
+        }
+    }
+
+    /// Path of the module that is the whole feed-forward, within the block; `None` where its layers have no module to
+    /// themselves.
+    pub(super) fn feed_forward(&self) -> Option<&'a str> {
+        match self.experts {
+            Some(experts) => Some(experts.names.module),
+            None => common_module(self.names.inner.first(), self.names.down),
         }
     }
 
@@ -68,20 +77,16 @@ impl BlockSpec<'_> {
 
     fn feed_forward_paths(&self, paths: &mut Paths) {
         let BlockNames { inner, down, after_mlp, .. } = *self.names;
-        let first = match inner {
+        match inner {
             InnerNames::Gated([gate, up]) => {
                 paths.add(gate, MlpPre);
                 paths.add(up, MlpPreLinear);
-                gate
             }
-            InnerNames::Plain(up) => {
-                paths.add(up, MlpPre);
-                up
-            }
-            InnerNames::GatedFused(both) => both,
-        };
+            InnerNames::Plain(up) => paths.add(up, MlpPre),
+            InnerNames::GatedFused(_) => {}
+        }
         paths.add(&format!("{down}.input"), MlpPost);
-        paths.add_branch(after_mlp, down, common_module(first, down), MlpOut);
+        paths.add_branch(after_mlp, down, self.feed_forward(), MlpOut);
     }
 }
 

@@ -197,6 +197,15 @@ pub enum InnerNames {
     Plain(&'static str),
 }
 
+impl InnerNames {
+    /// The first of them.
+    pub(super) fn first(self) -> &'static str {
+        match self {
+            InnerNames::Gated([first, _]) | InnerNames::GatedFused(first) | InnerNames::Plain(first) => first,
+        }
+    }
+}
+
 /// The names that Llama introduced and most families kept.
 pub const LLAMA_NAMES: Names = Names {
     base: "model.",

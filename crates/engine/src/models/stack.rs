@@ -58,6 +58,11 @@ impl Stack {
         &self.blocks[layer]
     }
 
+    /// The same, for changing it.
+    pub(super) fn block_mut(&mut self, layer: usize) -> &mut Block {
+        &mut self.blocks[layer]
+    }
+
     /// Number of blocks.
     pub(super) fn len(&self) -> usize {
         self.blocks.len()

@@ -36,7 +36,7 @@ impl Expert {
 
     /// Whether any of its layers has an adapter.
     pub fn is_adapted(&self) -> bool {
-        [&self.gate, &self.up, &self.down].into_iter().any(|l| l.low_rank.is_some())
+        [&self.gate, &self.up, &self.down].into_iter().any(|l| l.adapter.is_some())
     }
 }
 

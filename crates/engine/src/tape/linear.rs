@@ -1,22 +1,27 @@
-//! Linear layers, with bias and low-rank adapter.
+//! Linear layers, with bias and adapter.
+
+use std::fmt;
+use std::sync::Arc;
 
 use super::{Edge, Graph, Var};
 use crate::kernels::{self, Mat, MatMut};
 use crate::params::{ParamId, Params};
 use crate::{Error, Result, Tensor, profile};
 
-/// A low-rank addition to a linear layer: `scaling · B·(A·x)` (LoRA, arXiv 2106.09685).
-#[derive(Debug, Clone, Copy)]
-pub struct LowRank {
-    /// A: [r, in].
-    pub a: ParamId,
-    /// B: [out, r].
-    pub b: ParamId,
-    /// alpha / r.
-    pub scaling: f32,
+/// What changes the output of a linear layer whose weight stays as it is.
+pub trait LinearAdapter: fmt::Debug + Send + Sync {
+    /// The adapted output, of the input x [T, in] and the layer's own output y [T, out]: [T, out].
+    fn apply(&self, g: &mut Graph<'_>, x: &Var, y: Var) -> Result<Var>;
+
+    /// Its parameters.
+    fn parameters(&self) -> Vec<ParamId>;
+
+    /// Changes the layer's weight [out, in] so that it does alone what it does with the adapter. Fails where no weight
+    /// can.
+    fn merge(&self, params: &Params, weight: &mut Tensor) -> Result<()>;
 }
 
-/// The parameters of one linear layer: `y = W·x + bias (+ low-rank)`.
+/// The parameters of one linear layer: `y = W·x + bias`, and what an adapter makes of it.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// W: [out, in].
@@ -24,20 +29,21 @@ pub struct Linear {
     /// Bias: [out].
     pub bias: Option<ParamId>,
     /// Adapter, where one is attached.
-    pub low_rank: Option<LowRank>,
+    pub adapter: Option<Arc<dyn LinearAdapter>>,
 }
 
 impl<'m> Graph<'m> {
-    /// `y = x·Wᵀ + bias + scaling·(x·Aᵀ)·Bᵀ`; x: [T, in] → y: [T, out].
+    /// `y = x·Wᵀ + bias`, adapted; x: [T, in] → y: [T, out].
     pub fn linear(&mut self, x: &Var, layer: &Linear) -> Result<Var> {
         let y = self.project(x, layer.weight, layer.bias)?;
-        let Some(low_rank) = layer.low_rank else { return Ok(y) };
-        let down = self.project(x, low_rank.a, None)?;
-        let up = self.project(&down, low_rank.b, None)?;
-        self.add_scaled(&y, &up, low_rank.scaling)
+        match &layer.adapter {
+            Some(adapter) => adapter.apply(self, x, y),
+            None => Ok(y),
+        }
     }
 
-    fn project(&mut self, x: &Var, weight: ParamId, bias: Option<ParamId>) -> Result<Var> {
+    /// `x·Wᵀ + bias`: x [T, in], W [out, in] → [T, out].
+    pub(crate) fn project(&mut self, x: &Var, weight: ParamId, bias: Option<ParamId>) -> Result<Var> {
         let param = self.param(weight);
         let (out, inner) = (param.tensor.rows(), param.tensor.columns());
         if x.value.columns() != inner {

@@ -40,7 +40,7 @@ pub use cross_entropy::Head;
 pub use dispatch::{Dispatch, Group};
 pub use experts::Expert;
 pub use layout::{Layout, Piece, Visibility};
-pub use linear::{Linear, LowRank};
+pub use linear::{Linear, LinearAdapter};
 pub use region::Region;
 pub use rotary::RotaryTable;
 pub use routing::Routing;

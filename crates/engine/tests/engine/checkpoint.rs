@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::data::{fixture, test_data};
 use amend_engine::checkpoint::{
-    Adapter, Checkpoint, LowRank, ModelFiles, SafetensorsFile, StoredType, write_atomic, write_model,
-    write_tensors,
+    Checkpoint, ModelFiles, SafetensorsFile, StoredType, write_atomic, write_model, write_tensors,
 };
+use amend_engine::models::{Adapter, Lora, ShiftFfn};
 use amend_engine::{DType, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -298,22 +299,60 @@ fn a_file_cut_short_while_open_gives_an_error() {
     assert!(error(file.tensor("w")).contains("shrank"));
 }
 
-fn small_adapter() -> Adapter {
-    let pair = |r| LowRank { a: ramp(&[r, 6]), b: ramp(&[5, r]) };
-    Adapter {
+/// The config of `small_adapter`, as PEFT has it.
+const PEFT_CONFIG: &str = r#"{
+  "alpha_pattern": {
+    "v_proj": 3
+  },
+  "base_model_name_or_path": "base",
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "lora_alpha": 8,
+  "lora_dropout": 0.0,
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 4,
+  "rank_pattern": {
+    "0.self_attn.v_proj": 2
+  },
+  "target_modules": [
+    "q_proj",
+    "v_proj"
+  ],
+  "task_type": "CAUSAL_LM",
+  "use_dora": false,
+  "use_rslora": false
+}
+"#;
+
+fn small_lora() -> Lora {
+    Lora {
         r: 4,
         lora_alpha: 8.0,
         target_modules: vec!["q_proj".into(), "v_proj".into()],
-        base_model_name_or_path: Some("base".into()),
         task_type: Some("CAUSAL_LM".into()),
         rank_pattern: vec![("0.self_attn.v_proj".into(), 2)],
         alpha_pattern: vec![("v_proj".into(), 3.0)],
-        tensors: BTreeMap::from([
-            ("model.layers.0.self_attn.q_proj".into(), pair(4)),
-            ("model.layers.0.self_attn.v_proj".into(), pair(2)),
-        ]),
-        ..Adapter::default()
+        ..Lora::default()
     }
+}
+
+fn adapter_of(lora: Lora) -> Adapter {
+    let pair = |module: &str, r| {
+        let name = |half| format!("model.layers.0.self_attn.{module}.lora_{half}.weight");
+        [(name("A"), ramp(&[r, 6])), (name("B"), ramp(&[5, r]))]
+    };
+    Adapter {
+        kinds: vec![Arc::new(lora)],
+        base_model: Some("base".into()),
+        tensors: [pair("q_proj", 4), pair("v_proj", 2)].into_iter().flatten().collect(),
+    }
+}
+
+fn small_adapter() -> Adapter {
+    adapter_of(small_lora())
 }
 
 #[test]
@@ -323,19 +362,23 @@ fn adapters_round_trip() {
     let adapter = small_adapter();
     adapter.write(&dir).unwrap();
     let read = Adapter::open(&dir).unwrap();
-    for (module, pair) in &adapter.tensors {
-        assert_eq!(read.tensors[module].a.bytes(), pair.a.bytes());
-        assert_eq!(read.tensors[module].b.bytes(), pair.b.bytes());
+    let config = fs::read_to_string(dir.join("adapter_config.json")).unwrap();
+    assert_eq!(config, PEFT_CONFIG);
+    assert_eq!(read.tensors.len(), 4);
+    for (name, tensor) in &adapter.tensors {
+        assert_eq!(read.tensors[name].bytes(), tensor.bytes());
     }
-    assert_eq!(read.target_modules, adapter.target_modules);
-    assert_eq!((read.scaling(), read.scaling_of("model.layers.0.self_attn.v_proj")), (2.0, 1.5));
-    assert_eq!(Adapter { use_rslora: true, ..small_adapter() }.scaling(), 4.0);
+    assert_eq!(read.base_model, adapter.base_model);
+    assert_eq!(format!("{:?}", read.kinds), format!("{:?}", adapter.kinds));
+    let lora = small_lora();
+    assert_eq!((lora.scaling(), lora.scaling_of("model.layers.0.self_attn.v_proj")), (2.0, 1.5));
+    assert_eq!(Lora { use_rslora: true, ..small_lora() }.scaling(), 4.0);
     assert!(error(Checkpoint::open(&dir)).contains("this is an adapter"));
-    let wrong = Adapter { target_modules: vec!["proj".into()], ..small_adapter() };
+    let wrong = adapter_of(Lora { target_modules: vec!["proj".into()], ..small_lora() });
     assert!(
         error(wrong.write(out.path().join("w"))).contains("does not name model.layers.0.self_attn.q_proj")
     );
-    let wrong = Adapter { rank_pattern: vec![], ..small_adapter() };
+    let wrong = adapter_of(Lora { rank_pattern: vec![], ..small_lora() });
     assert!(error(wrong.write(out.path().join("w"))).contains("rank 4 needs [4, in]"));
 }
 
@@ -424,19 +467,27 @@ fn damaged_weights_load_or_give_an_error() {
 #[test]
 fn damaged_json_loads_or_gives_an_error() {
     let out = tempfile::tempdir().unwrap();
-    let (dir, adapter) = (out.path().join("m"), out.path().join("a"));
+    let [dir, lora, both] = ["m", "a", "b"].map(|name| out.path().join(name));
     write_model(&dir, &ModelFiles { max_shard_bytes: 40, ..small_model() }).unwrap();
-    small_adapter().write(&adapter).unwrap();
+    small_adapter().write(&lora).unwrap();
+    let mut adapter = small_adapter();
+    adapter.kinds.push(Arc::new(ShiftFfn { r: 2, ..ShiftFfn::default() }));
+    for (part, shape) in [("a", [2, 3]), ("b", [2, 6]), ("c", [3, 2])] {
+        adapter.tensors.insert(format!("model.layers.0.mlp.editor.{part}.weight"), ramp(&shape));
+    }
+    adapter.write(&both).unwrap();
     for path in [
         dir.join("config.json"),
         dir.join("model.safetensors.index.json"),
-        adapter.join("adapter_config.json"),
+        lora.join("adapter_config.json"),
+        both.join("adapter_config.json"),
     ] {
         let original = fs::read(&path).unwrap();
         let opens = |(edits, keep): (Vec<_>, usize)| {
             fs::write(&path, damage(&original, &edits, keep)).unwrap();
             let _ = Checkpoint::open(&dir);
-            let _ = Adapter::open(&adapter);
+            let _ = Adapter::open(&lora);
+            let _ = Adapter::open(&both);
             Ok(())
         };
         cases(2000).run(&edits(), opens).unwrap();

@@ -27,7 +27,7 @@ fn mixture() -> Mixture {
     };
     let x = add("x".into(), &[TOKENS, D]);
     let mut linear =
-        |name: String, shape: &[usize]| Linear { weight: add(name, shape), bias: None, low_rank: None };
+        |name: String, shape: &[usize]| Linear { weight: add(name, shape), bias: None, adapter: None };
     let router = linear("router".into(), &[EXPERTS, D]);
     let experts = (0..EXPERTS)
         .map(|e| Expert {

@@ -2,9 +2,8 @@
 //! by name, rotations that change with the sequence's length.
 
 use crate::small_models::{config, models};
-use amend_engine::checkpoint::Adapter;
 use amend_engine::generate::GenerateOptions;
-use amend_engine::models::{LoraOptions, Positions, RopeScaling};
+use amend_engine::models::{Adapter, LoraOptions, Positions, RopeScaling};
 use amend_engine::{Batch, Example, Gradients, Graph, Model, Taps};
 use serde_json::{Value, json};
 
@@ -45,7 +44,7 @@ fn adapters_fit_every_projection_and_survive_their_file() {
         assert!(worst(&adapted.merged().unwrap().score(&examples, 4096).unwrap(), &changed) < 2e-4);
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("adapter");
-        adapted.save_adapter(&dir, &options, "base").unwrap();
+        adapted.save_adapter(&dir, "base").unwrap();
         let mut again = model.clone();
         again.attach_adapter(&Adapter::open(&dir).unwrap()).unwrap();
         assert_eq!(again.score(&examples, 4096).unwrap(), changed);

@@ -22,6 +22,7 @@ mod parity;
 mod parts;
 mod precision;
 mod sessions;
+mod shift_ffn;
 mod sites;
 mod small_models;
 mod soft_tokens;

@@ -1,6 +1,6 @@
 //! Training: micro-batches, selections, adapters, steady memory, broken numbers.
 
-use amend_engine::models::LoraOptions;
+use amend_engine::models::{Adapter, LoraOptions};
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn, nll_gradients};
 use amend_engine::{Batch, Error, Example, Gradients, Model, Selection, Taps};
 use serde_json::json;
@@ -89,9 +89,9 @@ fn a_fresh_adapter_changes_nothing_and_merging_keeps_what_it_learnt() {
     }
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("adapter");
-    adapted.save_adapter(&dir, &LoraOptions { r: 4, alpha: 8.0, targets: Vec::new() }, "base").unwrap();
+    adapted.save_adapter(&dir, "base").unwrap();
     let mut again = base.clone();
-    again.attach_adapter(&amend_engine::checkpoint::Adapter::open(&dir).unwrap()).unwrap();
+    again.attach_adapter(&Adapter::open(&dir).unwrap()).unwrap();
     assert_eq!(again.score(&examples, 4096).unwrap(), learnt);
 }
 

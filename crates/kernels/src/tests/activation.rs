@@ -41,6 +41,7 @@ fn value(act: Activation, x: f64) -> f64 {
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
         Activation::Relu => x.max(0.0),
         Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
     }
 }
 
@@ -58,7 +59,7 @@ fn inputs(len: usize) -> Vec<f32> {
 #[test]
 fn values_and_derivatives_match_double_precision() {
     each_level(|| {
-        for act in LINEAR_ABOVE.into_iter().chain([Activation::Tanh]) {
+        for act in LINEAR_ABOVE.into_iter().chain([Activation::Tanh, Activation::Sigmoid]) {
             for len in [0, 1, 15, 16, 17, 1003, 40_001] {
                 let (x, up, dout) = (inputs(len), random(len, 6), random(len, 7));
                 let mut y = vec![f32::NAN; len];

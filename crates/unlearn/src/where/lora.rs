@@ -46,16 +46,7 @@ impl Default for Lora {
 
 impl Place for Lora {
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()> {
-        model.attach_lora(&self.options(), context.seed)
-    }
-
-    fn adapter(&self) -> Option<LoraOptions> {
-        Some(self.options())
-    }
-}
-
-impl Lora {
-    fn options(&self) -> LoraOptions {
-        LoraOptions { r: self.r, alpha: self.alpha, targets: self.targets.clone() }
+        let options = LoraOptions { r: self.r, alpha: self.alpha, targets: self.targets.clone() };
+        model.attach_lora(&options, context.seed)
     }
 }

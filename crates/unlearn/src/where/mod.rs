@@ -4,7 +4,6 @@ mod all;
 mod layers;
 mod lora;
 
-use amend_engine::models::LoraOptions;
 use amend_engine::{Model, Result};
 use amend_run::slot;
 
@@ -19,11 +18,6 @@ pub trait Place {
     /// Makes exactly the chosen weights trainable, and adds those that are still to be made. What the choice rests
     /// on, the context has.
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()>;
-
-    /// The adapter's settings, where the update lives in one.
-    fn adapter(&self) -> Option<LoraOptions> {
-        None
-    }
 }
 
 slot! {

@@ -169,8 +169,8 @@ fn an_adapter_is_written_beside_the_merged_model() {
     let (outcome, _folder) = run(&["unlearn.where=lora"]);
     let model = &outcome.seeds[0].arms[0].model;
     assert!(model.join("model.safetensors").exists());
-    let adapter = amend_engine::checkpoint::Adapter::open(model.with_file_name("model-adapter")).unwrap();
-    assert_eq!(adapter.tensors.len(), 2 * 7);
+    let adapter = amend_engine::models::Adapter::open(model.with_file_name("model-adapter")).unwrap();
+    assert_eq!(adapter.tensors.len(), 2 * 7 * 2);
 }
 
 #[test]

@@ -124,5 +124,5 @@ pub(super) fn decoder(
         true => head_bias,
         false => [decoder_bias, head_bias].into_iter().find(|name| b.has(name)).unwrap_or(head_bias),
     };
-    Ok(Linear { weight, bias: Some(b.bias(name, vocabulary)?), low_rank: None })
+    Ok(Linear { weight, bias: Some(b.bias(name, vocabulary)?), adapter: None })
 }

@@ -88,7 +88,7 @@ pub(super) fn patch_projection(
     let stored = [d, grid.channels, grid.patch[0], grid.patch[1]];
     let weight = b.reshaped(&format!("{name}.weight"), &stored, &[d, grid.patch_len()])?;
     let bias = bias.then(|| b.bias(&format!("{name}.bias"), d)).transpose()?;
-    Ok(Linear { weight, bias, low_rank: None })
+    Ok(Linear { weight, bias, adapter: None })
 }
 
 /// The sizes of image and patches. An image must hold at least one patch.

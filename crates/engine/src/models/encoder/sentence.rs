@@ -235,7 +235,7 @@ fn dense(params: &mut Params, folder: &Path, config: &Map<String, Value>) -> Res
         |part: &str, shape: &[usize]| params.add(format!("{name}.{part}"), file.tensor_f32(part, shape)?);
     let weight = add("linear.weight", &[out, inner])?;
     let bias = flag(config, "bias").unwrap_or(true).then(|| add("linear.bias", &[out])).transpose()?;
-    Ok(Dense { linear: Linear { weight, bias, low_rank: None }, activation })
+    Ok(Dense { linear: Linear { weight, bias, adapter: None }, activation })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `adapter_config.json`: what a LoRA adapter is, and refusing what it cannot be here.
+//! PEFT's `adapter_config.json`: what a LoRA adapter is, and refusing what it cannot be here.
 //!
 //! Options are those of `peft.LoraConfig`. An option that only steers training or the first values
 //! is ignored; one that changes what the adapter computes is either supported or refused by name.
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Adapter;
+use super::lora::Lora;
 use crate::{Error, Result};
 
 /// Options that change the forward pass and are not supported: refused unless absent or empty.
@@ -33,8 +33,8 @@ const CHANGES_BASE: [&str; 6] = ["pissa", "olora", "corda", "loftq", "lora_ga", 
 /// Ends of the rank-scaling patterns: module name (suffix) → value, in the file's order.
 pub(super) type Pattern<T> = Vec<(String, T)>;
 
-/// Reads the options into an adapter without tensors.
-pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Adapter> {
+/// Reads the options.
+pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Lora> {
     let refuse = |message: String| Err(Error::format(path, message));
     match config.get("peft_type").and_then(Value::as_str) {
         Some("LORA") => {}
@@ -64,11 +64,10 @@ pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Adapter>
     }
     let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::to_owned);
     let flag = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
-    Ok(Adapter {
+    Ok(Lora {
         r: positive(path, config, "r")? as usize,
         lora_alpha: positive(path, config, "lora_alpha")?,
         target_modules: target_modules(path, config)?,
-        base_model_name_or_path: text("base_model_name_or_path"),
         task_type: text("task_type"),
         use_rslora: flag("use_rslora"),
         fan_in_fan_out: flag("fan_in_fan_out"),
@@ -77,7 +76,6 @@ pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Adapter>
             .map(|(k, v)| (k, v as usize))
             .collect(),
         alpha_pattern: pattern(path, config, "alpha_pattern")?,
-        ..Adapter::default()
     })
 }
 
@@ -157,27 +155,27 @@ pub(super) fn ends_at_dot(module: &str, name: &str) -> bool {
 }
 
 /// The options of an adapter as PEFT writes them.
-pub(super) fn to_json(adapter: &Adapter, target_modules: &[String]) -> Value {
-    let ranks: Map<String, Value> = adapter.rank_pattern.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+pub(super) fn to_json(lora: &Lora, base_model: Option<&str>, target_modules: &[String]) -> Value {
+    let ranks: Map<String, Value> = lora.rank_pattern.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     let alphas: Map<String, Value> =
-        adapter.alpha_pattern.iter().map(|(k, v)| (k.clone(), number(*v))).collect();
+        lora.alpha_pattern.iter().map(|(k, v)| (k.clone(), number(*v))).collect();
     json!({
         "alpha_pattern": alphas,
-        "base_model_name_or_path": adapter.base_model_name_or_path,
+        "base_model_name_or_path": base_model,
         "bias": "none",
-        "fan_in_fan_out": adapter.fan_in_fan_out,
+        "fan_in_fan_out": lora.fan_in_fan_out,
         "inference_mode": true,
         "init_lora_weights": true,
-        "lora_alpha": number(adapter.lora_alpha),
+        "lora_alpha": number(lora.lora_alpha),
         "lora_dropout": 0.0,
         "modules_to_save": null,
         "peft_type": "LORA",
-        "r": adapter.r,
+        "r": lora.r,
         "rank_pattern": ranks,
         "target_modules": target_modules,
-        "task_type": adapter.task_type,
+        "task_type": lora.task_type,
         "use_dora": false,
-        "use_rslora": adapter.use_rslora,
+        "use_rslora": lora.use_rslora,
     })
 }
 
