@@ -75,7 +75,6 @@ impl<'a> StreamDecoder<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::tokenizer::train_bpe;
 
     #[test]
