@@ -265,12 +265,7 @@ impl FeedForwardAdapter for Editor {
 
 /// Of every row the one before it in its sequence: x [T, n] → [T, n]. Before the first row of a sequence comes the last
 /// that its cache keeps, to which its rows are then added, or zeros.
-fn row_before(
-    g: &mut Graph<'_>,
-    x: &Var,
-    within: Within<'_>,
-    caches: Option<&mut [KvCache]>,
-) -> Result<Var> {
+fn row_before(g: &mut Graph<'_>, x: &Var, within: Within<'_>, caches: Option<&mut [KvCache]>) -> Result<Var> {
     let (rows, width, sequences) = (x.value().rows(), x.value().columns(), &within.layout.sequences);
     let mut first = Tensor::zeros(&[sequences.len(), width], DType::F32);
     if let Some(caches) = caches {
