@@ -222,8 +222,8 @@ fn changed_parts_are_found_in_models_that_were_read_apart() {
     let moved = [Part::Head { layer: 2, head: 1 }, Part::Expert { layer: 1, expert: 3 }];
     after.select(&moved).unwrap();
     for (_, param) in after.params.iter_mut().filter(|(_, p)| p.trainable) {
-        let count = param.selected_len();
-        param.set_selected(Tensor::build(&[count], |out| out.fill(0.5))).unwrap();
+        let halves = Tensor::build(param.selected().shape(), |out| out.fill(0.5));
+        param.set_selected(halves).unwrap();
     }
     let found: BTreeSet<_> =
         after.parts_changed_since(&before).unwrap().iter().map(Part::to_string).collect();
