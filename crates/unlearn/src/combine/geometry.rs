@@ -30,15 +30,16 @@ impl Geometry {
     pub fn of(forget: &Gradients, retain: &Gradients, update: &Gradients) -> Self {
         let total: usize = update.iter().map(|(_, t)| t.len()).sum();
         let share = |count: usize| count as f64 / total.max(1) as f64;
-        let differ = |a: f32, b: f32| (a > 0.0 && b < 0.0) || (a < 0.0 && b > 0.0);
+        let [norm_forget, norm_retain, norm_update] = [forget, retain, update].map(Gradients::norm);
+        let cosine = |dot: f64, norms: f64| if norms > 0.0 { dot / norms } else { 0.0 };
         Geometry {
-            norm_forget: forget.norm(),
-            norm_retain: retain.norm(),
-            cos_forget_retain: forget.cosine(retain),
-            cos_update_retain: update.cosine(retain),
-            cos_update_forget: update.cosine(forget),
-            conflict: share(forget.count(retain, differ)),
-            opposed: share(update.count(retain, differ)),
+            norm_forget,
+            norm_retain,
+            cos_forget_retain: cosine(forget.dot(retain), norm_forget * norm_retain),
+            cos_update_retain: cosine(update.dot(retain), norm_update * norm_retain),
+            cos_update_forget: cosine(update.dot(forget), norm_update * norm_forget),
+            conflict: share(forget.count(retain, opposed)),
+            opposed: share(update.count(retain, opposed)),
             forget_zero: share(forget.count(forget, |f, _| f == 0.0)),
         }
     }
@@ -50,4 +51,9 @@ impl Geometry {
             _ => Map::new(),
         }
     }
+}
+
+/// Opposite signs, judged without a product, for two tiny numbers multiply to zero, and without a branch.
+pub(super) fn opposed(a: f32, b: f32) -> bool {
+    ((a > 0.0) & (b < 0.0)) | ((a < 0.0) & (b > 0.0))
 }

@@ -4,6 +4,7 @@ use amend_engine::{Gradients, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::geometry::opposed;
 use super::{Combine, Weights};
 
 /// # What it does
@@ -36,9 +37,4 @@ impl Combine for Sago {
         // Where the two tasks disagree about a coordinate's sign, retention decides.
         Ok(forget.zip_map(retain, |f, r| if opposed(f, r) { weights.retain * r } else { weights.forget * f }))
     }
-}
-
-/// Opposite signs, judged without a product: two tiny numbers multiply to zero.
-fn opposed(f: f32, r: f32) -> bool {
-    (f > 0.0 && r < 0.0) || (f < 0.0 && r > 0.0)
 }
