@@ -8,6 +8,7 @@ import sys
 import record
 from measure import Bench, NotMeasured, tell
 from rows import NAMES, ROWS, START, UNLEARNING
+from unlearning import RunFailed
 
 
 def main():
@@ -38,7 +39,7 @@ def main():
     for name, level in itertools.product(filter(wanted.__contains__, NAMES), bench.levels()):
         try:
             found, version = works[name](level)
-        except NotMeasured as why:
+        except (NotMeasured, RunFailed) as why:
             missing.append((f"{name} at {level}", why))
             tell(f"{name} at {level}: not measured: {why}")
             continue

@@ -57,6 +57,10 @@ epochs = 1
 batch_size = 32"""
 
 
+class RunFailed(Exception):
+    """What a run says that did not come to its end."""
+
+
 def lexicon(rng):
     """Words of random syllables."""
     consonants, vowels, ends = "bcdfghklmnprstvz", "aeiou", ["", "", "n", "r", "s", "l"]
@@ -104,7 +108,7 @@ def run(binary, folder, model, combine, steps, options=(), environment=None):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     seconds = time.perf_counter() - began
     if done.returncode not in (0, 1):
-        raise RuntimeError(done.stderr.strip())
+        raise RunFailed(done.stderr.strip())
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     return seconds, [json.loads(line) for line in lines]
 

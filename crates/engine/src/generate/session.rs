@@ -25,8 +25,9 @@ pub struct SessionOptions {
     /// Rows of one forward pass beyond which prompts are read in chunks. They bound a pass's memory, and how
     /// long running sequences wait for it.
     pub rows: usize,
-    /// Tokens that all caches together may hold. One takes 8 · layers · key heads · head width bytes, and 8 · layers · r
-    /// more with a Shift-FFN editor of rank r. A sequence starts where there is room for the longest that it may become, so none is ever put out again.
+    /// Tokens that all caches together may hold. One takes 8 · layers · key heads · head width bytes, and
+    /// 8 · layers · r more with a Shift-FFN editor of rank r. A sequence starts where there is room for the longest
+    /// that it may become, so none is ever put out again.
     pub cache_tokens: usize,
 }
 
