@@ -48,6 +48,11 @@ impl Format {
         matches!(self, Format::Pairs | Format::HardwarePairs)
     }
 
+    /// Whether elements are widened to f32 when they are read.
+    pub(super) fn is_narrow(self) -> bool {
+        self.bytes() < 4
+    }
+
     /// Elements along k in one step of a chain.
     pub(super) fn width(self) -> usize {
         if self.is_pairs() { 2 } else { 1 }
@@ -61,6 +66,9 @@ pub(super) trait Element<S: Simd> {
     /// Numbers in an element that are multiplied one after the other. All elements of a tile get through one
     /// of them before the next: the halves of pairs do not fit sixteen registers together.
     const PARTS: usize = 1;
+    /// Whether elements serve as they are loaded. Several steps in a row of what is converted on the way need
+    /// more registers than AVX2 has.
+    const PLAIN: bool = false;
 
     /// Part `part` of sixteen elements of the right operand.
     ///
@@ -97,6 +105,7 @@ pub(super) struct Int8;
 
 impl<S: Simd> Element<S> for F32 {
     const BYTES: usize = 4;
+    const PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn load(s: S, at: *const u8, _: usize) -> S::V {
@@ -126,6 +135,7 @@ impl<S: Simd> Element<S> for Pairs {
 #[cfg(target_arch = "x86_64")]
 impl Element<Avx512> for PairDot {
     const BYTES: usize = 4;
+    const PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn load(s: Avx512, at: *const u8, _: usize) -> <Avx512 as Simd>::V {

@@ -33,6 +33,8 @@ const DIRECT_ROWS: usize = 16;
 const DIRECT_COLUMNS: usize = 96;
 /// Up to this many steps, so do columns of A: a line of the cache each, they stay for all tiles.
 const DIRECT_STEPS: usize = 64;
+/// Tiles below one another from which a panel of narrow elements is widened once for all of them.
+const WIDENED_TILES: usize = 4;
 /// Multiply-adds below which another task costs more than it saves (some 10 µs of one core).
 const TASK: usize = 1 << 19;
 /// A product with fewer rows than this is bound by reading B, so its rows count as this many.
@@ -333,13 +335,22 @@ fn blocked_body<S: Tiles, K: Step>(
                     let padded = width.next_multiple_of(LANES);
                     let mut scales = None;
                     let mut next: &[u8] = &[];
+                    let mut format = b.format();
                     let (panel, row_bytes) = match b {
                         Right::Panels(p) => {
                             scales = p.scales.get(j..);
                             if j + S::NR < cols.end {
                                 next = p.panel(j + S::NR, S::NR).0;
                             }
-                            p.panel(j, S::NR)
+                            let (panel, row_bytes) = p.panel(j, S::NR);
+                            if format.is_narrow() && c.rows > WIDENED_TILES * S::MR {
+                                let wide = right.stale(padded * a.kc);
+                                pack::widen(s, format, panel, wide);
+                                format = Format::F32;
+                                (bytemuck::cast_slice(&*wide), 4 * padded)
+                            } else {
+                                (panel, row_bytes)
+                            }
                         }
                         // Rows of B serve as they are, but not a last one that ends within a vector.
                         Right::Strided(b)
@@ -356,7 +367,7 @@ fn blocked_body<S: Tiles, K: Step>(
                             (bytemuck::cast_slice(&*panel), 4 * padded)
                         }
                     };
-                    let panel = Panel { data: panel, row_bytes, format: b.format(), scales, next };
+                    let panel = Panel { data: panel, row_bytes, format, scales, next };
                     tiles(s, a, panel, c, j..j + width, accumulate || k > 0);
                 }
             }

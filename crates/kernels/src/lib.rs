@@ -56,7 +56,7 @@ pub use packed::{Packed, Storage};
 pub use peak::measured_peak;
 pub use rng::Rng;
 pub use rope::rope;
-pub use rows::{argmax, exp_in_place, log_sum_exp, softmax_row, softmax_rows};
+pub use rows::{argmax, log_sum_exp, scaled_exp, softmax_row, softmax_rows};
 pub use simd::simd_level;
 pub use tensor::{DType, Device, Tensor};
 pub use vector::{add, axpy, dot, mul, scale};

@@ -5,6 +5,7 @@
 //! rows, each `[k][MR]`. A step of k is one f32, or a pair of bf16 that two of them are rounded to
 //! on the way: see [`Step`].
 
+use super::element::{Bf16, Element, F16, Format, Int8};
 use super::matrix::Mat;
 use super::simd::{LANES, Simd};
 use super::tile::Tiles;
@@ -148,6 +149,26 @@ fn transposed<S: Simd, K: Step>(s: S, usual: usize, b: Mat, width: usize, out: &
                 s.store(v, row);
             }
         }
+    }
+}
+
+/// The elements of a panel in a narrow format as f32, as many as `out` has.
+#[inline(always)]
+pub(super) fn widen<S: Simd>(s: S, format: Format, panel: &[u8], out: &mut [f32]) {
+    match format {
+        Format::Bf16 => widen_elements::<S, Bf16>(s, panel, out),
+        Format::F16 => widen_elements::<S, F16>(s, panel, out),
+        Format::Int8 => widen_elements::<S, Int8>(s, panel, out),
+        Format::F32 | Format::Pairs | Format::HardwarePairs => unreachable!("{format:?} is not narrow"),
+    }
+}
+
+#[inline(always)]
+fn widen_elements<S: Simd, E: Element<S>>(s: S, panel: &[u8], out: &mut [f32]) {
+    let (out, _) = out.as_chunks_mut::<LANES>();
+    for (x, out) in panel.chunks_exact(LANES * E::BYTES).zip(out) {
+        // SAFETY: the chunk is sixteen elements.
+        s.store(unsafe { E::load(s, x.as_ptr(), 0) }, out);
     }
 }
 

@@ -67,18 +67,19 @@ multiversion! {
     fn largest(x: &[f32]) -> f32 = largest_body;
 }
 multiversion! {
-    /// x ← exp(x), element by element; within 2 ulp.
-    pub fn exp_in_place(x: &mut [f32]) = exp_body;
+    /// x ← factor · exp(x − shift), element by element; the exponential within 2 ulp.
+    pub fn scaled_exp(x: &mut [f32], shift: f32, factor: f32) = scaled_exp_body;
 }
 
 #[inline(always)]
-fn exp_body<S: Simd>(s: S, x: &mut [f32]) {
+fn scaled_exp_body<S: Simd>(s: S, x: &mut [f32], shift: f32, factor: f32) {
+    let (shift, factor) = (s.splat(shift), s.splat(factor));
     super::simd::map(
         s,
         [],
         [x],
         #[inline(always)]
-        |[], [x]| [math::exp(s, x)],
+        |[], [x]| [s.mul(math::exp(s, s.sub(x, shift)), factor)],
     );
 }
 

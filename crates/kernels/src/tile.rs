@@ -57,59 +57,51 @@ pub(super) trait Tiles: Simd {
     fn tile(self, format: Format, rows: usize, vectors: usize, unit: bool) -> TileFn;
 }
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// Cache lines of what will be read soon that a step asks for: tiles of few rows go through the right operand
 /// faster than the processor foresees.
 pub(super) const fn asks<S: Tiles>(rows: usize, vectors: usize) -> usize {
     if rows < S::MR { vectors } else { 1 }
 }
 
-/// Where a tile is in its operands.
-struct At {
-    a: *const f32,
-    b: *const u8,
-    ahead: *const u8,
-}
+/// Steps that a tile of the largest shape takes between two asks, and a turn of its loop.
+const UNROLLED: usize = 4;
 
 /// One step of k. A function and not a closure, which would be compiled without the level's instructions.
 ///
 /// # Safety
-/// See [`TileFn`].
+/// `a` and `b` are at a step of the operands, see [`TileFn`].
 #[inline(always)]
 unsafe fn step<S: Tiles, E: Element<S>, const MR: usize, const NV: usize>(
     s: S,
-    t: &Tile,
+    a: *const f32,
     a_row: usize,
-    at: &mut At,
+    b: *const u8,
     acc: &mut [[S::V; NV]; MR],
 ) {
-    for _ in 0..asks::<S>(MR, NV) {
-        s.prefetch_far(at.ahead.cast());
-        at.ahead = at.ahead.wrapping_add(t.ahead_step);
-    }
     for part in 0..E::PARTS {
         // Plain loops: `array::from_fn` is not always inlined, and then called at every step.
         let mut row = [s.splat(0.0); NV];
         for (j, y) in row.iter_mut().enumerate() {
-            // SAFETY: step k of the right operand, see `TileFn`.
-            *y = unsafe { E::load(s, at.b.add(j * LANES * E::BYTES), part) };
+            // SAFETY: a step of the right operand, see above.
+            *y = unsafe { E::load(s, b.add(j * LANES * E::BYTES), part) };
         }
         for (i, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: step k of row i of the left operand, see `TileFn`.
-            let x = E::left(s, s.splat(unsafe { *at.a.add(i * a_row) }), part);
+            // SAFETY: a step of row i of the left operand, see above.
+            let x = E::left(s, s.splat(unsafe { *a.add(i * a_row) }), part);
             for (acc, &y) in acc.iter_mut().zip(&row) {
                 *acc = E::step(s, x, y, *acc);
             }
         }
     }
-    at.a = at.a.wrapping_add(t.a_k);
-    at.b = at.b.wrapping_add(t.b_k);
 }
 
 /// # Safety
 /// See [`TileFn`].
 #[inline(always)]
 unsafe fn body<S: Tiles, E: Element<S>, const MR: usize, const NV: usize, const UNIT: bool>(s: S, t: &Tile) {
-    let a_row = if UNIT { 1 } else { t.a_row };
     let mut acc = [[s.splat(0.0); NV]; MR];
     // C is read and written once, after all of k; asking for it now hides that.
     for i in 0..MR {
@@ -117,19 +109,34 @@ unsafe fn body<S: Tiles, E: Element<S>, const MR: usize, const NV: usize, const 
             s.prefetch(t.c.wrapping_add(i * t.c_row + j * LANES));
         }
     }
-    let mut at = At { a: t.a, b: t.b, ahead: t.ahead };
-    // Where a neighbour shares the core, instructions are scarce before multiply-adds are.
-    let twice = if MR == S::MR { t.kc / 2 } else { 0 };
-    for _ in 0..twice {
-        // SAFETY: two steps of the chain, see `TileFn`.
-        unsafe {
-            step::<S, E, MR, NV>(s, t, a_row, &mut at, &mut acc);
-            step::<S, E, MR, NV>(s, t, a_row, &mut at, &mut acc);
+    let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
+    let mut left = t.kc;
+    // The usual tile: both operands packed, so that steps lie at distances known here. Instructions are
+    // scarce before multiply-adds are where a neighbour shares the core; this loop has few beside them.
+    let b_step = NV * LANES * E::BYTES;
+    let packed = E::PLAIN && UNIT && MR == S::MR && t.a_k == MR && t.b_k == b_step;
+    if packed && UNROLLED * t.ahead_step <= LINE {
+        while left >= UNROLLED {
+            s.prefetch_far(ahead);
+            ahead = ahead.wrapping_add(UNROLLED * t.ahead_step);
+            for k in 0..UNROLLED {
+                // SAFETY: one of `left` steps that are still to come, see `TileFn`.
+                unsafe { step::<S, E, MR, NV>(s, a.add(k * MR), 1, b.add(k * b_step), &mut acc) };
+            }
+            a = a.wrapping_add(UNROLLED * MR);
+            b = b.wrapping_add(UNROLLED * b_step);
+            left -= UNROLLED;
         }
     }
-    for _ in 2 * twice..t.kc {
-        // SAFETY: a step of the chain, see `TileFn`.
-        unsafe { step::<S, E, MR, NV>(s, t, a_row, &mut at, &mut acc) };
+    for _ in 0..left {
+        for _ in 0..asks::<S>(MR, NV) {
+            s.prefetch_far(ahead);
+            ahead = ahead.wrapping_add(t.ahead_step);
+        }
+        // SAFETY: one of `left` steps that are still to come, see `TileFn`.
+        unsafe { step::<S, E, MR, NV>(s, a, if UNIT { 1 } else { t.a_row }, b, &mut acc) };
+        a = a.wrapping_add(t.a_k);
+        b = b.wrapping_add(t.b_k);
     }
     for (i, row) in acc.iter().enumerate() {
         for (j, &sum) in row.iter().enumerate() {

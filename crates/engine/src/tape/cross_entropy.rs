@@ -1,146 +1,21 @@
-//! The language-model head with log-softmax, in chunks: full logits are never held.
-
-use std::cell::OnceCell;
-use std::sync::Arc;
+//! Log-softmax under the language-model head, in chunks: the logits of a long text are never held.
 
 use rayon::prelude::*;
 
+use super::head::{Head, Logits, PackedHead, packed_head};
 use super::{Graph, Var};
-use crate::kernels::{self, Compute, Mat, MatMut, Packed};
-use crate::params::{ParamId, Params};
-use crate::{DType, Error, Result, Tensor, profile};
-
-/// Logits held at a time, in numbers: large enough for full-speed products, small next to a model.
-const CHUNK_LOGITS: usize = 16 << 20;
-
-/// Rows per chunk for a vocabulary. Has no influence on results: rows are computed independently.
-pub(super) fn chunk_rows(vocabulary: usize) -> usize {
-    (CHUNK_LOGITS / vocabulary.max(1)).clamp(64, 512)
-}
-
-/// How hidden states become logits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Head {
-    /// W: [V, d].
-    pub weight: ParamId,
-    /// Bound c on logits, where there is one: `c · tanh(logit / c)`.
-    pub softcap: Option<f32>,
-}
-
-/// A head's weight, packed once for all chunks of one call.
-pub(super) struct PackedHead<'a> {
-    pub(super) softcap: Option<f32>,
-    weight: &'a [f32],
-    pub(super) vocabulary: usize,
-    width: usize,
-    forward: Arc<Packed>,
-    /// Packed when the first of several chunks needs it.
-    backward: OnceCell<Packed>,
-    compute: Compute,
-}
-
-impl<'a> PackedHead<'a> {
-    pub(super) fn new(weight: &'a Tensor, softcap: Option<f32>) -> Self {
-        Self::packed(weight, softcap, Compute::F32, None)
-    }
-
-    fn packed(
-        weight: &'a Tensor,
-        softcap: Option<f32>,
-        compute: Compute,
-        forward: Option<Arc<Packed>>,
-    ) -> Self {
-        let _timed = profile::span("head packing");
-        let (vocabulary, width) = (weight.rows(), weight.columns());
-        let pack = || Arc::new(compute.pack(Mat::new(weight.f32(), vocabulary, width).t()));
-        let forward = forward.unwrap_or_else(pack);
-        PackedHead {
-            softcap,
-            weight: weight.f32(),
-            vocabulary,
-            width,
-            forward,
-            backward: OnceCell::new(),
-            compute,
-        }
-    }
-
-    /// hidden [n, d] → logits [n, V] into `out`.
-    pub(super) fn logits(&self, hidden: &[f32], out: &mut [f32]) {
-        let rows = hidden.len() / self.width;
-        let _timed = profile::product("forward", "head", [rows, self.vocabulary, self.width]);
-        kernels::gemm_packed(
-            Mat::new(hidden, rows, self.width),
-            &self.forward,
-            MatMut::new(out, rows, self.vocabulary),
-            false,
-        );
-        if let Some(cap) = self.softcap {
-            kernels::softcap(out, cap);
-        }
-    }
-
-    /// dLogits [n, V] → dHidden [n, d].
-    pub(super) fn hidden_gradient(&self, dlogits: &[f32], out: &mut [f32]) {
-        let rows = dlogits.len() / self.vocabulary;
-        let weight = Mat::new(self.weight, self.vocabulary, self.width);
-        let packed = self.backward.get_or_init(|| {
-            let _timed = profile::span("head packing");
-            self.compute.pack(weight)
-        });
-        let _timed = profile::product("input gradient", "head", [rows, self.vocabulary, self.width]);
-        let dlogits = Mat::new(dlogits, rows, self.vocabulary);
-        kernels::gemm_packed(dlogits, packed, MatMut::new(out, rows, self.width), false);
-    }
-
-    /// dW [V, d] += dLogitsᵀ · hidden.
-    pub(super) fn weight_gradient(&self, dlogits: &[f32], hidden: &[f32], out: &mut [f32]) {
-        let rows = hidden.len() / self.width;
-        let _timed = profile::product("weight gradient", "head", [rows, self.vocabulary, self.width]);
-        self.compute.product(
-            Mat::new(dlogits, rows, self.vocabulary).t(),
-            Mat::new(hidden, rows, self.width),
-            MatMut::new(out, self.vocabulary, self.width),
-            true,
-        );
-    }
-}
-
-/// A parameter as the head, in the model's own precision; inference keeps the packed form.
-fn packed_head(params: &Params, head: Head, recording: bool) -> PackedHead<'_> {
-    PackedHead::packed(
-        &params.get(head.weight).tensor,
-        head.softcap,
-        params.precision().compute,
-        params.packed(head.weight, 1, recording).cloned(),
-    )
-}
-
-/// What a visit to one row of logits sees: the row's index, its logits (free to be overwritten).
-pub(super) fn for_each_chunk(
-    head: &PackedHead<'_>,
-    hidden: &Tensor,
-    mut visit: impl FnMut(usize, &[f32], &mut [f32]) -> Result<()>,
-) -> Result<()> {
-    let rows = chunk_rows(head.vocabulary);
-    let mut buffer = Tensor::stale(&[rows.min(hidden.rows().max(1)), head.vocabulary]);
-    for (index, hidden) in hidden.f32().chunks(rows * head.width).enumerate() {
-        let logits = &mut buffer.f32_mut()[..hidden.len() / head.width * head.vocabulary];
-        head.logits(hidden, logits);
-        visit(index * rows, hidden, logits)?;
-    }
-    Ok(())
-}
+use crate::{DType, Error, Result, Tensor, kernels, profile};
 
 /// Visits every target with its place in `rows` and the logits that predict it, all rows of a chunk at a time.
 fn for_each_target<R: Send>(
+    logits: &mut Logits,
     head: &PackedHead<'_>,
     hidden: &Tensor,
     targets: &[u32],
     mut rows: Vec<R>,
     visit: impl Fn(&mut R, &[f32], usize) + Sync,
 ) -> Result<()> {
-    for_each_chunk(head, hidden, |first, _, logits| {
+    logits.for_each_chunk(head, hidden, |first, _, logits| {
         let chunk = first..first + logits.len() / head.vocabulary;
         rows[chunk.clone()]
             .par_iter_mut()
@@ -162,7 +37,9 @@ impl<'m> Graph<'m> {
         let mut greedy = vec![false; targets.len()];
         let packed = packed_head(self.params, head, self.is_recording());
         let rows = logprobs.f32_mut().iter_mut().zip(&mut greedy).collect();
-        for_each_target(&packed, &hidden.value, targets, rows, |(logprob, greedy), logits, target| {
+        let mut logits = Logits::of_chunk(&packed, targets.len());
+        let hidden = &hidden.value;
+        for_each_target(&mut logits, &packed, hidden, targets, rows, |(logprob, greedy), logits, target| {
             **logprob = logits[target] - kernels::log_sum_exp(logits);
             **greedy = kernels::argmax(logits) == target;
         })?;
@@ -171,30 +48,49 @@ impl<'m> Graph<'m> {
 
     /// Log-probability of every target: hidden [n, d], head [V, d], targets [n] → [n].
     ///
-    /// The backward pass computes the logits a second time, because the weight of each row is known
-    /// only then; where it is known beforehand [`Graph::cross_entropy`] is cheaper.
+    /// The weight of each row is known in the backward pass only: until then the logits are kept where they are
+    /// few, and computed a second time where they are not. Where the weights are known beforehand
+    /// [`Graph::cross_entropy`] is cheaper.
     pub fn token_logprobs(&mut self, hidden: &Var, head: Head, targets: &[u32]) -> Result<Var> {
         let _timed = profile::span("loss");
         self.check_targets(hidden, head, targets)?;
         let (params, recording) = (self.params, self.is_recording());
         let mut value = Tensor::stale(&[targets.len()]);
         let mut lse = Tensor::stale(&[targets.len()]);
+        let learns = self.learns(head.weight);
+        let needs = recording && (learns || hidden.needs_gradient());
+        let mut kept = None;
         {
             let packed = packed_head(params, head, recording);
+            if needs {
+                kept = Logits::kept(&packed, targets.len());
+            }
+            let mut of_chunk = None;
+            let logits = match &mut kept {
+                Some(kept) => kept,
+                None => of_chunk.insert(Logits::of_chunk(&packed, targets.len())),
+            };
             let rows = value.f32_mut().iter_mut().zip(lse.f32_mut()).collect();
-            for_each_target(&packed, &hidden.value, targets, rows, |(value, lse), logits, target| {
-                **lse = kernels::log_sum_exp(logits);
-                **value = logits[target] - **lse;
-            })?;
+            for_each_target(
+                logits,
+                &packed,
+                &hidden.value,
+                targets,
+                rows,
+                |(value, lse), logits, target| {
+                    **lse = kernels::log_sum_exp(logits);
+                    **value = logits[target] - **lse;
+                },
+            )?;
         }
-        let learns = self.learns(head.weight);
         let (hidden, targets) = (hidden.clone(), targets.to_vec());
-        Ok(self.push(value, learns || hidden.needs_gradient(), move |back, gradient| {
+        Ok(self.push(value, needs, move |back, gradient| {
             let _timed = profile::span("loss backward");
             let packed = packed_head(params, head, recording);
             let vocabulary = packed.vocabulary;
             let mut dhidden = Tensor::stale(hidden.shape());
-            for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
+            let mut logits = kept.unwrap_or_else(|| Logits::of_chunk(&packed, targets.len()));
+            logits.for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
                 let rows = logits.len() / vocabulary;
                 logits.par_chunks_mut(vocabulary).enumerate().for_each(|(i, row)| {
                     let row_index = first + i;
@@ -240,7 +136,8 @@ impl<'m> Graph<'m> {
         let mut losses = Tensor::stale(&[targets.len()]);
         let mut dhidden = needs.then(|| Tensor::stale(hidden.shape()));
         let mut dweight = learns.then(|| Tensor::zeros(weight.shape(), DType::F32));
-        for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
+        let mut logits = Logits::of_chunk(&packed, targets.len());
+        logits.for_each_chunk(&packed, &hidden.value, |first, rows_in, logits| {
             let rows = logits.len() / vocabulary;
             losses.f32_mut()[first..first + rows]
                 .par_iter_mut()
@@ -300,16 +197,9 @@ fn softmax_gradient(logits: &mut [f32], lse: f32, target: u32, w: f32, softcap: 
         return;
     }
     let capped = softcap.map(|cap| (cap, logits.to_vec()));
-    exp_minus(logits, lse);
-    kernels::scale(w, logits);
+    kernels::scaled_exp(logits, lse, w);
     logits[target as usize] -= w;
     if let Some((cap, capped)) = capped {
         kernels::softcap_backward(&capped, cap, logits);
     }
-}
-
-/// Replaces logits by `exp(logit − lse)`: probabilities.
-pub(super) fn exp_minus(logits: &mut [f32], lse: f32) {
-    logits.iter_mut().for_each(|l| *l -= lse);
-    kernels::exp_in_place(logits);
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cross_entropy::{PackedHead, exp_minus, for_each_chunk};
+use super::head::{Logits, PackedHead};
 use super::{Graph, Head, Var};
 use crate::{Error, Result, Tensor, kernels};
 
@@ -74,8 +74,8 @@ impl<'m> Graph<'m> {
                         .for_each(|(i, (ours, theirs))| {
                             let row = first + i;
                             let capped = packed.softcap.map(|cap| (cap, ours.to_vec()));
-                            exp_minus(ours, lse.f32()[2 * row]);
-                            exp_minus(theirs, lse.f32()[2 * row + 1]);
+                            kernels::scaled_exp(ours, lse.f32()[2 * row], 1.0);
+                            kernels::scaled_exp(theirs, lse.f32()[2 * row + 1], 1.0);
                             kernels::axpy(-1.0, theirs, ours);
                             kernels::scale(gradient.f32()[row], ours);
                             if let Some((cap, capped)) = capped {
@@ -109,7 +109,8 @@ fn with_both(
     let vocabulary = head.vocabulary;
     let reference_width = reference_hidden.columns();
     let mut buffer = Tensor::stale(&[0]);
-    for_each_chunk(head, hidden, |first, rows_in, logits| {
+    let mut logits = Logits::of_chunk(head, hidden.rows());
+    logits.for_each_chunk(head, hidden, |first, rows_in, logits| {
         if buffer.len() < logits.len() {
             buffer = Tensor::stale(&[logits.len()]);
         }

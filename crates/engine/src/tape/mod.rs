@@ -15,6 +15,7 @@ mod divergence;
 mod elementwise;
 mod embedding;
 mod experts;
+mod head;
 mod layout;
 mod linear;
 mod matrix;
@@ -36,9 +37,9 @@ use crate::params::{Param, ParamId, Params};
 use crate::{Error, Result, Tensor};
 
 pub use attention::AttentionKind;
-pub use cross_entropy::Head;
 pub use dispatch::{Dispatch, Group};
 pub use experts::Expert;
+pub use head::Head;
 pub use layout::{Layout, Piece, Visibility};
 pub use linear::{Linear, LinearAdapter};
 pub use region::Region;

@@ -17,6 +17,7 @@ mod heads;
 mod images;
 mod joined;
 mod json_schema;
+mod loss;
 mod modules;
 mod parity;
 mod parts;
