@@ -1,6 +1,7 @@
 //! Progress of long work: bars on a terminal, now and then a line elsewhere, silence on request.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use amend_run::{Activity, Progress, Silent};
@@ -46,11 +47,73 @@ struct Summary {
 }
 
 impl Activity for Summary {
+    fn resumed(&mut self, _n: u64) {}
+
     fn advance(&mut self, _n: u64, _status: &str) {}
+
+    fn working(&mut self, _status: &str) {}
 
     fn finish(self: Box<Self>, summary: &str) {
         self.console.note(&format!("{}: {summary}", self.label));
     }
+}
+
+/// How far an activity is, and how fast it goes: the average since it began, which a slow unit does not upset.
+#[derive(Clone, Debug)]
+struct Pace {
+    unit: String,
+    /// 0 where it is unknown.
+    total: u64,
+    done: u64,
+    /// What was done before it began.
+    before: u64,
+    began: Instant,
+}
+
+impl Pace {
+    fn new(total: u64, unit: &str) -> Self {
+        Pace { unit: unit.to_owned(), total, done: 0, before: 0, began: Instant::now() }
+    }
+
+    fn resumed(&mut self, n: u64) {
+        self.before += n;
+        self.done += n;
+    }
+
+    /// `120/500 steps`
+    fn position(&self) -> String {
+        match self.total {
+            0 => format!("{} {}", self.done, self.unit),
+            total => format!("{}/{total} {}", self.done, self.unit),
+        }
+    }
+
+    /// Units per second; nothing before the first one is done.
+    fn rate(&self) -> Option<f64> {
+        let done = self.done - self.before;
+        (done > 0).then(|| done as f64 / self.began.elapsed().as_secs_f64().max(1e-9))
+    }
+
+    /// `3.20/s`, or `12.4 s/step` where a unit takes longer than a second; before there is a rate, the time since
+    /// the beginning, so that nothing looks as if it hung.
+    fn speed(&self) -> String {
+        match self.rate() {
+            None => format!("{} so far", duration(self.began.elapsed())),
+            Some(rate) if rate >= 1.0 => format!("{}/s", three_digits(rate)),
+            Some(rate) => format!("{} s/{}", three_digits(1.0 / rate), singular(&self.unit)),
+        }
+    }
+
+    /// Time left at this rate.
+    fn left(&self) -> Option<Duration> {
+        let rate = self.rate().filter(|_| self.total > self.done)?;
+        Some(Duration::from_secs_f64(((self.total - self.done) as f64 / rate).min(1e9)))
+    }
+}
+
+/// `steps` → `step`.
+fn singular(unit: &str) -> &str {
+    unit.strip_suffix('s').unwrap_or(unit)
 }
 
 /// Bars with rate and time left; a spinner where the total is unknown.
@@ -59,11 +122,12 @@ struct Bars(Console);
 impl Progress for Bars {
     fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
-        bar.set_style(style(total > 0, unit));
+        let pace = Arc::new(Mutex::new(Pace::new(total, unit)));
+        bar.set_style(style(pace.clone(), total > 0));
         let bar = self.0.bars().add(bar);
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Box::new(Bar { bar, console: self.0.clone(), label: label.to_owned(), first: true })
+        Box::new(Bar { bar, pace, console: self.0.clone(), label: label.to_owned() })
     }
 
     fn note(&self, line: &str) {
@@ -71,40 +135,47 @@ impl Progress for Bars {
     }
 }
 
-fn style(bounded: bool, unit: &str) -> ProgressStyle {
-    let template = if bounded {
-        "{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {left}  {msg}"
-    } else {
-        "{spinner} {prefix:<12} {pos} {speed}  {elapsed}  {msg}"
+fn style(pace: Arc<Mutex<Pace>>, bounded: bool) -> ProgressStyle {
+    let template = match bounded {
+        true => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}",
+        false => "{spinner} {prefix:<12} {place}  {msg}",
     };
-    let unit = unit.to_owned();
-    let speed = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let _ = write!(out, "{unit}  {}/s", rate(state.per_sec()));
-    };
-    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        // Before the first unit is done there is no telling.
-        if state.pos() > 0 {
-            let _ = write!(out, "{} left", duration(state.eta()));
+    let place = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let pace = locked(&pace);
+        let _ = write!(out, "{}  {}", pace.position(), pace.speed());
+        if let Some(left) = pace.left() {
+            let _ = write!(out, "  {} left", duration(left));
         }
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("speed", speed).with_key("left", left).progress_chars("=> ")
+    style.with_key("place", place).progress_chars("=> ")
+}
+
+/// The pace, also after a panic elsewhere: its numbers are whole at any time.
+fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Bar {
     bar: ProgressBar,
+    pace: Arc<Mutex<Pace>>,
     console: Console,
     label: String,
-    first: bool,
 }
 
 impl Activity for Bar {
-    fn advance(&mut self, n: u64, status: &str) {
+    fn resumed(&mut self, n: u64) {
+        locked(&self.pace).resumed(n);
         self.bar.inc(n);
-        // What a resumed activity starts with took no time and must not count in its rate.
-        if std::mem::take(&mut self.first) && status.is_empty() {
-            self.bar.reset_eta();
-        }
+    }
+
+    fn advance(&mut self, n: u64, status: &str) {
+        locked(&self.pace).done += n;
+        self.bar.inc(n);
+        self.bar.set_message(status.to_owned());
+    }
+
+    fn working(&mut self, status: &str) {
         self.bar.set_message(status.to_owned());
     }
 
@@ -125,17 +196,8 @@ struct Lines(Console);
 
 impl Progress for Lines {
     fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
-        let now = Instant::now();
-        Box::new(LineActivity {
-            console: self.0.clone(),
-            label: label.to_owned(),
-            unit: unit.to_owned(),
-            total,
-            done: 0,
-            counted_from: 0,
-            began: now,
-            said: now,
-        })
+        let pace = Pace::new(total, unit);
+        Box::new(LineActivity { console: self.0.clone(), label: label.to_owned(), said: pace.began, pace })
     }
 
     fn note(&self, line: &str) {
@@ -146,22 +208,22 @@ impl Progress for Lines {
 struct LineActivity {
     console: Console,
     label: String,
-    unit: String,
-    total: u64,
-    done: u64,
-    /// What was done already when the clock started.
-    counted_from: u64,
-    began: Instant,
+    pace: Pace,
     said: Instant,
 }
 
 impl Activity for LineActivity {
+    fn resumed(&mut self, n: u64) {
+        self.pace.resumed(n);
+    }
+
     fn advance(&mut self, n: u64, status: &str) {
-        if self.done == 0 && status.is_empty() {
-            self.counted_from = n;
-        }
-        self.done += n;
-        let young = self.began.elapsed() < Duration::from_secs(60);
+        self.pace.done += n;
+        self.working(status);
+    }
+
+    fn working(&mut self, status: &str) {
+        let young = self.pace.began.elapsed() < Duration::from_secs(60);
         if self.said.elapsed() >= if young { AT_FIRST } else { LATER } {
             self.said = Instant::now();
             self.console.note(&self.line(status));
@@ -174,17 +236,11 @@ impl Activity for LineActivity {
 }
 
 impl LineActivity {
-    /// `forget: 120/500 steps, 3.2/s, 2m left, loss 1.23`
+    /// `forget: 120/500 steps, 3.20/s, 2m 00s left, loss 1.23`
     fn line(&self, status: &str) -> String {
-        let speed = (self.done - self.counted_from) as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
-        let mut line = format!("{}: {}", self.label, self.done);
-        if self.total > 0 {
-            let _ = write!(line, "/{}", self.total);
-        }
-        let _ = write!(line, " {}, {}/s", self.unit, rate(speed));
-        if self.total > self.done && speed > 0.0 {
-            let left = ((self.total - self.done) as f64 / speed).min(1e9);
-            let _ = write!(line, ", {} left", duration(Duration::from_secs_f64(left)));
+        let mut line = format!("{}: {}, {}", self.label, self.pace.position(), self.pace.speed());
+        if let Some(left) = self.pace.left() {
+            let _ = write!(line, ", {} left", duration(left));
         }
         if !status.is_empty() {
             let _ = write!(line, ", {status}");
@@ -193,12 +249,12 @@ impl LineActivity {
     }
 }
 
-/// A rate with three significant digits.
-fn rate(per_second: f64) -> String {
-    match per_second {
-        r if r >= 100.0 => format!("{r:.0}"),
-        r if r >= 10.0 => format!("{r:.1}"),
-        r => format!("{r:.2}"),
+/// A number with three significant digits.
+fn three_digits(x: f64) -> String {
+    match x {
+        x if x >= 100.0 => format!("{x:.0}"),
+        x if x >= 10.0 => format!("{x:.1}"),
+        x => format!("{x:.2}"),
     }
 }
 
@@ -215,23 +271,29 @@ pub(crate) fn duration(time: Duration) -> String {
 mod tests {
     use super::*;
 
+    /// An activity that began `seconds` ago.
+    fn activity(seconds: u64, total: u64, done: u64) -> LineActivity {
+        let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let pace = Pace { done, began, ..Pace::new(total, "steps") };
+        LineActivity { console: Console::new(true), label: "forget".into(), pace, said: began }
+    }
+
     #[test]
     fn lines_tell_rate_and_time_left() {
-        let began = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
-        let activity = LineActivity {
-            console: Console::new(true),
-            label: "forget".into(),
-            unit: "steps".into(),
-            total: 500,
-            done: 220,
-            counted_from: 20,
-            began,
-            said: began,
-        };
-        let line = activity.line("loss 1.2");
+        let mut resumed = activity(10, 500, 0);
+        resumed.resumed(20);
+        resumed.pace.done += 200;
+        let line = resumed.line("loss 1.2");
         assert!(line.starts_with("forget: 220/500 steps, 20.0/s, 14s left, loss 1.2"), "{line}");
-        let open = LineActivity { total: 0, ..activity };
-        assert!(!open.line("").contains("left"));
+        assert!(!activity(10, 0, 220).line("").contains("left"));
+    }
+
+    /// A first unit that takes minutes looked as if the program hung, and its rate was told in units per second.
+    #[test]
+    fn slow_units_tell_their_time() {
+        assert_eq!(activity(85, 500, 0).line(""), "forget: 0/500 steps, 1m 25s so far");
+        let slow = activity(50, 500, 4).line("");
+        assert!(slow.starts_with("forget: 4/500 steps, 12.5 s/step, 1h 43m left"), "{slow}");
     }
 
     #[test]
@@ -243,12 +305,15 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
+        for template in
+            ["{spinner} {prefix:<12} [{bar:24}] {place}  {msg}", "{spinner} {prefix:<12} {place}  {msg}"]
+        {
+            ProgressStyle::with_template(template).unwrap();
+        }
         for bounded in [true, false] {
             let bar = ProgressBar::hidden();
-            bar.set_style(style(bounded, "steps"));
+            bar.set_style(style(Arc::new(Mutex::new(Pace::new(10, "steps"))), bounded));
             bar.inc(1);
         }
-        ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len} {speed}  {left}  {msg}").unwrap();
-        ProgressStyle::with_template("{spinner} {prefix:<12} {pos} {speed}  {elapsed}  {msg}").unwrap();
     }
 }

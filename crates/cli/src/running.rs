@@ -128,7 +128,7 @@ fn carry_out(
             folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
             folder.finish(Status::Done)?;
             tell(&dir, &found, began.elapsed(), context)?;
-            Ok(if found.positive { Exit::Done } else { Exit::Negative })
+            Ok(if found.passed { Exit::Done } else { Exit::Negative })
         }
         Err(Error::Stopped) => {
             folder.log("interrupted")?;
@@ -195,7 +195,7 @@ fn tell(dir: &Path, found: &Found, took: Duration, context: &mut Context) -> Res
         return context.out.json_line(&json!({
             "folder": dir,
             "report": dir.join("report.html"),
-            "positive": found.positive,
+            "passed": found.passed,
             "seconds": took.as_secs_f64(),
             "results": found.results,
         }));
@@ -207,7 +207,7 @@ fn tell(dir: &Path, found: &Found, took: Duration, context: &mut Context) -> Res
 /// The summary, the verdict, and where the rest is.
 pub(crate) fn show_found(dir: &Path, found: &Found, context: &mut Context) -> Result<(), Error> {
     context.out.text(&found.summary().to_terminal(table::width()))?;
-    let verdict = if found.positive { "positive ✓" } else { "negative ✗" };
+    let verdict = if found.passed { "passed ✓" } else { "failed ✗" };
     context.out.line(format_args!("\nverdict  {verdict}"))?;
     context.out.line(format_args!("report   {}", dir.join("report.html").display()))
 }
@@ -244,8 +244,16 @@ struct LoggedActivity {
 }
 
 impl Activity for LoggedActivity {
+    fn resumed(&mut self, n: u64) {
+        self.inner.resumed(n);
+    }
+
     fn advance(&mut self, n: u64, status: &str) {
         self.inner.advance(n, status);
+    }
+
+    fn working(&mut self, status: &str) {
+        self.inner.working(status);
     }
 
     fn finish(self: Box<Self>, summary: &str) {

@@ -51,10 +51,11 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Columns to wrap text to: what the shell says, within reason.
+/// Columns to wrap text to: the terminal's, or what COLUMNS says where there is none, within reason.
 pub(crate) fn width() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    said.map_or(WIDTH, |columns: usize| columns.clamp(40, 120))
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(said).map_or(WIDTH, |columns: usize| columns.clamp(40, 120))
 }
 
 #[cfg(test)]

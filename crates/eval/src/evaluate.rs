@@ -56,7 +56,8 @@ pub fn evaluate(
             }
             samples.push(sample);
         }
-        bar.advance(piece.len() as u64, "");
+        bar.resumed((piece.len() - open.len()) as u64);
+        bar.advance(open.len() as u64, "");
     }
     bar.finish(&format!("{} items", samples.len()));
     Ok(samples)

@@ -116,7 +116,7 @@ pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result
 
 fn begin_bar(run: &Run<'_>, stage: &str, at: Position, total: u64) -> Box<dyn Activity> {
     let mut bar = run.progress.begin(stage, total, "steps");
-    bar.advance(at.step, "");
+    bar.resumed(at.step);
     bar
 }
 

@@ -316,6 +316,12 @@ pub fn read_state(dir: &Path) -> Result<RunState, FolderError> {
     serde_json::from_str(&text).map_err(|e| refuse(format!("run.json is damaged: {e}")))
 }
 
+/// Whether a process is working on the run. Creates nothing, and holds the lock no longer than it takes to ask.
+pub fn is_in_use(dir: &Path) -> bool {
+    let lock = OpenOptions::new().write(true).open(dir.join("lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Whether a run folder holds nothing but what every run begins with, so that nobody would miss it. What an area
 /// has written there, be it a row, a sample or a data set, somebody may.
 pub fn is_untouched(dir: &Path) -> bool {
@@ -367,7 +373,9 @@ mod tests {
         run.mark_stage("forget", json!({ "steps": 10 })).unwrap();
         run.log("hello").unwrap();
         assert!(matches!(RunFolder::open(&dir, program("b")), Err(FolderError::Locked { .. })));
+        assert!(is_in_use(&dir));
         drop(run);
+        assert!(!is_in_use(&dir) && !is_in_use(parent.path()) && !parent.path().join("lock").exists());
 
         let run = RunFolder::open(&dir, program("b")).unwrap();
         assert!(run.stage_done("forget") && !run.stage_done("attack"));

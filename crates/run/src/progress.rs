@@ -13,8 +13,12 @@ pub trait Progress: Send + Sync {
 
 /// Something in progress. Dropping it without [`Activity::finish`] means that it was given up.
 pub trait Activity: Send {
+    /// `n` units were done before it began, by a process that was interrupted: they took none of its time.
+    fn resumed(&mut self, n: u64);
     /// `n` more units are done; `status` is a short text such as the loss.
     fn advance(&mut self, n: u64, status: &str);
+    /// A long unit goes on; `status` says how far it is, such as the tokens of an answer.
+    fn working(&mut self, status: &str);
     /// It is done; `summary` is one line to keep.
     fn finish(self: Box<Self>, summary: &str);
 }
@@ -32,7 +36,11 @@ impl Progress for Silent {
 }
 
 impl Activity for Silent {
+    fn resumed(&mut self, _n: u64) {}
+
     fn advance(&mut self, _n: u64, _status: &str) {}
+
+    fn working(&mut self, _status: &str) {}
 
     fn finish(self: Box<Self>, _summary: &str) {}
 }
@@ -81,12 +89,18 @@ impl Progress for StopAt {
 }
 
 impl Activity for StopAt {
+    fn resumed(&mut self, n: u64) {
+        self.advance(n, "");
+    }
+
     fn advance(&mut self, n: u64, _status: &str) {
         self.done = self.done.saturating_sub(n);
         if self.done == 0 {
             self.stop.request();
         }
     }
+
+    fn working(&mut self, _status: &str) {}
 
     fn finish(self: Box<Self>, _summary: &str) {}
 }
@@ -118,7 +132,7 @@ mod tests {
         let listener = StopAt::new("forget", 3, &stop);
         listener.begin("relearn", 10, "steps").advance(5, "");
         let mut activity = listener.begin("forget", 10, "steps");
-        activity.advance(2, "resumed");
+        activity.resumed(2);
         assert!(!stop.requested());
         activity.advance(1, "loss 2.3");
         assert!(stop.requested());

@@ -16,6 +16,7 @@ pub mod measure;
 pub mod models;
 pub mod objectives;
 pub mod outcome;
+mod premise;
 pub mod recipe;
 mod report;
 pub mod retain;
@@ -68,6 +69,7 @@ pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Out
     for arm in &arms {
         arm.check()?;
     }
+    recipe.unlearn.check()?;
     let mut seeds = Vec::new();
     for seed in recipe.seed..recipe.seed + recipe.seeds {
         seeds.push(run_seed(recipe, &arms, base, run, seed)?);

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::arm::Unlearned;
 use crate::attack::Findings;
 use crate::measure::Snapshot;
+use crate::premise;
 use crate::recipe::UnlearnRecipe;
-use crate::verdict::{Claim, Evidence, JudgedBy, over_seeds};
+use crate::verdict::{Claim, Evidence, JudgedBy, Verdict, over_seeds};
 
 /// Results of one arm of one seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,10 +50,10 @@ pub struct SeedResult {
 pub struct ArmOutcome {
     /// The arm.
     pub name: String,
-    /// The verdicts' claims, in the order of the recipe.
+    /// The claims: those that the recipe asks for, in its order, then the others.
     pub claims: Vec<Claim>,
-    /// Whether every claim that decides holds, and at least one decides.
-    pub positive: bool,
+    /// Whether every claim that is asked for holds, and at least one is.
+    pub passed: bool,
     /// The arm's figures.
     pub figures: ArmFigures,
 }
@@ -93,8 +94,10 @@ pub struct Outcome {
     pub seeds: Vec<SeedResult>,
     /// Whether the model knew more of the forget set than the aim, so that there was something to forget.
     pub known_before: bool,
-    /// Whether the verdict on at least one arm is positive.
-    pub positive: bool,
+    /// What is wrong with the experiment itself, to be read before anything else.
+    pub premises: Vec<String>,
+    /// Whether at least one arm passed.
+    pub passed: bool,
 }
 
 impl Outcome {
@@ -111,7 +114,8 @@ impl Outcome {
             aim: recipe.stop.describe(has_gold),
             judged_by,
             known_before,
-            positive: arms.iter().any(|arm| arm.positive),
+            premises: premise::broken(recipe, &seeds, judged_by, &arms),
+            passed: arms.iter().any(|arm| arm.passed),
             retain_accuracy_before: before(|s| s.retain.accuracy),
             forget_accuracy_before: before(|s| s.forget.accuracy),
             arms,
@@ -122,12 +126,21 @@ impl Outcome {
 
 impl ArmOutcome {
     fn of(recipe: &UnlearnRecipe, evidence: &Evidence<'_>) -> Self {
-        let asked = recipe.unlearn.verdict.iter();
-        let claims: Vec<Claim> = asked.flat_map(|verdict| verdict.filler().claims(evidence)).collect();
-        let mut deciding = claims.iter().filter(|claim| claim.decides).peekable();
-        let positive = deciding.peek().is_some() && deciding.all(|claim| claim.pass == Some(true));
+        let claims = Verdict::claims(&recipe.unlearn.verdict, evidence);
+        let mut asked = claims.iter().filter(|claim| claim.asked).peekable();
+        let passed = asked.peek().is_some() && asked.all(|claim| claim.pass == Some(true));
         let name = evidence.results().next().map_or_else(String::new, |arm| arm.name.clone());
-        ArmOutcome { name, positive, figures: ArmFigures::of(evidence), claims }
+        ArmOutcome { name, passed, figures: ArmFigures::of(evidence), claims }
+    }
+
+    /// The claims that the recipe asks for.
+    pub fn asked(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(|claim| claim.asked)
+    }
+
+    /// The claims that nobody asked for and that do not hold.
+    pub fn fails_beside(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(|claim| !claim.asked && claim.pass == Some(false))
     }
 }
 

@@ -160,7 +160,7 @@ pub struct Slots {
     pub batch_size: usize,
     /// What the unlearned model is attacked with, one attack after the other.
     pub attack: Vec<Attack>,
-    /// What is asked of the result.
+    /// What is asked of the result. What else can be said is measured and shown, and decides nothing.
     pub verdict: Vec<Verdict>,
 }
 
@@ -176,7 +176,7 @@ impl Default for Slots {
             retain_weight: 1.0,
             batch_size: 32,
             attack: Vec::new(),
-            verdict: Verdict::all(),
+            verdict: Verdict::asked_by_default(),
         }
     }
 }
@@ -186,6 +186,18 @@ impl Slots {
     pub fn weights(&self) -> Weights {
         let own = || self.forget.filler().default_weight();
         Weights { forget: self.forget_weight.unwrap_or_else(own), retain: self.retain_weight }
+    }
+
+    /// Refuses a verdict that nothing would be known about.
+    pub(crate) fn check(&self) -> Result<()> {
+        let asks = self.verdict.iter().any(|verdict| matches!(verdict, Verdict::Withstands(_)));
+        if asks && self.attack.is_empty() {
+            return Err(Error::invalid(
+                "[unlearn]: `verdict` asks for `withstands`, but there is no attack to withstand; \
+                 fill `attack`, for example with [\"relearn\"]",
+            ));
+        }
+        Ok(())
     }
 
     /// The attacks, each under a name of its own: a second `relearn` is `relearn-2`.

@@ -44,7 +44,7 @@ impl Watched {
     }
 
     /// The figure in a measurement, on the part of the forget set that is measured.
-    fn measured(self, snapshot: &Snapshot) -> Option<f64> {
+    pub(crate) fn measured(self, snapshot: &Snapshot) -> Option<f64> {
         match self {
             Watched::Probability => Some(snapshot.forget.probability.value),
             Watched::Accuracy => Some(snapshot.forget.accuracy.value),

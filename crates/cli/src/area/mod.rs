@@ -66,8 +66,8 @@ pub(crate) struct Plan {
 
 /// What a run found out.
 pub(crate) struct Found {
-    /// Whether the verdict is positive.
-    pub(crate) positive: bool,
+    /// Whether what the recipe asks for holds.
+    pub(crate) passed: bool,
     /// Every figure, for results.json.
     pub(crate) results: Value,
     /// The whole report.

@@ -57,5 +57,5 @@ fn read_results(results: Value, dir: &Path, command: &str) -> Result<Found, Erro
 
 fn found(outcome: &Outcome, results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
     let report = amend_unlearn::report(outcome, dir, command)?;
-    Ok(Found { positive: outcome.positive, results, report })
+    Ok(Found { passed: outcome.passed, results, report })
 }

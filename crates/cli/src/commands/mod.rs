@@ -14,6 +14,7 @@ mod new;
 mod report;
 mod resume;
 mod run;
+mod runs;
 mod schema;
 mod score;
 
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Methods(methods::MethodsArgs),
     Schema(schema::SchemaArgs),
     Report(report::ReportArgs),
+    Runs(runs::RunsArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Embed(embed::EmbedArgs),
@@ -54,6 +56,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Methods(args) => methods::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),
         Command::Report(args) => report::execute(args, context),
+        Command::Runs(args) => runs::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),
         Command::Embed(args) => embed::execute(args, context),

@@ -78,7 +78,7 @@ fn a_gguf_file_unlearns_as_its_folder_does() {
              [stop]\nbelow = 0.0\nmax_steps = 2\n[eval]\nmax_new_tokens = 0\n"
         );
         let out = at(&scratch, out);
-        // The model knows nothing, so the verdict is negative.
+        // The model knows nothing, so nothing is forgotten or kept.
         amend(&["run", &scratch.file("r.toml", recipe), "--out", &out]).assert().code(1);
         read(&format!("{out}/model/model.safetensors"))
     };

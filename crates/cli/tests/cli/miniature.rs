@@ -20,7 +20,7 @@ fn sago_keeps_more_than_pcgrad_keeps_more_than_the_sum() {
     let retained = |name: &str| of(name)["figures"]["retain_accuracy"]["value"].as_f64().unwrap();
     for name in ["sum", "pcgrad", "sago"] {
         let claims = of(name)["claims"].as_array().unwrap();
-        let forgotten = claims.iter().find(|claim| claim["question"] == "forgotten?").unwrap();
+        let forgotten = claims.iter().find(|claim| claim["name"] == "forgotten").unwrap();
         assert_eq!(forgotten["pass"], true, "{name} is not at matched forgetting");
     }
     let (sum, pcgrad, sago) = (retained("sum"), retained("pcgrad"), retained("sago"));

@@ -86,7 +86,7 @@ fn what_was_never_known_is_not_called_forgotten() {
     let output = amend(&args).assert().code(1).get_output().clone();
     assert!(String::from_utf8_lossy(&output.stderr).contains("met before the first step"));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&result["positive"], &result["results"]["known_before"]), (&false.into(), &false.into()));
+    assert_eq!((&result["passed"], &result["results"]["known_before"]), (&false.into(), &false.into()));
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("There was nothing to forget"));
 }
 
@@ -109,7 +109,7 @@ fn a_run_leaves_everything_behind_and_tells_where() {
     let out = bench.out("first");
     let result: Value = serde_json::from_slice(&run_to(&bench, &out, &["--json"])).unwrap();
     assert_eq!(result["folder"].as_str(), out.to_str());
-    assert!(result["positive"].is_boolean() && result["results"]["arms"].is_array());
+    assert!(result["passed"].is_boolean() && result["results"]["arms"].is_array());
     for file in ["recipe.toml", "run.json", "metrics.jsonl", "results.json", "report.html", "log.txt"] {
         assert!(out.join(file).exists(), "{file}");
     }

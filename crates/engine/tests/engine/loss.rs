@@ -1,6 +1,7 @@
 //! The two ways to a weighted likelihood, whose backward pass finds the logits or makes them again.
 
-use amend_engine::{Gradients, Graph, Head, LeafId, ParamId, Params, Tensor, Var};
+use amend_engine::tape::Head;
+use amend_engine::{Gradients, Graph, LeafId, ParamId, Params, Tensor, Var};
 
 const VOCABULARY: usize = 40_000;
 

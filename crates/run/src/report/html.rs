@@ -44,6 +44,7 @@ fn html(section: &Section) -> String {
     match section {
         Section::Heading(text) => format!("<h2>{}</h2>\n", escape(text)),
         Section::Prose(text) => prose(text),
+        Section::Warning(text) => format!("<p class=\"warning\" role=\"note\">⚠ {}</p>\n", inline(text)),
         Section::Table(content) => table(content),
         Section::Plot(plot) => {
             format!("<figure class=\"plot\">\n{}</figure>\n", draw::svg(plot, 760, 380, Theme::Page))

@@ -30,6 +30,8 @@ pub enum Section {
     Heading(String),
     /// Text; a blank line starts a new paragraph, `backticks` mark code.
     Prose(String),
+    /// What has to be known before anything else is read; set apart. `backticks` mark code.
+    Warning(String),
     /// Numbers side by side.
     Table(Table),
     /// Curves.
@@ -190,6 +192,11 @@ impl Report {
     /// Adds text.
     pub fn prose(&mut self, text: impl Into<String>) -> &mut Self {
         self.push(Section::Prose(text.into()))
+    }
+
+    /// Adds what has to be known first.
+    pub fn warning(&mut self, text: impl Into<String>) -> &mut Self {
+        self.push(Section::Warning(text.into()))
     }
 
     /// Adds a command to copy.

@@ -16,6 +16,7 @@ pub(super) fn text(report: &Report, width: usize) -> String {
                 vec![text, rule]
             }
             Section::Prose(text) => prose(text, width),
+            Section::Warning(text) => prose(&format!("warning: {text}"), width),
             Section::Table(content) => table(content, width),
             Section::Plot(content) => plot(content, width),
             Section::Exchanges(exchanges) => {

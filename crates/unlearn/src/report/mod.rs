@@ -20,6 +20,12 @@ use crate::outcome::{Outcome, SeedResult};
 pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
     let rows = StepLog::read(dir, METRICS)?;
     let mut report = Report::new("Unlearning report");
+    for premise in &outcome.premises {
+        report.warning(premise.as_str());
+    }
+    for line in summary::verdict(outcome) {
+        report.prose(line);
+    }
     report.prose(summary::introduction(outcome));
     report.push(Section::Table(summary::comparison(outcome)));
     report.prose(summary::reading(outcome));

@@ -4,6 +4,7 @@ use amend_run::Figure;
 use amend_run::report::{Cell, Table};
 
 use crate::outcome::{ArmOutcome, Outcome};
+use crate::premise;
 use crate::verdict::Claim;
 
 /// What was there before, and when the arms stopped.
@@ -23,11 +24,15 @@ pub(super) fn introduction(outcome: &Outcome) -> String {
     )
 }
 
-/// Arm by arm, every question with its answer and the figure beside it.
+/// Arm by arm, every claim with its answer and the figure beside it; those that nobody asked for say so.
 pub(super) fn comparison(outcome: &Outcome) -> Table {
-    let questions = outcome.arms.first().map_or(&[][..], |arm| &arm.claims);
+    let claims = outcome.arms.first().map_or(&[][..], |arm| &arm.claims);
+    let question = |claim: &Claim| match claim.asked {
+        true => claim.question(),
+        false => format!("({})", claim.question()),
+    };
     let mut columns = vec!["arm".to_owned()];
-    columns.extend(questions.iter().flat_map(|claim| [claim.question.clone(), claim.shown.heading()]));
+    columns.extend(claims.iter().flat_map(|claim| [question(claim), claim.shown.heading()]));
     columns.push("steps".to_owned());
     let row = |arm: &ArmOutcome| {
         let mut row = vec![Cell::from(arm.name.as_str())];
@@ -35,17 +40,12 @@ pub(super) fn comparison(outcome: &Outcome) -> Table {
         row.push(Cell::from(arm.figures.steps));
         row
     };
-    let mut asked: Vec<String> = Vec::new();
-    for claim in questions {
-        let mut question = claim.question.clone();
-        if let Some(first) = question.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        if !asked.contains(&question) {
-            asked.push(question);
-        }
-    }
-    Table { caption: asked.join(" "), columns, rows: outcome.arms.iter().map(row).collect() }
+    let beside = claims.iter().any(|claim| !claim.asked);
+    let caption = match beside {
+        true => "What was asked for, and in brackets what was only measured",
+        false => "What was asked for",
+    };
+    Table { caption: caption.into(), columns, rows: outcome.arms.iter().map(row).collect() }
 }
 
 fn answer(claim: &Claim) -> Cell {
@@ -57,67 +57,124 @@ fn answer(claim: &Claim) -> Cell {
     }
 }
 
-/// What the comparison comes to, in words: how far the arms get through the questions that decide, and which of those
-/// that get equally far stands best at the next.
-pub(super) fn reading(outcome: &Outcome) -> String {
-    let held = |arm: &ArmOutcome| deciding(arm).take_while(|claim| claim.pass == Some(true)).count();
-    let furthest = outcome.arms.iter().map(held).max().unwrap_or(0);
-    let asked = outcome.arms.first().map_or(0, |arm| deciding(arm).count());
-    if asked == 0 {
-        return "Nothing was asked that decides; the figures speak for themselves.".into();
+/// The verdict in words: what was asked for and who passed, then what else does not hold.
+pub(super) fn verdict(outcome: &Outcome) -> Vec<String> {
+    let mut lines = vec![asked(outcome)];
+    let passed: Vec<_> = outcome.arms.iter().filter(|arm| arm.passed).collect();
+    let judged = if passed.is_empty() { outcome.arms.iter().collect() } else { passed };
+    for arm in judged {
+        for claim in arm.fails_beside() {
+            let reason = claim.answer.strip_prefix("no, ").map(|why| format!(": {why}")).unwrap_or_default();
+            lines.push(format!("Not asked for: `{}` does not hold for `{}`{reason}.", claim.name, arm.name));
+        }
     }
-    let next = furthest.min(asked - 1);
+    lines
+}
+
+fn asked(outcome: &Outcome) -> String {
+    let names: Vec<_> =
+        outcome.arms.first().map_or(vec![], |arm| arm.asked().map(|claim| claim.name.as_str()).collect());
+    if names.is_empty() {
+        return "Nothing was asked for; the figures speak for themselves.".into();
+    }
+    let names = list(&names);
+    let passed: Vec<_> =
+        outcome.arms.iter().filter(|arm| arm.passed).map(|arm| format!("`{}`", arm.name)).collect();
+    match (passed.is_empty(), outcome.arms.len()) {
+        (false, _) => format!("Passed by {}: {names}.", list(&passed)),
+        (true, 1) => format!("Failed: {names} was asked for, {} holds.", held(outcome)),
+        (true, _) => format!("Failed: no arm is all that was asked for ({names})."),
+    }
+}
+
+/// What holds of that which was asked of a run with one arm.
+fn held(outcome: &Outcome) -> String {
+    let held = outcome.arms[0].asked().filter(|claim| claim.pass == Some(true));
+    let names: Vec<_> = held.map(|claim| claim.name.as_str()).collect();
+    if names.is_empty() { "nothing".into() } else { format!("only {}", list(&names)) }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn list(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+/// What to do next: how far the arms get through what is asked for, and which of those that get equally far stands
+/// best at the next claim.
+pub(super) fn reading(outcome: &Outcome) -> String {
+    let held = |arm: &ArmOutcome| arm.asked().take_while(|claim| claim.pass == Some(true)).count();
+    let furthest = outcome.arms.iter().map(held).max().unwrap_or(0);
+    let asked = outcome.arms.first().map_or(0, |arm| arm.asked().count());
+    let Some(next) = asked.checked_sub(1).map(|last| furthest.min(last)) else { return String::new() };
     let mut contenders: Vec<(&ArmOutcome, &Claim)> =
-        outcome.arms.iter().filter_map(|arm| Some((arm, deciding(arm).nth(next)?))).collect();
+        outcome.arms.iter().filter_map(|arm| Some((arm, arm.asked().nth(next)?))).collect();
     contenders.retain(|(arm, _)| held(arm) >= next);
     let Some((best, claim)) =
         contenders.iter().max_by(|a, b| a.1.shown.goodness().total_cmp(&b.1.shown.goodness()))
     else {
         return String::new();
     };
-    let advice = claim.advice.as_deref().unwrap_or_default();
-    let verdict = match (furthest == asked, claim.answer.as_str()) {
-        (true, _) if outcome.arms.len() == 1 => "Everything that decides holds.".to_owned(),
-        (true, _) => {
-            let positive = outcome.arms.iter().filter(|arm| arm.positive);
-            let names: Vec<_> = positive.map(|arm| format!("`{}`", arm.name)).collect();
-            format!("Everything that decides holds for {}.", names.join(", "))
-        }
-        (false, "no") => format!("No arm gets past `{}`: {advice}", claim.question),
-        (false, _) => advice.to_owned(),
-    };
-    let rivals = contenders.iter().filter(|(_, c)| c.shown.goodness() == claim.shown.goodness()).count();
-    if outcome.arms.len() == 1 || rivals > 1 || !claim.shown.goodness().is_finite() {
-        return verdict;
+    let mut said = Vec::new();
+    if furthest < asked {
+        let advice = claim.advice.as_deref().unwrap_or_default();
+        said.push(format!("To get `{}`: {advice}", claim.name));
     }
-    let (name, shown) = (&best.name, &claim.shown);
-    format!(
-        "{verdict} Of those that get so far, `{name}` stands best: {} {:.3}.",
-        shown.name, shown.figure.value
-    )
+    if let Some([lowest, highest]) = premise::unmatched(contenders.iter().filter_map(|(arm, _)| ended(arm))) {
+        said.push(format!(
+            "The arms did not end at the same forgetting ({} {:.3} for `{}`, {:.3} for `{}`), so what they keep cannot be \
+             compared as it stands: look more often (`check_every = 1` in [stop]), or give an arm a learning rate of its \
+             own (`lr` in [[compare]]).",
+            claim_of_forgetting(best).map_or("forget figure", |claim| claim.judged.name.as_str()),
+            lowest.1,
+            lowest.0,
+            highest.1,
+            highest.0,
+        ));
+        return said.join(" ");
+    }
+    let rivals = contenders.iter().filter(|(_, c)| c.shown.goodness() == claim.shown.goodness()).count();
+    if outcome.arms.len() > 1 && rivals == 1 && claim.shown.goodness().is_finite() {
+        let (name, shown) = (&best.name, &claim.shown);
+        said.push(format!(
+            "Of those that get so far, `{name}` stands best: {} {:.3}.",
+            shown.name, shown.figure.value
+        ));
+    }
+    said.join(" ")
 }
 
-fn deciding(arm: &ArmOutcome) -> impl Iterator<Item = &Claim> {
-    arm.claims.iter().filter(|claim| claim.decides)
+/// The claim about forgetting, where it is among those made.
+fn claim_of_forgetting(arm: &ArmOutcome) -> Option<&Claim> {
+    arm.claims.iter().find(|claim| claim.name == "forgotten")
+}
+
+/// An arm that forgot, and the watched figure at its end.
+fn ended(arm: &ArmOutcome) -> Option<(&str, f64)> {
+    let claim = claim_of_forgetting(arm).filter(|claim| claim.pass == Some(true))?;
+    Some((arm.name.as_str(), claim.judged.figure.value))
 }
 
 /// Every claim with the figure it rests on and what that was compared with.
 pub(super) fn claims(outcome: &Outcome) -> Table {
-    let columns = ["arm", "question", "answer", "judged by", "value", "threshold", "decides"];
+    let columns = ["arm", "claim", "holds", "judged by", "value", "threshold", "asked for"];
     let row = |name: &str, claim: &Claim| {
         vec![
             Cell::from(name),
-            Cell::from(claim.question.as_str()),
+            Cell::from(claim.name.as_str()),
             answer(claim),
             Cell::from(claim.judged.heading()),
             Cell::from(claim.judged.figure),
             claim.threshold.map_or(Cell::from("–"), |t| Cell::from(Figure::exact(t, 0))),
-            Cell::from(if claim.decides { "yes" } else { "no" }),
+            Cell::from(if claim.asked { "yes" } else { "no" }),
         ]
     };
     let rows = outcome.arms.iter().flat_map(|arm| arm.claims.iter().map(|claim| row(&arm.name, claim)));
     Table {
-        caption: "A verdict is positive where every claim of an arm that decides holds".into(),
+        caption: "An arm passes where every claim holds that is asked for".into(),
         columns: columns.map(str::to_owned).to_vec(),
         rows: rows.collect(),
     }

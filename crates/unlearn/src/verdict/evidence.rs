@@ -4,7 +4,7 @@ use amend_eval::questions::SetFigures;
 use amend_run::Figure;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{ArmResult, SeedResult};
+use crate::outcome::{ArmOutcome, ArmResult, SeedResult};
 use crate::stop::StopRule;
 
 /// What verdicts on answers rest on.
@@ -36,6 +36,14 @@ impl JudgedBy {
         }
     }
 
+    /// The judged figure of the retain set after unlearning, over all seeds.
+    pub(crate) fn figure_of(self, arm: &ArmOutcome) -> Figure {
+        match self {
+            JudgedBy::Accuracy => arm.figures.retain_accuracy,
+            JudgedBy::Probability => arm.figures.retain_probability,
+        }
+    }
+
     /// The judged figure's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,6 +71,12 @@ impl Evidence<'_> {
     /// The arm, seed by seed.
     pub fn results(&self) -> impl Iterator<Item = &ArmResult> {
         self.seeds.iter().map(|seed| &seed.arms[self.arm])
+    }
+
+    /// The watched figure before the first step, over all seeds.
+    pub(crate) fn watched_before(&self) -> f64 {
+        let before = |seed: &SeedResult| self.stop.watch.measured(&seed.before).unwrap_or(f64::NAN);
+        over_seeds(self.seeds.iter().map(|seed| Figure::exact(before(seed), 0)).collect()).value
     }
 
     /// A figure of the arm over all seeds: its own where there is one seed, otherwise mean and standard error.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
 
 /// # What it does
-/// Asks whether unlearning reached its aim in every seed: the watched figure on the forget set came down to the value
+/// Claims that unlearning reached its aim in every seed: the watched figure on the forget set came down to the value
 /// at which it stops. What was at the aim before the first step was never known and does not count as forgotten.
 ///
 /// # When to use it
 /// Always.
 ///
 /// # What it logs
-/// The claim `forgotten?`, judged by the watched figure, beside the forget set's accuracy (or probability, where answers
+/// The claim `forgotten`, judged by the watched figure, beside the forget set's accuracy (or probability, where answers
 /// are too long to be given word for word).
 ///
 /// # Source
@@ -34,29 +34,36 @@ impl Judgement for Forgotten {
     fn claims(&self, evidence: &Evidence<'_>) -> Vec<Claim> {
         let judged_by = evidence.judged_by;
         let forgotten = evidence.known_before && evidence.results().all(|arm| arm.unlearned.reached);
-        let advice = match evidence.known_before {
-            true => "raise `max_steps` or the learning rate.",
-            false => {
-                "There was nothing to forget: the aim was met before the first step. Is this the model that learnt the \
-                 forget set? A lower `below` in [stop] asks for more."
-            }
-        };
         let aim = evidence.over(|_, arm| Figure::exact(arm.unlearned.aim, 0));
+        let watched = evidence.over(|_, arm| arm.unlearned.watched);
         vec![Claim {
-            question: "forgotten?".into(),
+            name: "forgotten".into(),
             answer: if evidence.known_before { yes_or_no(forgotten) } else { "never known".into() },
-            judged: Quantity::low(
-                format!("forget {}", evidence.stop.watch.name()),
-                evidence.over(|_, arm| arm.unlearned.watched),
-            ),
+            judged: Quantity::low(format!("forget {}", evidence.stop.watch.name()), watched),
             threshold: Some(aim.value),
             pass: Some(forgotten),
-            decides: true,
+            asked: false,
             shown: Quantity::low(
                 format!("forget {}", judged_by.name()),
                 evidence.over(|_, arm| judged_by.figure(&arm.after.forget)),
             ),
-            advice: Some(advice.into()),
+            advice: Some(advice(evidence, watched.value)),
         }]
     }
+}
+
+/// What to do where the watched figure did not come down to its aim, going by which way it moved.
+fn advice(evidence: &Evidence<'_>, watched: f64) -> String {
+    if !evidence.known_before {
+        return "a lower `below` in [stop] asks for more.".into();
+    }
+    let before = evidence.watched_before();
+    if watched > before {
+        return format!(
+            "the {} moved away from its aim, from {before:.3} to {watched:.3}: lower the learning rate, or give the \
+             forget objective more weight.",
+            evidence.stop.watch.name()
+        );
+    }
+    "raise `max_steps` or the learning rate.".into()
 }

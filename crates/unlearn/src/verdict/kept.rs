@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
 
 /// # What it does
-/// Asks whether enough of what was to stay is left: the retain accuracy after unlearning, as a share of the one before.
+/// Claims that enough of what was to stay is left: the retain accuracy after unlearning, as a share of the one before.
 /// Where answers are too long to be given word for word (accuracy below one half before), probability takes the place
-/// of accuracy.
+/// of accuracy. Where the model hardly knew the retain set before, or learnt it on the way, nothing is claimed.
 ///
 /// # When to use it
 /// Always.
 ///
 /// # What it logs
-/// The claim `rest kept?`, judged by the share that is left.
+/// The claim `kept`, judged by the share that is left.
 ///
 /// # Source
 /// Careful comparisons choose models whose utility is at least 95 % of what it was, and among those the one that forgot
 /// most.
 ///
 /// # Inferred parts
-/// None.
+/// When there was something to keep: a figure of 0.1 before, and no more than half as much again after.
 ///
 /// # Expected result
 /// Yes with `sago` where `sum` fails.
@@ -33,6 +33,12 @@ pub struct Kept {
     #[schemars(range(min = 0.0))]
     pub share: f64,
 }
+
+/// Below this figure before unlearning there was nothing to keep.
+pub(crate) const KNOWN: f64 = 0.1;
+
+/// Above this share the retain set was learnt along the way, and what is left cannot be told from what is new.
+pub(crate) const LEARNT: f64 = 1.5;
 
 impl Default for Kept {
     fn default() -> Self {
@@ -47,14 +53,22 @@ impl Judgement for Kept {
             let [after, before] = [&arm.after, &seed.before].map(|s| judged_by.figure(&s.retain).value);
             Figure::exact(after / before.max(1e-12), 0)
         });
+        let before = evidence.over(|seed, _| judged_by.figure(&seed.before.retain)).value;
         let kept = left.value >= self.share;
+        let (answer, pass) = if before < KNOWN {
+            ("nothing to keep".into(), None)
+        } else if left.value > LEARNT {
+            (format!("learnt, {:.0} %", 100.0 * left.value), None)
+        } else {
+            (yes_or_no(kept), Some(kept))
+        };
         vec![Claim {
-            question: "rest kept?".into(),
-            answer: yes_or_no(kept),
+            name: "kept".into(),
+            answer,
             judged: Quantity::high(format!("share of retain {} left", judged_by.name()), left),
             threshold: Some(self.share),
-            pass: Some(kept),
-            decides: true,
+            pass,
+            asked: false,
             shown: Quantity::high(
                 format!("retain {}", judged_by.name()),
                 evidence.over(|_, arm| judged_by.figure(&arm.after.retain)),

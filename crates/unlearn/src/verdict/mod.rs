@@ -1,40 +1,43 @@
 //! Slot `verdict`: what is asked of the result.
 
-mod above_gold;
 mod evidence;
 mod forgotten;
 mod kept;
+mod withstands;
 
 use amend_run::{Figure, slot};
 use serde::{Deserialize, Serialize};
 
-pub use above_gold::AboveGold;
 pub(crate) use evidence::over_seeds;
 pub use evidence::{Evidence, JudgedBy};
 pub use forgotten::Forgotten;
 pub use kept::Kept;
+pub(crate) use kept::{KNOWN, LEARNT};
+pub use withstands::Withstands;
 
-/// Answers one question about an arm, from everything that was measured.
+/// Makes claims about an arm, from everything that was measured.
 pub trait Judgement {
-    /// The claims, over all seeds. Their number is the same for all arms of a run.
+    /// The claims, over all seeds. Their number is the same for all arms of a run; there are none where nothing was
+    /// done that they would rest on.
     fn claims(&self, evidence: &Evidence<'_>) -> Vec<Claim>;
 }
 
-/// An answered question, with what the answer rests on.
+/// Something that would be good if it were so, whether it is, and what that rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The question: `forgotten?`.
-    pub question: String,
-    /// The answer in a few words: `yes`.
+    /// What is claimed of the model: `forgotten`, `withstands relearn`.
+    pub name: String,
+    /// Whether it holds, in a few words: `yes`, or `no` and why.
     pub answer: String,
-    /// The figure that the answer rests on.
+    /// The figure that this rests on.
     pub judged: Quantity,
     /// What it was compared with.
     pub threshold: Option<f64>,
-    /// Whether things are as they should be; `None` where nothing can be said.
+    /// Whether it holds; `None` where nothing can be said.
     pub pass: Option<bool>,
-    /// Whether a positive verdict needs it.
-    pub decides: bool,
+    /// Whether the recipe asks for it. What it does not ask for was measured all the same, and decides nothing.
+    #[serde(default)]
+    pub asked: bool,
     /// A figure that tells a reader how things stand, beside the answer.
     pub shown: Quantity,
     /// What to do where it does not hold.
@@ -92,6 +95,13 @@ impl Quantity {
     }
 }
 
+impl Claim {
+    /// What is claimed as a question, for the heading of a column: `forgotten?`.
+    pub fn question(&self) -> String {
+        format!("{}?", self.name)
+    }
+}
+
 /// Yes or no.
 fn yes_or_no(yes: bool) -> String {
     if yes { "yes".into() } else { "no".into() }
@@ -102,17 +112,29 @@ slot! {
     pub slot Verdict("unlearn", "verdict"): dyn Judgement {
         "forgotten" => Forgotten,
         "kept" => Kept,
-        "above-gold" => AboveGold,
+        "withstands" => Withstands,
     }
 }
 
 impl Verdict {
-    /// Every question there is, as a recipe asks them that says nothing.
-    pub(crate) fn all() -> Vec<Verdict> {
-        vec![
-            Verdict::Forgotten(Forgotten::default()),
-            Verdict::Kept(Kept::default()),
-            Verdict::AboveGold(AboveGold::default()),
-        ]
+    /// What a recipe asks for that says nothing.
+    pub(crate) fn asked_by_default() -> Vec<Verdict> {
+        vec![Verdict::Forgotten(Forgotten::default()), Verdict::Kept(Kept::default())]
+    }
+
+    /// What else can be said, and is not asked for.
+    pub(crate) fn beside(asked: &[Verdict]) -> Vec<Verdict> {
+        let mut all = Verdict::asked_by_default();
+        all.push(Verdict::Withstands(Withstands::default()));
+        all.retain(|verdict| asked.iter().all(|asked| asked.name() != verdict.name()));
+        all
+    }
+
+    /// The claims about an arm: first those that are asked for, then the others.
+    pub(crate) fn claims(asked: &[Verdict], evidence: &Evidence<'_>) -> Vec<Claim> {
+        let of = |verdict: &Verdict| verdict.filler().claims(evidence);
+        let asked_for = asked.iter().flat_map(of).map(|claim| Claim { asked: true, ..claim });
+        let beside = Verdict::beside(asked);
+        asked_for.chain(beside.iter().flat_map(of)).collect()
     }
 }

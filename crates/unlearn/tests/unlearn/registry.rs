@@ -114,25 +114,29 @@ fn every_attack_attacks_and_every_verdict_claims() {
     }
     for name in fillers("verdict") {
         let (outcome, _folder) = run(&[&format!("unlearn.verdict=[\"{name}\"]")]);
-        let claims = &outcome.arms[0].claims;
-        assert_eq!(claims.len(), 1, "{name}");
-        assert!(claims[0].pass.is_some() && claims[0].judged.figure.value.is_finite(), "{name}: {claims:?}");
-        assert_eq!(outcome.arms[0].positive, claims[0].decides && claims[0].pass == Some(true), "{name}");
+        let asked: Vec<_> = outcome.arms[0].asked().collect();
+        assert_eq!(asked.len(), 1, "{name}");
+        assert!(asked[0].pass.is_some() && asked[0].judged.figure.value.is_finite(), "{name}: {asked:?}");
+        assert_eq!(outcome.passed, asked[0].pass == Some(true), "{name}");
+        // What is not asked for is said all the same, and once.
+        let mut names: Vec<_> = outcome.arms[0].claims.iter().map(|claim| claim.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["forgotten", "kept", "withstands relearn"], "{name}");
     }
 }
 
-/// Thresholds are the recipe's, and what does not decide leaves the verdict alone.
+/// Thresholds are the recipe's, and what is not asked for leaves the verdict alone.
 #[test]
 fn verdicts_turn_on_their_thresholds() {
     let claim = |verdict: &str| {
         let (outcome, _folder) = run(&[&format!("unlearn.verdict=[{verdict}]")]);
-        (outcome.arms[0].claims[0].pass, outcome.positive)
+        (outcome.arms[0].claims[0].pass, outcome.passed)
     };
     assert_eq!(claim("{ name = \"kept\", share = 0.0 }"), (Some(true), true));
     assert_eq!(claim("{ name = \"kept\", share = 100.0 }"), (Some(false), false));
-    assert_eq!(claim("{ name = \"above-gold\", margin = 2.0 }"), (Some(true), false));
-    assert_eq!(claim("{ name = \"above-gold\", margin = 2.0, decides = true }"), (Some(true), true));
-    assert_eq!(claim("{ name = \"above-gold\", margin = -2.0, decides = true }"), (Some(false), false));
+    assert_eq!(claim("{ name = \"withstands\", margin = 1.0 }"), (Some(true), true));
+    let (outcome, _folder) = run(&["unlearn.verdict=[]"]);
+    assert!(!outcome.passed && outcome.arms[0].claims.iter().all(|claim| !claim.asked));
 }
 
 #[test]
@@ -221,7 +225,7 @@ fn a_report_shows_attacks_and_claims_it_does_not_know() {
         findings.curves[0].title = "A curve of its own".into();
         findings.figures[0].0 = "leakage".into();
     }
-    outcome.arms[0].claims[2].question = "unheard of?".into();
+    outcome.arms[0].claims[2].name = "unheard of".into();
     let page =
         amend_unlearn::report(&outcome, &folder.path().join("run"), "amend run x.toml").unwrap().to_html();
     for part in [

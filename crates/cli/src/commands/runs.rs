@@ -1,0 +1,170 @@
+//! `amend runs`: the runs there are, how far each came and what it found.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use amend_run::clock::seconds_between;
+use amend_run::folder::{RunState, is_in_use, read_state};
+use amend_run::{Status, read_results};
+use clap::Args;
+use indicatif::DecimalBytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::Exit;
+use crate::context::Context;
+use crate::error::Error;
+use crate::progress::duration;
+use crate::table::{self, Align};
+
+const EXAMPLES: &str = "\
+Examples:
+  amend runs                     those in runs/
+  amend runs experiments --json  those in another folder, for programs
+
+The newest comes first. A run that says it is running and has no process any
+more was killed; `amend resume` goes on with it.";
+
+/// List runs: state, verdict, time, size
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunsArgs {
+    /// Folder that holds run folders
+    #[arg(value_name = "DIR", default_value = "runs")]
+    folder: PathBuf,
+}
+
+/// One run.
+#[derive(Serialize)]
+struct Listed {
+    folder: PathBuf,
+    state: State,
+    /// Whether what was asked for holds; null where nothing is known yet.
+    passed: Option<bool>,
+    started: String,
+    /// From its beginning to its end, however often it was interrupted; null while it has none.
+    seconds: Option<f64>,
+    bytes: u64,
+    /// The command that began it.
+    command: Vec<String>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Running,
+    Killed,
+    Interrupted,
+    Failed,
+    Done,
+}
+
+impl State {
+    fn of(dir: &Path, status: Status) -> Self {
+        match status {
+            Status::Running if is_in_use(dir) => State::Running,
+            Status::Running => State::Killed,
+            Status::Interrupted => State::Interrupted,
+            Status::Failed => State::Failed,
+            Status::Done => State::Done,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Killed => "killed",
+            State::Interrupted => "interrupted",
+            State::Failed => "failed",
+            State::Done => "done",
+        }
+    }
+}
+
+pub(crate) fn execute(args: RunsArgs, context: &mut Context) -> Result<Exit, Error> {
+    let mut runs = listed(&args.folder)?;
+    runs.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| a.folder.cmp(&b.folder)));
+    if context.json {
+        for run in &runs {
+            context.out.json_line(run)?;
+        }
+        return Ok(Exit::Done);
+    }
+    if runs.is_empty() {
+        context.console.note(&format!("no runs in {}", args.folder.display()));
+        return Ok(Exit::Done);
+    }
+    let columns = [
+        ("run", Align::Left),
+        ("state", Align::Left),
+        ("verdict", Align::Left),
+        ("started", Align::Left),
+        ("took", Align::Right),
+        ("size", Align::Right),
+    ];
+    let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
+    for line in table::lines(&columns, &rows) {
+        context.out.line(line)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn row(run: &Listed) -> Vec<String> {
+    let verdict = match run.passed {
+        Some(true) => "passed ✓",
+        Some(false) => "failed ✗",
+        None => "–",
+    };
+    let took = run.seconds.map_or("–".into(), |s| duration(Duration::from_secs_f64(s)));
+    // To the minute.
+    let started = run.started.get(..16).unwrap_or(&run.started).replace('T', " ");
+    vec![
+        run.folder.display().to_string(),
+        run.state.name().into(),
+        verdict.into(),
+        started,
+        took,
+        DecimalBytes(run.bytes).to_string(),
+    ]
+}
+
+/// The runs in a folder, and the folder itself where it is one. What is no run is passed over.
+fn listed(folder: &Path) -> Result<Vec<Listed>, Error> {
+    if let Ok(state) = read_state(folder) {
+        return Ok(vec![Listed::of(folder, &state)]);
+    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::read(folder, &e)),
+    };
+    let dirs = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    Ok(dirs.filter_map(|dir| Some(Listed::of(&dir, &read_state(&dir).ok()?))).collect())
+}
+
+impl Listed {
+    fn of(dir: &Path, state: &RunState) -> Self {
+        let passed = || read_results::<Value>(dir).ok()?.get("passed")?.as_bool();
+        Listed {
+            folder: dir.to_path_buf(),
+            state: State::of(dir, state.status),
+            passed: if state.status == Status::Done { passed() } else { None },
+            started: state.started.clone(),
+            seconds: state.finished.as_deref().and_then(|end| seconds_between(&state.started, end)),
+            bytes: size(dir),
+            command: state.info.command.clone(),
+        }
+    }
+}
+
+/// Bytes of all files in a folder. What vanishes or cannot be read meanwhile counts nothing; links are not followed.
+fn size(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size(&entry.path()),
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    };
+    entries.flatten().map(of).sum()
+}

@@ -1,0 +1,80 @@
+//! What an experiment takes for granted, and whether it may: a model that never knew cannot forget, and one that
+//! learns the retain set along the way does not keep it.
+
+use crate::outcome::{ArmOutcome, SeedResult};
+use crate::recipe::UnlearnRecipe;
+use crate::verdict::{JudgedBy, KNOWN, LEARNT, over_seeds};
+
+/// What is wrong with the premises, each in a sentence or two, the most serious first.
+pub(crate) fn broken(
+    recipe: &UnlearnRecipe,
+    seeds: &[SeedResult],
+    judged_by: JudgedBy,
+    arms: &[ArmOutcome],
+) -> Vec<String> {
+    let what = judged_by.name();
+    let mut all = Vec::new();
+    let watched = recipe.stop.watch;
+    for seed in seeds {
+        let aim = recipe.stop.aim(seed.gold.as_ref());
+        if let Some(before) = watched.measured(&seed.before).filter(|&before| before <= aim) {
+            all.push(format!(
+                "There was nothing to forget: before the first step the forget {} was {before:.3}, and the aim is \
+                 {aim:.3}. Is this the model that learnt the forget set?",
+                watched.name()
+            ));
+            break;
+        }
+    }
+    let kept = over_seeds(seeds.iter().map(|seed| judged_by.figure(&seed.before.retain)).collect());
+    if kept.value < KNOWN {
+        all.push(format!(
+            "There was nothing to keep: before the first step the retain {what} was {:.3}. A retain set that the \
+             model knows shows whether it is kept.",
+            kept.value
+        ));
+        return all;
+    }
+    for arm in arms {
+        let share = judged_by.figure_of(arm).value / kept.value;
+        if share > LEARNT {
+            all.push(format!(
+                "`{}` learnt the retain set along the way (retain {what} {:.0} % of what it was), so that what was \
+                 kept cannot be told from what is new.",
+                arm.name,
+                100.0 * share
+            ));
+        }
+    }
+    all
+}
+
+/// Where arms that forgot ended too far apart to be compared at matched forgetting: the two furthest of these, arms with
+/// the figures they ended at.
+pub(crate) fn unmatched<'a>(ends: impl Iterator<Item = (&'a str, f64)>) -> Option<[(&'a str, f64); 2]> {
+    /// Figures that differ by less than this factor, or by less than this, are as good as equal.
+    const FACTOR: f64 = 2.0;
+    const DIFFERENCE: f64 = 0.02;
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let (&lowest, &highest) = (ends.first()?, ends.last()?);
+    let apart = highest.1 - lowest.1 > DIFFERENCE && highest.1 > FACTOR * lowest.1;
+    apart.then_some([lowest, highest])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unmatched;
+
+    #[test]
+    fn arms_far_apart_are_not_matched() {
+        let ends = [("sum", 0.004), ("pcgrad", 0.05), ("sago", 0.08)];
+        assert_eq!(unmatched(ends.into_iter()), Some([("sum", 0.004), ("sago", 0.08)]));
+        // Close together, close to zero, alone.
+        for ends in
+            [&[("sum", 0.06), ("sago", 0.08)][..], &[("sum", 0.0001), ("sago", 0.01)], &[("sum", 0.004)], &[]]
+        {
+            assert!(unmatched(ends.iter().copied()).is_none(), "{ends:?}");
+        }
+    }
+}
