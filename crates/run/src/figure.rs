@@ -48,12 +48,13 @@ impl Figure {
         Self { value: p, n, stderr }
     }
 
-    /// The value without its error, with as many digits as the error lets one believe.
+    /// The value without its error: shares, probabilities and what else is of their size with three digits after the
+    /// point, so that they can be compared at a glance; others with as many digits as the error lets one believe.
     pub fn format_value(&self) -> String {
         number(self.value, self.stderr)
     }
 
-    /// The error alone, with two significant digits: `0.013`.
+    /// The error alone, with the digits of the value: `0.013`.
     pub fn format_error(&self) -> Option<String> {
         let stderr = self.stderr.filter(|e| e.is_finite() && *e > 0.0)?;
         Some(number(stderr, Some(stderr)))
@@ -71,17 +72,18 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Digits down to the second significant one of the error; without an error, four significant digits.
+/// Three digits after the point where error or value is of the size of shares. Otherwise digits down to the second
+/// significant one of the error; without an error, four significant digits.
 fn number(value: f64, stderr: Option<f64>) -> String {
     if !value.is_finite() {
         return "n/a".into();
     }
-    let (scale, digits) = match stderr.filter(|e| e.is_finite() && *e > 0.0) {
-        Some(error) => (error, 2),
+    let (scale, digits, of_shares) = match stderr.filter(|e| e.is_finite() && *e > 0.0) {
+        Some(error) => (error, 2, 0.0005..1.0),
         None if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e15 => return format!("{value:.0}"),
-        None => (value.abs(), 4),
+        None => (value.abs(), 4, 0.0005..10.0),
     };
-    let decimals = digits - 1 - scale.log10().floor() as i32;
+    let decimals = if of_shares.contains(&scale) { 3 } else { digits - 1 - scale.log10().floor() as i32 };
     if value.abs() >= 1e7 || decimals > 9 {
         return format!("{value:.3e}");
     }
@@ -135,11 +137,23 @@ mod tests {
         let show = |value, stderr| Figure { value, n: 400, stderr }.to_string();
         assert_eq!(show(0.41234, Some(0.01312)), "0.412 ± 0.013 (n = 400)");
         assert_eq!(show(1234.5, Some(25.0)), "1234 ± 25 (n = 400)");
-        assert_eq!(show(0.5, None), "0.5000 (n = 400)");
+        assert_eq!(show(0.5, None), "0.500 (n = 400)");
+        assert_eq!(show(123.456, None), "123.5 (n = 400)");
+        assert_eq!(show(0.000_123_4, None), "0.0001234 (n = 400)");
         assert_eq!(show(3.0, None), "3 (n = 400)");
         assert_eq!(show(-0.0001, Some(0.01)), "0.000 ± 0.010 (n = 400)");
         assert_eq!(show(f64::NAN, None), "n/a (n = 400)");
         assert_eq!(show(1.0e-12, None), "1.000e-12 (n = 400)");
+    }
+
+    /// `0.9599 ± 0.0077` stood beside `0.153 ± 0.043`.
+    #[test]
+    fn shares_have_the_same_digits_whatever_their_errors() {
+        let show = |value, stderr| Figure { value, n: 0, stderr: Some(stderr) }.to_string();
+        assert_eq!(show(0.9599, 0.0077), "0.960 ± 0.008");
+        assert_eq!(show(0.153, 0.043), "0.153 ± 0.043");
+        assert_eq!(show(0.44, 0.11), "0.440 ± 0.110");
+        assert_eq!(show(0.961_23, 0.000_12), "0.96123 ± 0.00012");
     }
 
     #[test]

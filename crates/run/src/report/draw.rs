@@ -7,6 +7,8 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::Figure;
+
 use super::axis::Axis;
 use super::html::escape;
 use super::plot::{Plot, Series};
@@ -21,6 +23,7 @@ const FONT_SCALE: f64 = 1.24;
 const INK: RGBColor = RGBColor(0x1b, 0x1f, 0x24);
 const MUTED: RGBColor = RGBColor(0x59, 0x63, 0x6e);
 const AXIS: RGBColor = RGBColor(0x9a, 0xa4, 0xaf);
+const LEVEL: RGBColor = RGBColor(0x8a, 0x63, 0x6e);
 const GRID: RGBColor = RGBColor(0xe4, 0xe8, 0xec);
 /// After Okabe and Ito, without yellow: distinguishable with every kind of colour vision, on light paper.
 const PALETTE: [RGBColor; 7] = [
@@ -32,6 +35,8 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0x3f, 0xa3, 0xdc),
     RGBColor(0x4d, 0x4d, 0x4d),
 ];
+/// Points of a curve that tell their values, about.
+const HINTS: usize = 60;
 /// Lengths of dash and gap; empty = solid.
 const DASHES: [&str; 4] = ["", "28 14", "6 12", "34 12 6 12"];
 
@@ -48,16 +53,21 @@ pub(super) enum Theme {
 pub(super) fn svg(plot: &Plot, width: u32, height: u32, theme: Theme) -> String {
     let (width, height) = (width.clamp(160, 4000), height.clamp(120, 4000));
     let mut text = String::new();
-    let drawn = draw(plot, &mut text, width, height);
-    if let Err(problem) = drawn {
+    let hints = draw(plot, &mut text, width, height).unwrap_or_else(|problem| {
         // Writing into a string cannot fail; should a plot defeat the layout all the same, its report survives.
         text =
             format!("<svg>\n<text x=\"20\" y=\"80\" font-size=\"56\">{}</text>\n</svg>\n", escape(&problem));
+        String::new()
+    });
+    let mut picture = finish(plot, text, width, height, theme);
+    if let Some(end) = picture.rfind("</svg>") {
+        picture.insert_str(end, &hints);
     }
-    finish(plot, text, width, height, theme)
+    picture
 }
 
-fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<(), String> {
+/// Draws into `text`, and returns what is told of single points.
+fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<String, String> {
     let size = (width * SCALE as u32, height * SCALE as u32);
     let root = SVGBackend::with_string(text, size).into_drawing_area();
     let top = draw_heading(plot, &root, width as i32)?;
@@ -88,18 +98,33 @@ fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<(), S
         .map_err(|e| e.to_string())?;
 
     let place = |point: (f64, f64)| chart.backend_coord(&point);
+    for level in plot.levels.iter().filter(|level| drawable(plot, (1.0, level.y))) {
+        let (across, (_, y)) = (chart.plotting_area().get_x_axis_pixel_range(), place((1.0, level.y)));
+        root.draw(&PathElement::new(
+            vec![(across.start, y), (across.end, y)],
+            LEVEL.stroke_width(3 * SCALE as u32 / 2),
+        ))
+        .map_err(|e| e.to_string())?;
+        let style = font(11.0, MUTED).pos(Pos::new(HPos::Right, VPos::Bottom));
+        let at = (across.end - 4 * SCALE, y - 2 * SCALE);
+        root.draw(&Text::new(one_line(&level.name), at, style)).map_err(|e| e.to_string())?;
+    }
     for (index, series) in plot.series.iter().enumerate() {
         for band in bands(plot, series) {
             let corners: Vec<_> = band.into_iter().map(place).collect();
             root.draw(&Polygon::new(corners, color(index).mix(0.16))).map_err(|e| e.to_string())?;
         }
     }
+    let mut hints = Vec::new();
     for (index, series) in plot.series.iter().enumerate() {
         let runs = unbroken(plot, &series.points);
         let count: usize = runs.iter().map(Vec::len).sum();
         for run in runs {
             let path: Vec<_> = run.iter().copied().map(place).collect();
             draw_line(&root, index, &path)?;
+            let hint =
+                |(point, at): (&(f64, f64), &(i32, i32))| Hint { name: &series.name, point: *point, at: *at };
+            hints.extend(run.iter().zip(&path).step_by(count.div_ceil(HINTS).max(1)).map(hint));
             // Some ten markers tell a curve apart; one on each of a thousand points would bury it.
             let every = count.div_ceil(12).max(1);
             for at in path.iter().skip((index * every / 3) % every).step_by(every) {
@@ -107,7 +132,32 @@ fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<(), S
             }
         }
     }
-    root.present().map_err(|e| e.to_string())
+    root.present().map_err(|e| e.to_string())?;
+    Ok(hints.iter().map(|hint| hint.svg(plot)).collect())
+}
+
+/// What is told of a point when the mouse rests on it.
+struct Hint<'a> {
+    name: &'a str,
+    point: (f64, f64),
+    at: (i32, i32),
+}
+
+impl Hint<'_> {
+    /// A circle that cannot be seen, with a title, which browsers show without any script.
+    fn svg(&self, plot: &Plot) -> String {
+        let (x, y) = self.point;
+        let of = |label: &str, value: f64| format!("{} {}", one_line(label), Figure::exact(value, 0));
+        let said = [one_line(self.name), of(&plot.x_label, x), of(&plot.y_label, y)];
+        let said: Vec<&str> = said.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect();
+        format!(
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" fill=\"transparent\"><title>{}</title></circle>\n",
+            self.at.0,
+            self.at.1,
+            5 * SCALE,
+            escape(&said.join(", "))
+        )
+    }
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -215,10 +265,12 @@ fn finish(plot: &Plot, mut text: String, width: u32, height: u32, theme: Theme) 
         };
         text = text.replace(&own, &dashed);
     }
+    let level = format!("stroke=\"{}\"", hex(LEVEL));
+    text = text.replace(&level, &format!("{level} stroke-dasharray=\"16 12\""));
     if theme == Theme::Page {
         let series =
             (0..plot.series.len()).map(|index| (format!("series-{}", index % PALETTE.len()), color(index)));
-        let named = [("ink", INK), ("muted", MUTED), ("axis", AXIS), ("grid", GRID)];
+        let named = [("ink", INK), ("muted", MUTED), ("axis", AXIS), ("grid", GRID), ("level", LEVEL)];
         for (name, color) in named.map(|(name, color)| (name.to_owned(), color)).into_iter().chain(series) {
             // In text, quotes are escaped; `="#…"` can only be an attribute.
             text = text.replace(&format!("=\"{}\"", hex(color)), &format!("=\"var(--{name})\""));
@@ -252,7 +304,9 @@ fn axes(plot: &Plot, width: u32, height: u32) -> (Axis, Axis) {
         points.extend(bands(plot, series).concat());
     }
     let x = Axis::horizontal(points.iter().map(|(x, _)| *x), plot.log_x, width);
-    (x, Axis::vertical(points.iter().map(|(_, y)| *y), plot.log_y, height))
+    let held = plot.levels.iter().map(|level| level.y).chain(plot.y_holds.iter().copied());
+    let held = held.filter(|&y| drawable(plot, (1.0, y)));
+    (x, Axis::vertical(points.iter().map(|(_, y)| *y).chain(held), plot.log_y, height))
 }
 
 fn drawable(plot: &Plot, (x, y): (f64, f64)) -> bool {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use super::answers;
 use super::draw::{self, Theme};
+use super::width::one_line;
 use super::{Cell, Exchange, Report, Section, Table};
 
 const STYLE: &str = include_str!("style.css");
@@ -33,11 +35,56 @@ pub(super) fn page(report: &Report) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     );
+    let mut anchors = Anchors::default();
+    let mut contents = contents(report);
     for section in &report.sections {
-        page.push_str(&html(section));
+        if let Section::Heading(text) = section {
+            // What stands before the first heading is the answer; how to find the rest comes after it.
+            page.push_str(&std::mem::take(&mut contents));
+            page.push_str(&format!("<h2 id=\"{}\">{}</h2>\n", anchors.of(text), escape(text)));
+        } else {
+            page.push_str(&html(section));
+        }
+    }
+    if report.sections.iter().any(|section| matches!(section, Section::Answers(_))) {
+        page.push_str(&format!("<script>\n{}</script>\n", answers::SCRIPT));
     }
     page.push_str("</main>\n</body>\n</html>\n");
     page
+}
+
+/// Names for the places of headings, each used once.
+#[derive(Default)]
+struct Anchors(Vec<String>);
+
+impl Anchors {
+    fn of(&mut self, heading: &str) -> String {
+        let words = heading.to_lowercase();
+        let words = words.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        let mut name = words.collect::<Vec<_>>().join("-");
+        if name.is_empty() || self.0.contains(&name) {
+            name = format!("{name}-{}", self.0.len() + 1);
+        }
+        self.0.push(name.clone());
+        name
+    }
+}
+
+/// Links to the headings, where there are enough of them to get lost in.
+fn contents(report: &Report) -> String {
+    const FEW: usize = 3;
+    let headings = report.sections.iter().filter_map(|section| match section {
+        Section::Heading(text) => Some(text),
+        _ => None,
+    });
+    let mut anchors = Anchors::default();
+    let links: Vec<String> = headings
+        .map(|text| format!("<li><a href=\"#{}\">{}</a></li>\n", anchors.of(text), escape(text)))
+        .collect();
+    if links.len() < FEW {
+        return String::new();
+    }
+    format!("<nav aria-label=\"Contents\"><ul>\n{}</ul></nav>\n", links.concat())
 }
 
 fn html(section: &Section) -> String {
@@ -62,10 +109,31 @@ fn html(section: &Section) -> String {
                 .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
             format!("<dl>\n{}</dl>\n", rows.collect::<String>())
         }
+        Section::Details { summary, pairs } => {
+            let value = |value: &str| match value.contains('\n') {
+                true => format!("<pre><code>{}</code></pre>", escape(value.trim_end())),
+                false => inline(value),
+            };
+            let rows = pairs
+                .iter()
+                .map(|(name, text)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), value(text)));
+            format!(
+                "<details>\n<summary>{}</summary>\n<dl>\n{}</dl>\n</details>\n",
+                inline(summary),
+                rows.collect::<String>()
+            )
+        }
+        Section::Files(files) => {
+            let links = files
+                .iter()
+                .map(|(name, path)| format!("<li><a href=\"{}\">{}</a></li>\n", escape(path), escape(name)));
+            format!("<ul class=\"files\">\n{}</ul>\n", links.collect::<String>())
+        }
+        Section::Answers(content) => answers::html(content),
     }
 }
 
-fn caption(element: &str, text: &str) -> String {
+pub(super) fn caption(element: &str, text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
@@ -104,9 +172,11 @@ fn table(table: &Table) -> String {
         html.push_str("<tr>");
         for column in 0..table.width() {
             let content = row.get(column).map(|c| cell(c, table.has_marks(column))).unwrap_or_default();
+            // On a narrow screen a row becomes a list, in which every value needs its name.
+            let name = table.columns.get(column).map_or(String::new(), |name| escape(&one_line(name)));
             html.push_str(&match column {
                 0 => format!("<th scope=\"row\"{}>{content}</th>", class(0)),
-                _ => format!("<td{}>{content}</td>", class(column)),
+                _ => format!("<td{} data-name=\"{name}\">{content}</td>", class(column)),
             });
         }
         html.push_str("</tr>\n");

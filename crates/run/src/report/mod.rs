@@ -3,6 +3,7 @@
 //! A report is a list of sections. It knows nothing of where its numbers come from; areas fill it in with what
 //! they measured, and `report.html` opens from the disk without a network, a script or a second file.
 
+mod answers;
 mod axis;
 mod draw;
 mod html;
@@ -10,7 +11,7 @@ mod plot;
 mod terminal;
 mod width;
 
-pub use plot::{Plot, Series};
+pub use plot::{Level, Plot, Series};
 
 use crate::Figure;
 
@@ -47,6 +48,17 @@ pub enum Section {
     },
     /// Names and values.
     KeyValues(Vec<(String, String)>),
+    /// Names and values that are there for who wants them: folded on a page, left out on a terminal.
+    Details {
+        /// What they are.
+        summary: String,
+        /// The names and values; a value of several lines is set as code.
+        pairs: Vec<(String, String)>,
+    },
+    /// Files beside the report: what each is, and its path from there.
+    Files(Vec<(String, String)>),
+    /// Everything that models answered, to be searched.
+    Answers(Answers),
 }
 
 /// A table. The first column names the rows.
@@ -176,6 +188,32 @@ pub struct Exchange {
     pub expected: Option<String>,
     /// Each model's name and what it said.
     pub answers: Vec<(String, String)>,
+}
+
+/// Everything that models answered to the same questions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// What is shown, and in which order.
+    pub caption: String,
+    /// The models, in the order of each row's answers.
+    pub models: Vec<String>,
+    /// The questions.
+    pub rows: Vec<AnswerRow>,
+}
+
+/// One question and what every model answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnswerRow {
+    /// The set it belongs to.
+    pub set: String,
+    /// What was asked.
+    pub question: String,
+    /// The reference answer.
+    pub expected: String,
+    /// What each model said.
+    pub answers: Vec<String>,
+    /// Words of the reference answer that are marked where a model says them: what must not be said any more.
+    pub marked: Vec<String>,
 }
 
 impl Report {

@@ -17,6 +17,19 @@ pub struct Plot {
     pub log_y: bool,
     /// The curves. Up to 28 differ in colour, dashes and markers.
     pub series: Vec<Series>,
+    /// Levels that curves are to be compared with.
+    pub levels: Vec<Level>,
+    /// Values that the vertical axis has to hold, such as 0 and 1 where plots of shares stand side by side.
+    pub y_holds: Vec<f64>,
+}
+
+/// A level across the whole plot: an aim, another model's value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Level {
+    /// What it is, written at its right end.
+    pub name: String,
+    /// Where it lies.
+    pub y: f64,
 }
 
 /// One curve. Points that are not finite interrupt it.
@@ -52,6 +65,18 @@ impl Plot {
     /// Adds a curve.
     pub fn with(mut self, series: Series) -> Self {
         self.series.push(series);
+        self
+    }
+
+    /// Adds a level.
+    pub fn with_level(mut self, name: impl Into<String>, y: f64) -> Self {
+        self.levels.push(Level { name: name.into(), y });
+        self
+    }
+
+    /// Makes the vertical axis hold these values.
+    pub fn holding(mut self, values: impl IntoIterator<Item = f64>) -> Self {
+        self.y_holds.extend(values);
         self
     }
 

@@ -37,6 +37,13 @@ pub(super) fn text(report: &Report, width: usize) -> String {
                     pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 named(&pairs, 0, width)
             }
+            // A page holds what a terminal has no room for.
+            Section::Details { .. } | Section::Answers(_) => Vec::new(),
+            Section::Files(files) => {
+                let files: Vec<(&str, &str)> =
+                    files.iter().map(|(name, path)| (name.as_str(), path.as_str())).collect();
+                named(&files, 0, width)
+            }
         });
     }
     blocks.retain(|block| !block.is_empty());

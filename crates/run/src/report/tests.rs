@@ -70,8 +70,14 @@ fn example() -> Report {
 #[test]
 fn the_page_is_self_contained_and_whole() {
     let html = example().to_html();
-    for outside in ["src=", "href=", "@import", "url(", "<script"] {
+    for outside in ["src=", "@import", "url(", "<script", "href=\"http", "href=\"/"] {
         assert!(!html.contains(outside), "{outside}");
+    }
+    // Every link goes to a place on the page.
+    for link in html.split("href=\"").skip(1) {
+        let target = link.split('"').next().unwrap();
+        let place = target.strip_prefix('#').unwrap();
+        assert_eq!(html.matches(&format!(" id=\"{place}\"")).count(), 1, "{target}");
     }
     for words in ["<h1>Unlearning 10 authors", "prefers-color-scheme: dark", "0.214", "± 0.016", "✓", "✗"]
     {
@@ -141,6 +147,37 @@ fn narrow_terminals_wrap() {
             assert!(width::columns(line) <= limit, "{width}: {line}");
         }
     }
+}
+
+#[test]
+fn levels_are_drawn_and_points_tell_their_values() {
+    let plot = Plot::new("Forgetting", "step", "accuracy")
+        .with(Series::new("sago", vec![(0.0, 0.93), (10.0, 0.41)]))
+        .with_level("aim <0.1>", 0.1)
+        .holding([0.0, 1.0]);
+    let svg = plot.to_svg(700, 400);
+    assert!(svg.contains("aim &lt;0.1&gt;"), "{svg}");
+    assert!(svg.contains("<title>sago, step 10, accuracy 0.410</title>"), "{svg}");
+    // The axis goes up to what it has to hold, although no point is there.
+    assert!(svg.contains("\n1.0\n") && svg.contains("\n0.0\n"), "{svg}");
+    let html = {
+        let mut report = Report::new("t");
+        report.push(Section::Plot(plot));
+        report.to_html()
+    };
+    assert!(html.contains("stroke=\"var(--level)\""), "levels have a colour on dark pages");
+}
+
+#[test]
+fn headings_of_one_name_have_places_of_their_own() {
+    let mut report = Report::new("t");
+    report.prose("The answer.").heading("Attack").heading("Attack").heading("What changed").heading("§");
+    let html = report.to_html();
+    for place in ["attack", "attack-2", "what-changed", "-4"] {
+        assert!(html.contains(&format!("<h2 id=\"{place}\">")), "{html}");
+        assert!(html.contains(&format!("<a href=\"#{place}\">")), "{html}");
+    }
+    assert!(html.find("The answer.") < html.find("<nav") && html.find("<nav") < html.find("<h2"));
 }
 
 #[test]
