@@ -3,6 +3,7 @@
 //! Cross-entropies (`ce`) are means per token in nats, the end token included, unless a name says
 //! otherwise. A function that has nothing to measure returns `None` instead of a made-up zero.
 
+mod leak;
 mod memorization;
 mod mink;
 mod porter;
@@ -11,6 +12,7 @@ mod probability;
 mod rouge;
 mod truth_ratio;
 
+pub use leak::{content_words, leak, leaked};
 pub use memorization::{ExtractionMode, exact_memorization, extraction_strength};
 pub use mink::{
     loss_score, min_k, min_k_plus_plus, reference_score, standardised, token_moments, zlib_score,
