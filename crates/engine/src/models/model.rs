@@ -1,5 +1,6 @@
 //! A model: parameters, forward pass, and the folder they came from.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,6 +64,7 @@ impl Model {
     pub fn round_to(&mut self, dtype: DType) {
         for (_, param) in self.params.iter_mut() {
             param.tensor = param.tensor.to_dtype(dtype).to_f32();
+            param.stored = None;
         }
         self.dtype = dtype;
     }
@@ -92,12 +94,12 @@ impl Model {
         self.generation_config = Some(generation);
     }
 
-    /// Number type the model is written in.
+    /// Number type the model is written in, but for tensors that were read in another one.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Writes a Hugging Face folder in `dtype` (default: the type it was read in), copying
+    /// Writes a Hugging Face folder in `dtype` (default: every tensor in the type it was read in), copying
     /// tokenizer files from `tokenizer_from`. An attached adapter must be merged or written apart.
     pub fn save(&self, dir: &Path, tokenizer_from: Option<&Path>, dtype: Option<DType>) -> Result<()> {
         if self.is_adapted() {
@@ -118,6 +120,7 @@ impl Model {
             &ModelFiles {
                 generation_config: self.generation_config.clone().map(Value::Object),
                 dtype: Some(dtype.unwrap_or(self.dtype)),
+                exceptions: if dtype.is_none() { self.params.stored_types() } else { HashMap::new() },
                 tokenizer_from,
                 ..ModelFiles::new(Value::Object(self.config.clone()), tensors)
             },

@@ -28,6 +28,7 @@ mod small_models;
 mod soft_tokens;
 mod steering;
 mod taps;
+mod stored_types;
 mod tokenizer;
 mod training;
 mod visibility;

@@ -104,7 +104,7 @@ impl Encoder {
         self.folder.as_deref()
     }
 
-    /// Number type the model is written in.
+    /// Number type the model is written in, but for tensors that were read in another one.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
