@@ -78,9 +78,9 @@ pub(super) trait FeedForwardAdapter: fmt::Debug + Send + Sync {
     /// Its parameters.
     fn parameters(&self) -> Vec<ParamId>;
 
-    /// Changes the weights of the network so that it does alone what it does with the adapter. Fails where no
-    /// weights can.
-    fn merge(&self, params: &mut Params) -> Result<()>;
+    /// Changes the weights of the network in `base` so that it does alone what it does with the adapter, whose own are
+    /// in `params`. Fails where no weights can.
+    fn merge(&self, params: &Params, base: &mut Params) -> Result<()>;
 }
 
 impl Model {
@@ -171,7 +171,7 @@ impl Model {
         Ok(())
     }
 
-    /// This model with its adapters switched off, sharing all weights: the reference distribution.
+    /// This model without its adapters and their parameters, sharing all weights: the reference distribution.
     pub fn without_adapter(&self) -> Model {
         let mut base = self.clone();
         base.decoder.linears_mut().for_each(|linear| linear.adapter = None);
@@ -179,6 +179,9 @@ impl Model {
         base.adapters.clear();
         base
     }
+        if let Some(first) = self.adapter_parameters().into_iter().min() {
+            base.params = self.params.before(first);
+        }
 
     /// The attached adapter apart from the model, as it is written.
     ///
@@ -205,14 +208,11 @@ impl Model {
     pub fn merged(&self) -> Result<Model> {
         let mut merged = self.without_adapter();
         for adapter in self.feed_forward_adapters() {
-            adapter.merge(&mut merged.params)?;
+            adapter.merge(&self.params, &mut merged.params)?;
         }
         for (module, adapter) in self.adapter_layers() {
             let weight = merged.linear_mut(&module)?.weight;
             adapter.merge(&self.params, &mut merged.params.get_mut(weight).tensor)?;
-        }
-        if let Some(first) = self.adapter_parameters().into_iter().min() {
-            merged.params = merged.params.before(first);
         }
         merged.params.set_trainable(|_| true);
         Ok(merged)

@@ -255,7 +255,7 @@ impl FeedForwardAdapter for Editor {
         vec![self.previous, self.current, self.output]
     }
 
-    fn merge(&self, _: &mut Params) -> Result<()> {
+    fn merge(&self, _: &Params, _: &mut Params) -> Result<()> {
         Err(Error::invalid(
             "Shift-FFN cannot be merged: it mixes a token with the one before, which no weights of a feed-forward \
              do; write it with Model::save_adapter and use it on its base model",
