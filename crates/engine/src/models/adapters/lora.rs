@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::folder::by_module;
 use super::peft_config::{self, Pattern, ends_at_dot, lookup};
-use super::{AdapterKind, AdapterTensors, kaiming};
+use super::{AdapterKind, AdapterTensors, check_positive, kaiming};
 use crate::models::{Model, Spec};
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, LinearAdapter, Var};
@@ -147,7 +147,7 @@ impl AdapterKind for Lora {
             let rank = self.rank_of(module);
             let fits =
                 a.shape().len() == 2 && b.shape().len() == 2 && a.shape()[0] == rank && b.shape()[1] == rank;
-            if rank == 0 || !fits {
+            if !fits {
                 return Err(format!(
                     "{module}: lora_A has shape {:?} and lora_B {:?}, but rank {rank} needs [{rank}, in] and [out, {rank}]",
                     a.shape(),
@@ -162,6 +162,17 @@ impl AdapterKind for Lora {
     fn config(&self, base_model: Option<&str>, tensors: &AdapterTensors) -> Result<Value, String> {
         let modules: Vec<_> = by_module(tensors, PARTS)?.into_keys().map(str::to_owned).collect();
         if let Some(module) = modules.iter().find(|module| !self.targets(module)) {
+    fn check_options(&self) -> Result<(), String> {
+        check_positive("r", self.r as f64)?;
+        check_positive("lora_alpha", self.lora_alpha)?;
+        let of_rank =
+            |(name, rank): &(String, usize)| check_positive(&format!("rank_pattern: {name}"), *rank as f64);
+        self.rank_pattern.iter().try_for_each(of_rank)?;
+        let of_alpha =
+            |(name, alpha): &(String, f64)| check_positive(&format!("alpha_pattern: {name}"), *alpha);
+        self.alpha_pattern.iter().try_for_each(of_alpha)
+    }
+
             return Err(format!("target_modules does not name {module}, which has tensors"));
         }
         let targets = if self.target_modules.is_empty() { &modules } else { &self.target_modules };
@@ -169,9 +180,7 @@ impl AdapterKind for Lora {
     }
 
     fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
-        if self.r == 0 {
-            return Err(Error::invalid("an adapter needs a rank of at least 1"));
-        }
+        self.check_targets(model)?;
         let mut tensors = AdapterTensors::new();
         for (module, linear) in model.linears().filter(|(module, _)| self.targets(module)) {
             let weight = &model.params.get(linear.weight).tensor;

@@ -43,6 +43,9 @@ pub trait AdapterKind: fmt::Debug + Send + Sync {
     /// What its tensors are called within a module; no other kind has the same.
     fn parts(&self) -> &'static [&'static str];
 
+    /// Fails for options with which an adapter would do nothing, or no number.
+    fn check_options(&self) -> Result<(), String>;
+
     /// Fails unless its tensors are all there, in shapes that fit the options.
     fn check(&self, tensors: &AdapterTensors) -> Result<(), String>;
 
@@ -128,7 +131,8 @@ impl Model {
     /// Attaches a fresh LoRA adapter (A Kaiming-uniform as PEFT draws it, B zero, so nothing changes yet)
     /// and freezes everything but adapters.
     ///
-    /// Fails where no layer matches the targets, and where the model has an adapter of this kind.
+    /// Fails where no layer matches one of the targets, where rank or alpha is not above 0, and where the model has an
+    /// adapter of this kind.
     pub fn attach_lora(&mut self, options: &LoraOptions, seed: u64) -> Result<()> {
         self.attach_fresh(Lora::of(options, self.spec()), seed)
     }
@@ -136,12 +140,13 @@ impl Model {
     /// Attaches a fresh Shift-FFN editor to every feed-forward (W_c zero, so nothing changes yet) and freezes
     /// everything but adapters.
     ///
-    /// Fails where the model has an adapter of this kind.
+    /// Fails where rank or alpha is not above 0, and where the model has an adapter of this kind.
     pub fn attach_shift_ffn(&mut self, options: &ShiftFfn, seed: u64) -> Result<()> {
         self.attach_fresh(options.clone(), seed)
     }
 
     fn attach_fresh(&mut self, kind: impl AdapterKind + 'static, seed: u64) -> Result<()> {
+        kind.check_options().map_err(Error::invalid)?;
         let tensors = kind.draw(self, seed)?;
         self.attach_adapter(&Adapter { kinds: vec![Arc::new(kind)], base_model: None, tensors })
     }
@@ -174,14 +179,14 @@ impl Model {
     /// This model without its adapters and their parameters, sharing all weights: the reference distribution.
     pub fn without_adapter(&self) -> Model {
         let mut base = self.clone();
+        if let Some(first) = self.adapter_parameters().into_iter().min() {
+            base.params = self.params.before(first);
+        }
         base.decoder.linears_mut().for_each(|linear| linear.adapter = None);
         (0..base.spec().layers).for_each(|l| base.decoder.block_mut(l).feed_forward.adapter = None);
         base.adapters.clear();
         base
     }
-        if let Some(first) = self.adapter_parameters().into_iter().min() {
-            base.params = self.params.before(first);
-        }
 
     /// The attached adapter apart from the model, as it is written.
     ///
@@ -230,6 +235,14 @@ impl Model {
 fn module_of<'p>(params: &'p Params, linear: &Linear) -> &'p str {
     let name = &params.get(linear.weight).name;
     name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// Fails unless an option is above 0, and a number.
+fn check_positive(name: &str, value: f64) -> Result<(), String> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(format!("{name} is {value}, but must be above 0"))
 }
 
 /// Uniform within ±1/√fan_in: what Kaiming's rule comes to in PEFT and in PyTorch's linear layers.
