@@ -87,6 +87,12 @@ impl LinearAdapter for LowRank {
     }
 }
 
+/// The last parts of a path, as many as asked for.
+fn last_parts(module: &str, count: usize) -> &str {
+    let dot = module.rmatch_indices('.').nth(count - 1);
+    dot.map_or(module, |(at, _)| &module[at + 1..])
+}
+
 pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Arc<dyn AdapterKind>> {
     Ok(Arc::new(peft_config::parse(path, config)?))
 }
@@ -127,6 +133,24 @@ impl Lora {
     fn targets(&self, module: &str) -> bool {
         self.target_modules.is_empty() || self.target_modules.iter().any(|name| ends_at_dot(module, name))
     }
+
+    /// Fails unless each of the targets names a layer.
+    fn check_targets(&self, model: &Model) -> Result<()> {
+        let there: Vec<String> = model.linears().map(|(module, _)| module).collect();
+        let names_none = |target: &&String| !there.iter().any(|module| ends_at_dot(module, target));
+        let Some(wrong) = self.target_modules.iter().find(names_none) else { return Ok(()) };
+        let ends = there.iter().map(|module| last_parts(module, wrong.split('.').count()));
+        let nearest = ends.min_by_key(|end| strsim::osa_distance(end, wrong)).unwrap_or_default();
+        let first = format!("{}.0.", model.spec().names.block.blocks);
+        // One expert stands for all.
+        let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
+        let in_block: Vec<_> =
+            there.iter().filter_map(|name| name.strip_prefix(&first)).filter(|name| !others(name)).collect();
+        Err(Error::invalid(format!(
+            "no layer matches the adapter's target {wrong:?}; the nearest is {nearest}; a block has {}",
+            in_block.join(", ")
+        )))
+    }
 }
 
 impl AdapterKind for Lora {
@@ -136,6 +160,17 @@ impl AdapterKind for Lora {
 
     fn parts(&self) -> &'static [&'static str] {
         &PARTS
+    }
+
+    fn check_options(&self) -> Result<(), String> {
+        check_positive("r", self.r as f64)?;
+        check_positive("lora_alpha", self.lora_alpha)?;
+        let of_rank =
+            |(name, rank): &(String, usize)| check_positive(&format!("rank_pattern: {name}"), *rank as f64);
+        self.rank_pattern.iter().try_for_each(of_rank)?;
+        let of_alpha =
+            |(name, alpha): &(String, f64)| check_positive(&format!("alpha_pattern: {name}"), *alpha);
+        self.alpha_pattern.iter().try_for_each(of_alpha)
     }
 
     fn check(&self, tensors: &AdapterTensors) -> Result<(), String> {
@@ -162,17 +197,6 @@ impl AdapterKind for Lora {
     fn config(&self, base_model: Option<&str>, tensors: &AdapterTensors) -> Result<Value, String> {
         let modules: Vec<_> = by_module(tensors, PARTS)?.into_keys().map(str::to_owned).collect();
         if let Some(module) = modules.iter().find(|module| !self.targets(module)) {
-    fn check_options(&self) -> Result<(), String> {
-        check_positive("r", self.r as f64)?;
-        check_positive("lora_alpha", self.lora_alpha)?;
-        let of_rank =
-            |(name, rank): &(String, usize)| check_positive(&format!("rank_pattern: {name}"), *rank as f64);
-        self.rank_pattern.iter().try_for_each(of_rank)?;
-        let of_alpha =
-            |(name, alpha): &(String, f64)| check_positive(&format!("alpha_pattern: {name}"), *alpha);
-        self.alpha_pattern.iter().try_for_each(of_alpha)
-    }
-
             return Err(format!("target_modules does not name {module}, which has tensors"));
         }
         let targets = if self.target_modules.is_empty() { &modules } else { &self.target_modules };
@@ -188,20 +212,7 @@ impl AdapterKind for Lora {
             tensors.insert(format!("{module}.lora_A.weight"), kaiming(seed, &module, &[rank, inner], inner));
             tensors.insert(format!("{module}.lora_B.weight"), Tensor::zeros(&[out, rank], DType::F32));
         }
-        if !tensors.is_empty() {
-            return Ok(tensors);
-        }
-        let first = format!("{}.0.", model.spec().names.block.blocks);
-        // One expert stands for all.
-        let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
-        let in_block = |name: String| name.strip_prefix(&first).map(str::to_owned);
-        let there: Vec<_> =
-            model.linears().filter_map(|(name, _)| in_block(name)).filter(|name| !others(name)).collect();
-        Err(Error::invalid(format!(
-            "no layer matches the adapter's targets {:?}; a block has {}",
-            self.target_modules,
-            there.join(", ")
-        )))
+        Ok(tensors)
     }
 
     fn put_on(&self, model: &mut Model, tensors: &AdapterTensors) -> Result<()> {
