@@ -1,5 +1,7 @@
 //! Packed batches: sequences one after the other, and which of their tokens are scored.
 
+use std::ops::Range;
+
 use crate::tape::Layout;
 use crate::{Error, Result};
 
@@ -99,7 +101,12 @@ impl Batch {
 }
 
 /// Splits indices `0..lengths.len()` into runs of at most `tokens` tokens (at least one each).
-pub fn split_by_tokens(lengths: &[usize], tokens: usize) -> Vec<std::ops::Range<usize>> {
+///
+/// Fails for a sequence without tokens, and says which: its place in a run would tell nobody.
+pub fn split_by_tokens(lengths: &[usize], tokens: usize) -> Result<Vec<Range<usize>>> {
+    if let Some(empty) = lengths.iter().position(|&length| length == 0) {
+        return Err(Error::invalid(format!("sequence {empty} has no tokens")));
+    }
     let (mut pieces, mut start, mut held) = (Vec::new(), 0, 0);
     for (i, &length) in lengths.iter().enumerate() {
         if i > start && held + length > tokens {
@@ -111,7 +118,7 @@ pub fn split_by_tokens(lengths: &[usize], tokens: usize) -> Vec<std::ops::Range<
     if start < lengths.len() {
         pieces.push(start..lengths.len());
     }
-    pieces
+    Ok(pieces)
 }
 
 #[cfg(test)]
@@ -144,7 +151,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_everything_in_order() {
-        assert_eq!(split_by_tokens(&[3, 3, 3, 9, 1], 6), [0..2, 2..3, 3..4, 4..5]);
-        assert!(split_by_tokens(&[], 6).is_empty());
+        assert_eq!(split_by_tokens(&[3, 3, 3, 9, 1], 6).unwrap(), [0..2, 2..3, 3..4, 4..5]);
+        assert!(split_by_tokens(&[], 6).unwrap().is_empty());
     }
 }

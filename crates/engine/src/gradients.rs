@@ -158,22 +158,24 @@ impl Gradients {
         Ok(out)
     }
 
-    /// Number of coordinates for which `rule(self_i, other_i)` holds. Absent entries count as zeros.
+    /// Number of coordinates for which `rule(self_i, other_i)` holds. Absent entries count as zeros; a parameter that
+    /// both lack has no coordinates.
     pub fn count(&self, other: &Gradients, rule: impl Fn(f32, f32) -> bool + Sync) -> usize {
-        self.iter()
-            .filter_map(|(id, a)| {
-                let b = other.get(id)?;
-                Some(
-                    a.f32()
-                        .par_chunks(CHUNK)
-                        .zip(b.f32().par_chunks(CHUNK))
-                        // Added up in the width of the numbers, which the compiler makes vectors of.
-                        .map(|(a, b)| a.iter().zip(b).map(|(&a, &b)| u32::from(rule(a, b))).sum::<u32>())
-                        .map(|count| count as usize)
-                        .sum::<usize>(),
-                )
-            })
-            .sum()
+        // Added up in the width of the numbers, which the compiler makes vectors of.
+        let both = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| u32::from(rule(a, b))).sum::<u32>();
+        let ours = |a: &[f32]| a.iter().map(|&a| u32::from(rule(a, 0.0))).sum::<u32>();
+        let theirs = |b: &[f32]| b.iter().map(|&b| u32::from(rule(0.0, b))).sum::<u32>();
+        let of_parameter = |id| match (self.get(id), other.get(id)) {
+            (Some(a), Some(b)) => {
+                let pieces = a.f32().par_chunks(CHUNK).zip(b.f32().par_chunks(CHUNK));
+                pieces.map(|(a, b)| both(a, b) as usize).sum()
+            }
+            (Some(a), None) => a.f32().par_chunks(CHUNK).map(|a| ours(a) as usize).sum(),
+            (None, Some(b)) => b.f32().par_chunks(CHUNK).map(|b| theirs(b) as usize).sum(),
+            (None, None) => 0,
+        };
+        let parameters = self.entries.len().max(other.entries.len());
+        (0..parameters).map(|i| of_parameter(ParamId(i))).sum()
     }
 
     /// Zeroes every coordinate that its parameter's selection excludes.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::kernels::{Compute, Mat, Packed, Storage};
 use crate::selection::Selection;
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// Up to this many rows a product with a weight costs less than packing the weight for it, so
 /// inference packs once and keeps the result.
@@ -26,6 +26,8 @@ pub struct Param {
     pub trainable: bool,
     /// Which entries may change, where not all of them.
     pub selection: Option<Selection>,
+    /// The number type that it was read in, and is written in again; `None` where that is the model's.
+    pub stored: Option<DType>,
     packed: OnceLock<Arc<Packed>>,
     /// Set by the first product that would have used the packed form.
     used: OnceLock<()>,
@@ -75,6 +77,7 @@ impl Params {
             tensor,
             trainable: true,
             selection: None,
+            stored: None,
             packed: OnceLock::new(),
             used: OnceLock::new(),
         });
@@ -154,6 +157,11 @@ impl Params {
         let kept = self.list[..id.0].to_vec();
         let by_name = kept.iter().enumerate().map(|(i, p)| (p.name.clone(), ParamId(i))).collect();
         Params { list: kept, by_name, precision: self.precision }
+    }
+
+    /// The number types in which parameters are written that have one of their own, by name.
+    pub(crate) fn stored_types(&self) -> HashMap<String, DType> {
+        self.list.iter().filter_map(|param| Some((param.name.clone(), param.stored?))).collect()
     }
 
     /// Number of parameter tensors.

@@ -35,7 +35,7 @@ impl Model {
     pub fn scored(&self, examples: &[Example], tokens: usize) -> Result<Vec<Scored>> {
         let lengths: Vec<_> = examples.iter().map(|e| e.ids.len()).collect();
         let mut out = Vec::with_capacity(examples.len());
-        for piece in split_by_tokens(&lengths, tokens) {
+        for piece in split_by_tokens(&lengths, tokens)? {
             let batch = Batch::within(self.spec().context, &examples[piece])?;
             let (logprobs, greedy) = self.scored_targets(&batch)?;
             let mut start = 0;

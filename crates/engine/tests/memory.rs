@@ -1,6 +1,6 @@
 //! Alone in its process: the allocator's counters are global.
 
-use amend_engine::tensor::memory_use;
+use amend_engine::tensor::{memory_use, release_cached_memory};
 use amend_engine::{Batch, Example, Model, Taps};
 use serde_json::json;
 
@@ -26,4 +26,10 @@ fn steady_steps_ask_the_system_for_nothing() {
     assert_eq!(after.live, before.live, "steps leak tensors");
     assert_eq!(after.peak, before.peak);
     assert_eq!(after.system_allocations, before.system_allocations);
+    // What was cached for the next step can be given back, and is asked for again.
+    release_cached_memory();
+    step();
+    let again = memory_use();
+    assert!(again.system_allocations > after.system_allocations);
+    assert_eq!(again.live, after.live);
 }

@@ -26,18 +26,6 @@ pub enum Storage {
     Int8,
 }
 
-impl Storage {
-    /// Reads `f32`, `bf16` or `int8`.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "f32" => Storage::F32,
-            "bf16" => Storage::Bf16,
-            "int8" => Storage::Int8,
-            _ => return None,
-        })
-    }
-}
-
 /// A packed right operand, borrowed: `k` rows in panels of NR columns.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'a> {

@@ -137,7 +137,7 @@ impl<'a> Context<'a> {
         let mut taps = Taps::none();
         taps.read(site);
         let mut all = Vec::new();
-        for piece in split_by_tokens(&lengths, SCORING_TOKENS) {
+        for piece in split_by_tokens(&lengths, SCORING_TOKENS)? {
             let first = piece.start as u64;
             let batch = Batch::new(&examples[piece])?;
             let mut g = Graph::inference(&self.reference.params);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::rounding;
 use super::write_model::{ModelFiles, write_model};
 use super::{Checkpoint, StoredType, WrittenTensor};
-use crate::{DType, Result, Tensor};
+use crate::{DType, Result};
 
 /// Writes the model `source`, with its tokenizer, as the folder `dir`, in one step.
 ///
@@ -29,7 +29,7 @@ pub fn write_folder(
     let mut tensors = Vec::new();
     for name in source.names() {
         let tensor = source.tensor(name)?;
-        let converted = match dtype.filter(|_| is_float(&tensor)) {
+        let converted = match dtype.filter(|_| tensor.dtype().is_float()) {
             Some(dtype) => tensor.to_dtype(dtype),
             None => tensor.clone(),
         };
@@ -47,10 +47,6 @@ pub fn write_folder(
         ..ModelFiles::new(Value::Object(source.config().clone()), tensors)
     };
     write_model(dir, &files)
-}
-
-fn is_float(tensor: &Tensor) -> bool {
-    matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16)
 }
 
 /// The type that most values of a GGUF file are read as.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::folder::Folder;
 use super::gguf::{GgufFile, Metadata};
 use super::stored::StoredType;
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// An open model: its configuration and its weights. A GGUF file looks like the folder it was made
 /// from: its configuration and the names of its weights are those of Hugging Face.
@@ -105,6 +105,15 @@ impl Checkpoint {
         match &self.0 {
             Form::Folder(folder) => folder.info(name).map(|info| info.dtype),
             Form::Gguf(file) => file.dtype(name),
+        }
+    }
+
+    /// The number type in which the named tensor is written again, where that is its own: a folder's floats. GGUF keeps
+    /// vectors in f32 whatever the type of the matrices, so its tensors have none.
+    pub(crate) fn own_type(&self, name: &str) -> Option<DType> {
+        match &self.0 {
+            Form::Folder(folder) => folder.info(name)?.dtype.float(),
+            Form::Gguf(_) => None,
         }
     }
 

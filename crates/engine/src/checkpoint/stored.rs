@@ -69,6 +69,14 @@ impl StoredType {
         }
     }
 
+    /// The float type of tensors that it is, if any.
+    pub(crate) fn float(self) -> Option<DType> {
+        match self {
+            StoredType::Native(dtype) => dtype.is_float().then_some(dtype),
+            _ => None,
+        }
+    }
+
     /// Bytes per element.
     pub fn size(self) -> usize {
         match self {

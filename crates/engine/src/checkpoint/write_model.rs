@@ -1,6 +1,6 @@
 //! Writing a whole model folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -41,6 +41,8 @@ pub struct ModelFiles<'a> {
     pub tensors: Vec<(String, Tensor)>,
     /// Number type to write floats in; `None` keeps each tensor's own.
     pub dtype: Option<DType>,
+    /// Number types of the tensors that are written in another one than that, by name.
+    pub exceptions: HashMap<String, DType>,
     /// Folder or GGUF file to take the tokenizer's files and chat template from.
     pub tokenizer_from: Option<&'a Path>,
     /// Largest weights file; more than that is split into shards with an index.
@@ -55,6 +57,7 @@ impl ModelFiles<'_> {
             generation_config: None,
             tensors,
             dtype: None,
+            exceptions: HashMap::new(),
             tokenizer_from: None,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
         }
@@ -73,7 +76,10 @@ pub fn write_model(dir: impl AsRef<Path>, files: &ModelFiles<'_>) -> Result<()> 
     let entries: Vec<_> = files
         .tensors
         .iter()
-        .map(|(name, tensor)| Entry { name, tensor, dtype: written_type(tensor.dtype(), files.dtype) })
+        .map(|(name, tensor)| {
+            let wanted = files.exceptions.get(name).copied().or(files.dtype);
+            Entry { name, tensor, dtype: written_type(tensor.dtype(), wanted) }
+        })
         .collect();
     check_names(dir, &entries)?;
     let config = config_with_dtype(dir, &files.config, &entries)?;
@@ -101,12 +107,8 @@ fn write_tokenizer(folder: &StagedFolder, from: &Path) -> Result<()> {
     folder.write("tokenizer_config.json", &to_pretty_bytes(&Value::Object(files.config)))
 }
 
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
-}
-
 fn written_type(own: DType, wanted: Option<DType>) -> DType {
-    wanted.filter(|_| is_float(own)).unwrap_or(own)
+    wanted.filter(|_| own.is_float()).unwrap_or(own)
 }
 
 /// Names the widest float type among the weights in the configuration, so that loading with
@@ -119,7 +121,7 @@ fn config_with_dtype(dir: &Path, config: &Value, entries: &[Entry<'_>]) -> Resul
         ));
     };
     let mut map = map.clone();
-    let types: Vec<DType> = entries.iter().map(|e| e.dtype).filter(|d| is_float(*d)).collect();
+    let types: Vec<DType> = entries.iter().map(|e| e.dtype).filter(|d| d.is_float()).collect();
     let widest = match types.as_slice() {
         [] => return Ok(Value::Object(map)),
         [first, rest @ ..] if rest.iter().all(|d| d == first) => *first,
@@ -172,7 +174,7 @@ fn split<'a>(entries: &[Entry<'a>], max_bytes: usize) -> Vec<Vec<Entry<'a>>> {
 
 fn convert(path: &Path, entry: &Entry<'_>) -> Result<Tensor> {
     let label = format!("{}: tensor {}", path.display(), entry.name);
-    if is_float(entry.tensor.dtype()) {
+    if entry.tensor.dtype().is_float() {
         check_finite(&label, &entry.tensor.to_f32())?;
     }
     let converted = entry.tensor.to_dtype(entry.dtype);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::norm::{Norm, NormKind};
-use super::source::{Source, Start, Wanted};
+use super::source::{Source, Start, Taken, Wanted};
 use super::spec::BlockSpec;
 use crate::Result;
 use crate::params::{ParamId, Params};
@@ -49,8 +49,14 @@ impl<'a> Builder<'a> {
 
     fn add(&mut self, name: &str, shape: &[usize], transposed: bool, start: Start) -> Result<ParamId> {
         let name = format!("{}{name}", self.prefix);
-        let tensor = self.source.take(&Wanted { name: &name, shape, transposed, start })?;
-        self.params.add(name, tensor)
+        let taken = self.source.take(&Wanted { name: &name, shape, transposed, start })?;
+        self.put(name, taken)
+    }
+
+    fn put(&mut self, name: String, Taken { tensor, stored }: Taken) -> Result<ParamId> {
+        let id = self.params.add(name, tensor)?;
+        self.params.get_mut(id).stored = stored;
+        Ok(id)
     }
 
     /// A tensor under its full name that begins as random numbers.
@@ -62,8 +68,8 @@ impl<'a> Builder<'a> {
     pub(super) fn reshaped(&mut self, name: &str, stored: &[usize], held: &[usize]) -> Result<ParamId> {
         let name = format!("{}{name}", self.prefix);
         let wanted = Wanted { name: &name, shape: stored, transposed: false, start: Start::Random };
-        let tensor = self.source.take(&wanted)?.reshape(held)?;
-        let id = self.params.add(name, tensor)?;
+        let Taken { tensor, stored: dtype } = self.source.take(&wanted)?;
+        let id = self.put(name, Taken { tensor: tensor.reshape(held)?, stored: dtype })?;
         self.stored_shapes.insert(id, stored.to_vec());
         Ok(id)
     }

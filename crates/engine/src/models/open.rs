@@ -9,18 +9,19 @@ use super::config::Config;
 use super::decoder::Decoder;
 use super::mixture::{ExpertsSpec, FusedPart};
 use super::model::Model;
-use super::source::{Source, Wanted};
+use super::source::{Source, Taken, Wanted};
 use super::spec_of;
 use crate::checkpoint::{Checkpoint, StoredType};
 use crate::params::Params;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result};
 
 /// Ends of names of what some checkpoints hold though it follows from the config: rotary frequencies, masks.
 const DERIVED: [&str; 5] =
     ["rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias"];
 
 impl Model {
-    /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the stored type is kept for writing.
+    /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the type that each was stored in is kept
+    /// for writing.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir.as_ref())?;
         let mut config = checkpoint.config().clone();
@@ -87,13 +88,14 @@ impl Source for Stored<'_> {
         self.find(name).is_some()
     }
 
-    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Taken> {
         let fused =
             |experts: &ExpertsSpec| experts.fused_part(wanted.name, wanted.shape, &|name| self.find(name));
         if let Some(FusedPart { name, shape, rows }) = self.experts.as_ref().and_then(fused) {
-            let tensor = self.checkpoint.rows_f32(&name, &shape, rows);
+            let tensor = self.checkpoint.rows_f32(&name, &shape, rows)?;
+            let stored = self.checkpoint.own_type(&name);
             self.used.insert(name);
-            return tensor;
+            return Ok(Taken { tensor, stored });
         }
         let name = self.find(wanted.name).unwrap_or_else(|| wanted.name.to_owned());
         let tensor = match *wanted.shape {
@@ -102,8 +104,9 @@ impl Source for Stored<'_> {
             }
             _ => self.checkpoint.tensor_f32(&name, wanted.shape)?,
         };
+        let stored = self.checkpoint.own_type(&name);
         self.used.insert(name);
-        Ok(tensor)
+        Ok(Taken { tensor, stored })
     }
 }
 

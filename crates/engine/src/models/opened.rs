@@ -111,7 +111,7 @@ fn mask([rows, keys]: [usize; 2], first: usize, kind: &AttentionKind, visibility
     })
 }
 
-/// Lets taps see every head's share of the attention output, z_h·W_o,hᵀ: [T, heads·d].
+/// Lets taps see every head's share of the attention output, z_h·W_o,hᵀ with what an adapter makes of it: [T, heads·d].
 ///
 /// What they change is added to the fused output as a difference, so an untouched value adds exact zeros.
 pub(super) fn per_head_result<'m>(
@@ -129,7 +129,16 @@ pub(super) fn per_head_result<'m>(
         let z = g.slice(z, 0..rows, h * w..(h + 1) * w)?;
         let weight = g.slice(&weight, 0..d, h * w..(h + 1) * w)?;
         let weight = g.transpose(&weight)?;
-        shares.push((g.matmul(&z, &weight)?, 0, h * d));
+        let share = g.matmul(&z, &weight)?;
+        let share = match &o_proj.adapter {
+            // An adapter reads whole rows: of a head's share, rows in which that head is alone.
+            Some(adapter) => {
+                let alone = g.assemble([rows, kind.heads * w], &[(z, 0, h * w)])?;
+                adapter.apply(g, &alone, share)?
+            }
+            None => share,
+        };
+        shares.push((share, 0, h * d));
     }
     let before = g.assemble([rows, kind.heads * d], &shares)?;
     let after = within.tap(g, BlockSite::HeadResult, before.clone())?;

@@ -1,6 +1,6 @@
 //! Where a model's tensors come from: a checkpoint, or random numbers.
 
-use crate::{Result, Rng, Tensor};
+use crate::{DType, Result, Rng, Tensor};
 
 /// One named tensor that a model asks for.
 pub(super) struct Wanted<'a> {
@@ -23,12 +23,20 @@ pub(super) enum Start {
     Constant(f32),
 }
 
+/// What a source gives.
+pub(super) struct Taken {
+    /// The values in f32.
+    pub(super) tensor: Tensor,
+    /// The number type to write them in again, where they have one of their own.
+    pub(super) stored: Option<DType>,
+}
+
 /// Where tensors come from.
 pub(super) trait Source {
     /// Whether there is a tensor of this name.
     fn has(&self, name: &str) -> bool;
-    /// The named tensor in f32. Fails unless it has the wanted shape.
-    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor>;
+    /// The named tensor. Fails unless it has the wanted shape.
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Taken>;
 }
 
 /// Tensors made up; what a model may have or not, it has not. A draw depends on seed and name alone.
@@ -43,13 +51,14 @@ impl Source for Drawn {
         false
     }
 
-    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
-        Ok(Tensor::build(wanted.shape, |out| match wanted.start {
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Taken> {
+        let tensor = Tensor::build(wanted.shape, |out| match wanted.start {
             Start::Constant(value) => out.fill(value),
             Start::Random => {
                 let mut rng = Rng::named(self.seed, wanted.name);
                 out.iter_mut().for_each(|w| *w = (rng.normal() * self.deviation) as f32);
             }
-        }))
+        });
+        Ok(Taken { tensor, stored: None })
     }
 }

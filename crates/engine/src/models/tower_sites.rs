@@ -18,7 +18,7 @@ pub(super) struct TowerSites<'a> {
 }
 
 impl TowerSites<'_> {
-    fn has(&self, site: Site) -> bool {
+    pub(super) fn has(&self, site: Site) -> bool {
         match site {
             Site::Block(layer, inner) => self.specs.get(layer).is_some_and(|block| block.has(inner)),
             outer => self.outer.iter().any(|(known, _)| *known == outer),
@@ -66,6 +66,19 @@ pub(super) fn check_taps(towers: &[TowerSites<'_>], taps: &Taps) -> Result<()> {
     taps.sites().try_for_each(|site| check(towers, site, &site.to_string()))
 }
 
+/// Fails where there are taps, and none of them is for the tower that runs: they would do nothing.
+pub(super) fn check_reach(running: &TowerSites<'_>, taps: &Taps) -> Result<()> {
+    let reaches =
+        |site: TowerSite| site.tower.is_none_or(|meant| meant == running.tower) && running.has(site.site);
+    match taps.sites().next() {
+        Some(first) if !taps.sites().any(reaches) => Err(Error::invalid(format!(
+            "none of the taps is in the {} tower, which reads this input; {first} is not",
+            running.tower.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn check(towers: &[TowerSites<'_>], site: TowerSite, name: &str) -> Result<()> {
     let meant = |tower: &&TowerSites<'_>| site.tower.is_none_or(|meant| meant == tower.tower);
     if towers.iter().filter(meant).any(|tower| tower.has(site.site)) {
@@ -101,4 +114,57 @@ fn unknown(towers: &[TowerSites<'_>], name: &str) -> Error {
         "unknown site {name:?}; sites are called blocks.0.hook_resid_post or {blocks}.0; inside that block: {}",
         inner.collect::<Vec<_>>().join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::models::decoder::TOWER;
+    use crate::models::stack::ForwardContext;
+    use crate::models::tokens::Tokens;
+    use crate::tape::Layout;
+    use crate::{Graph, Model};
+
+    const DECODERS: [&str; 12] = [
+        "gemma2",
+        "gemma3-text",
+        "gpt-neox-pythia",
+        "gpt2",
+        "llama3-rope-sharded",
+        "mistral-sliding-window",
+        "mixtral",
+        "olmo2",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3-moe",
+    ];
+
+    /// Taps at other sites are refused; nothing that could be tapped is lost by that.
+    #[test]
+    fn a_forward_pass_comes_by_no_site_that_is_refused() {
+        for name in DECODERS {
+            let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name);
+            let model = Model::open(fixture).unwrap();
+            let sites = || {
+                let blocks = (0..model.spec().layers)
+                    .flat_map(|l| BlockSite::all().map(move |inner| Site::Block(l, inner)));
+                blocks.chain([Site::Embed, Site::PosEmbed, Site::FinalScale, Site::FinalNormalized])
+            };
+            let mut taps = Taps::none();
+            for site in sites() {
+                taps.read(site);
+            }
+            let (ids, layout) = ([3, 4, 5], Layout::packed([3]));
+            let context =
+                ForwardContext { tower: TOWER, layout: &layout, caches: None, taps: &taps, recompute: false };
+            let mut g = Graph::inference(&model.params);
+            model.decoder.forward(&mut g, Tokens { ids: &ids, soft: None }, context).unwrap();
+            for site in sites() {
+                assert_eq!(!taps.take(site).is_empty(), model.decoder.sites().has(site), "{name} {site}");
+            }
+        }
+    }
 }

@@ -105,11 +105,6 @@ impl<'m> Graph<'m> {
         self.map(x, f32::tanh, |_, y| 1.0 - y * y)
     }
 
-    /// `max(x, floor)`; the gradient is zero where the floor holds.
-    pub fn clamp_min(&mut self, x: &Var, floor: f32) -> Result<Var> {
-        self.map(x, move |v| v.max(floor), move |x, _| f32::from(x > floor))
-    }
-
     /// `f(x)` element by element, with `slope(x, f(x))` its derivative.
     fn map(&mut self, x: &Var, f: impl Fn(f32) -> f32, slope: impl Fn(f32, f32) -> f32 + 'm) -> Result<Var> {
         let value = Tensor::build(x.shape(), |out| {

@@ -10,7 +10,8 @@ use crate::{Error, Result, Tensor, profile};
 
 /// What changes the output of a linear layer whose weight stays as it is.
 pub trait LinearAdapter: fmt::Debug + Send + Sync {
-    /// The adapted output, of the input x [T, in] and the layer's own output y [T, out]: [T, out].
+    /// The adapted output, of the input x [T, in] and the layer's own output y [T, out]: [T, out]. What is added to y is
+    /// linear in x, so that the shares of attention's heads in it add up.
     fn apply(&self, g: &mut Graph<'_>, x: &Var, y: Var) -> Result<Var>;
 
     /// Its parameters.

@@ -53,7 +53,7 @@ pub enum BlockSite {
     Pattern,
     /// Every head's mix of values: [T, heads·head_dim].
     Z,
-    /// Every head's share of the attention output: [T, heads·d].
+    /// Every head's share of the attention output, adapted as that is: [T, heads·d].
     HeadResult,
     /// Gate before its activation, or what is activated where there is no gate: [T, f]. In a mixture of
     /// experts, here and at the next two, one row per token and chosen expert: [T·k, f].

@@ -21,6 +21,11 @@ impl Modality {
         TowerSite { tower: Some(self), site }
     }
 
+    /// What it is called in errors.
+    pub(crate) fn name(self) -> &'static str {
+        self.prefix().trim_end_matches('.')
+    }
+
     fn prefix(self) -> &'static str {
         match self {
             Modality::Text => "text.",

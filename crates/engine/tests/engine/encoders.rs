@@ -423,3 +423,37 @@ fn folders_of_sentence_transformers_are_followed() {
     modules(&[pooling]);
     assert!(Encoder::open(&dir).unwrap_err().to_string().contains("modules.json"));
 }
+
+#[test]
+fn an_empty_text_is_named_by_its_place_in_the_list() {
+    let texts = [sequence(1, 5), sequence(2, 5), Vec::new()];
+    for tokens in [1, 4096] {
+        let said = bert("BertModel").embed(&texts, tokens).unwrap_err().to_string();
+        assert!(said.contains("sequence 2 has no tokens"), "{said}");
+    }
+}
+
+/// Beside the words of pretraining it is a head of its own, alone it is a classifier: of the same tensors.
+#[test]
+fn the_relation_of_two_segments_is_that_of_the_classifier_for_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let encoder = bert("BertForPreTraining");
+    let dir = scratch.path().join("bert");
+    encoder.save(&dir, None, None).unwrap();
+    let mut config = encoder.config().clone();
+    config.insert("architectures".into(), json!(["BertForNextSentencePrediction"]));
+    std::fs::write(dir.join("config.json"), Value::Object(config).to_string()).unwrap();
+    let classifier = Encoder::open(&dir).unwrap();
+    let types = [vec![0, 0, 1, 1], vec![0, 1, 1]];
+    let input = Input::typed_tokens(&[sequence(1, 4), sequence(2, 3)], &types).unwrap();
+    let taps = Taps::none();
+    let (mut g, mut own) = (Graph::inference(&encoder.params), Graph::inference(&classifier.params));
+    let hidden = encoder.hidden(&mut g, &input, &taps).unwrap();
+    let relation = encoder.relation_logits(&mut g, &hidden, &input).unwrap();
+    let hidden = classifier.hidden(&mut own, &input, &taps).unwrap();
+    let classes = classifier.class_logits(&mut own, &hidden, &input).unwrap();
+    assert_eq!(relation.shape(), [2, 2]);
+    assert_eq!(relation.value().f32(), classes.value().f32());
+    let error = classifier.relation_logits(&mut own, &hidden, &input).unwrap_err().to_string();
+    assert!(error.contains("how two segments relate"), "{error}");
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+mod adapters;
 mod checkpoint;
 mod constrained;
 #[path = "../../../../tests/data.rs"]
@@ -28,6 +29,7 @@ mod sites;
 mod small_models;
 mod soft_tokens;
 mod steering;
+mod stored_types;
 mod taps;
 mod tokenizer;
 mod training;

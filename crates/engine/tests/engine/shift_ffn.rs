@@ -6,11 +6,12 @@ use std::path::Path;
 use crate::small_models::{config, models};
 use amend_engine::checkpoint::{SafetensorsFile, write_tensors};
 use amend_engine::generate::{GenerateOptions, Session, SessionOptions};
+use amend_engine::kernels::{Compute, Storage};
 use amend_engine::models::{Adapter, EditPoint, Gate, KvCache, LoraOptions, ShiftFfn, Spec};
 use amend_engine::optim::{AdamW, AdamWOptions};
 use amend_engine::tape::Layout;
 use amend_engine::taps::BlockSite;
-use amend_engine::{Batch, Example, Graph, Model, Site, Taps, Tensor};
+use amend_engine::{Batch, Example, Graph, Model, Precision, Site, Taps, Tensor};
 use serde_json::{Value, json};
 
 const GATES: [Gate; 3] = [Gate::Relu, Gate::Sigmoid, Gate::Silu];
@@ -446,4 +447,43 @@ fn ranks_of_equal_size_are_those_of_the_paper() {
     let with_editor = 128 * lora_parameters(&qwen) + 4 * qwen.hidden * 128;
     let ratio = (148 * lora_parameters(&qwen)) as f64 / with_editor as f64;
     assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+}
+
+/// Weights that are kept in another form are the model's and the editor's alike; rows and caches do not matter to them.
+#[test]
+fn an_editor_goes_with_every_precision() {
+    let (prompt, other) = (sequence(1, 20), sequence(4, 70));
+    for family in ["llama", "gpt2"] {
+        let model = Model::random(config(family, json!({})), 3).unwrap();
+        for (point, (compute, storage)) in POINTS.into_iter().flat_map(|point| {
+            let forms = [
+                (Compute::F32, Storage::Bf16),
+                (Compute::F32, Storage::Int8),
+                (Compute::Bf16, Storage::F32),
+                (Compute::Bf16, Storage::Int8),
+            ];
+            forms.map(|form| (point, form))
+        }) {
+            let with = |model: &Model| {
+                let mut model = model.clone();
+                model.params.set_precision(Precision { compute, storage });
+                model
+            };
+            let exact = edited(&model, &options(Gate::Silu, point));
+            let rounded = with(&exact);
+            let alone = hidden(&rounded, &[&prompt]);
+            // The edit is there, and what rounding moves is small beside it.
+            let distance = |a: &Tensor, b: &Tensor| {
+                a.f32().iter().zip(b.f32()).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+            };
+            let moved = distance(&alone, &hidden(&exact, &[&prompt]));
+            assert!(moved > 0.0 && moved < 0.3 * distance(&alone, &hidden(&with(&model), &[&prompt])));
+            let together = hidden(&rounded, &[&prompt, &other]);
+            assert_eq!(bits(&alone)[..], bits(&together)[..20 * 32], "{family} {compute:?} {storage:?}");
+            let settings = GenerateOptions { max_new_tokens: 12, ..Default::default() };
+            let out = &rounded.generate(std::slice::from_ref(&prompt), &settings).unwrap()[0][0];
+            let scored = rounded.score(&[Example::answer(&prompt, &out.ids)], 4096).unwrap();
+            assert_eq!(scored[0], out.logprobs, "{family} {compute:?} {storage:?}");
+        }
+    }
 }

@@ -94,17 +94,18 @@ fn a_model_has_the_sites_that_its_forward_pass_comes_by() {
         ["llama3-rope-sharded", "mixtral", "qwen3-moe", "gemma2", "phi3", "gpt2", "gpt-neox-pythia"];
     for model in models().into_iter().chain(fixtures.map(|name| Model::open(fixture(name)).unwrap())) {
         let family = &model.config()["model_type"];
-        let sites = all_sites(model.spec().layers);
-        let mut taps = Taps::none();
-        for &site in &sites {
-            taps.read(site);
-        }
         let batch = Batch::new(&[Example::text((3..10).collect())]).unwrap();
-        let mut g = Graph::inference(&model.params);
-        let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
-        model.logits(&mut g, &hidden, &batch.layout, &[0], &taps).unwrap();
-        for site in sites {
-            let found = (!taps.take(site).is_empty()).then_some(site);
+        for site in all_sites(model.spec().layers) {
+            let mut taps = Taps::none();
+            taps.read(site);
+            let pass = || {
+                let mut g = Graph::inference(&model.params);
+                let hidden = model.hidden(&mut g, &batch, &taps)?;
+                model.logits(&mut g, &hidden, &batch.layout, &[0], &taps)
+            };
+            // A tap is refused, or it reads.
+            let found = pass().is_ok().then_some(site);
+            assert_eq!(taps.take(site).is_empty(), found.is_none(), "{family} {site}");
             assert_eq!(model.site(&site.to_string()).ok(), found, "{family} {site}");
             assert_eq!(model.site(&Modality::Text.at(site).to_string()).ok(), found, "{family} {site}");
             assert!(model.site(&Modality::Vision.at(site).to_string()).is_err(), "{family} {site}");
@@ -190,24 +191,23 @@ fn encoders_have_paths_of_their_own() {
 fn an_encoder_has_the_sites_that_its_towers_come_by() {
     for name in ["bert", "vit", "clip"] {
         let encoder = Encoder::open(fixture(name)).unwrap();
-        let sites = all_sites(2);
         let named = |site: Site| [Modality::Text, Modality::Vision].map(|tower| tower.at(site));
-        let mut taps = Taps::none();
-        for &site in &sites {
-            let [text, vision] = named(site);
-            taps.read(site).read(text).read(vision);
-        }
         let text = encoder.text_limits().map(|_| Input::tokens(&[vec![5, 9, 60]]).unwrap());
         let image = encoder.image_grid().map(|grid| {
             let pixels = Tensor::zeros(&[1, grid.channels, grid.image[0], grid.image[1]], DType::F32);
             encoder.images(pixels, false).unwrap()
         });
-        for input in text.iter().chain(&image) {
-            encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).unwrap();
-        }
-        for site in sites {
+        for site in all_sites(2) {
             for site in [TowerSite::from(site)].into_iter().chain(named(site)) {
-                let found = (!taps.take(site).is_empty()).then_some(site);
+                let mut found = None;
+                for input in text.iter().chain(&image) {
+                    let mut taps = Taps::none();
+                    taps.read(site);
+                    // A tap is refused, or it reads.
+                    let pass = encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).is_ok();
+                    assert_eq!(taps.take(site).is_empty(), !pass, "{name} {site}");
+                    found = found.or(pass.then_some(site));
+                }
                 assert_eq!(encoder.site(&site.to_string()).ok(), found, "{name} {site}");
             }
         }
@@ -243,5 +243,55 @@ fn taps_reach_the_tower_they_name() {
         assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, true), "{named}");
         assert_ne!(hidden(&images, &taps), hidden(&images, &Taps::none()), "{named}");
         assert_eq!((taps.take(site).is_empty(), taps.take(named).is_empty()), (false, false), "{named}");
+    }
+}
+
+/// Such taps did nothing, and nobody was told.
+#[test]
+fn taps_that_a_pass_would_not_come_by_are_refused_where_it_begins() {
+    let at = |site: TowerSite| {
+        let mut taps = Taps::none();
+        taps.add(site, Selector::default(), Action::Zero);
+        taps
+    };
+    let llama = model("llama", json!({}));
+    let batch = Batch::new(&[Example::text(vec![1, 2, 3])]).unwrap();
+    for (site, said) in [
+        (Site::Block(0, RouterLogits).into(), "the nearest that it has is blocks.0."),
+        (Site::Block(9, Q).into(), "block 9; the model has 0 to 2"),
+        (Modality::Vision.at(Site::Embed), "the nearest that it has is text."),
+    ] {
+        let taps = at(site);
+        let error =
+            llama.hidden(&mut Graph::inference(&llama.params), &batch, &taps).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        let mut g = Graph::inference(&llama.params);
+        let mut caches = [llama.new_cache()];
+        let cached = llama.continue_hidden(&mut g, &batch.ids, &batch.layout, &mut caches, &taps);
+        assert_eq!(cached.unwrap_err().to_string(), error);
+        assert_eq!(llama.loss_and_gradients(&batch, &taps).unwrap_err().to_string(), error);
+    }
+    let bert = encoder(json!({"model_type": "bert", "architectures": ["BertModel"]}));
+    let clip = clip();
+    let text = Input::tokens(&[vec![5, 9, 60]]).unwrap();
+    let pixels = Tensor::zeros(&[1, 3, 12, 12], DType::F32);
+    let image = clip.images(pixels, false).unwrap();
+    let (final_scale, q) = (Site::FinalScale, Site::Block(1, Q));
+    for (encoder, input, site, said) in [
+        (&bert, &text, Site::Block(99, Q).into(), "block 99; the model has 0 to 1"),
+        (&clip, &image, Modality::Text.at(q), "in the vision tower, which reads this input; text.blocks.1"),
+        (&clip, &text, Modality::Vision.at(q), "in the text tower, which reads this input; vision.blocks.1"),
+        // Only CLIP's texts have a norm over all rows.
+        (&clip, &image, final_scale.into(), "in the vision tower"),
+    ] {
+        let taps = at(site);
+        let error = encoder.hidden(&mut Graph::inference(&encoder.params), input, &taps).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    // One set may be for passes of both towers.
+    let mut taps = at(Modality::Text.at(q));
+    taps.read(Modality::Vision.at(q));
+    for input in [&text, &image] {
+        assert!(clip.hidden(&mut Graph::inference(&clip.params), input, &taps).is_ok());
     }
 }

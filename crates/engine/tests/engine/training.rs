@@ -129,3 +129,19 @@ fn changes_are_reported_per_tensor() {
     assert!((changes[0].change - 1.0).abs() < 1e-6);
     assert!(changes[1..].iter().all(|c| c.change == 0.0 && c.changed == 0.0));
 }
+
+/// Batches are split before they are packed; the place within a piece says nothing to whoever made the list.
+#[test]
+fn an_empty_sequence_is_named_by_its_place_in_the_list() {
+    let model = model();
+    let mut list = examples(8);
+    list[5] = Example::text(Vec::new());
+    let all: Vec<&Example> = list.iter().collect();
+    for tokens in [1, 20, 4096] {
+        let scored = model.scored(&list, tokens).unwrap_err().to_string();
+        let learnt = nll_gradients(&model, &all, tokens).unwrap_err().to_string();
+        for said in [scored, learnt] {
+            assert!(said.contains("sequence 5 has no tokens"), "{said}");
+        }
+    }
+}

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Rng;
 use crate::simd::forced::{levels, on};
+use crate::{Rng, Tensor};
 
 fn random(rows: usize, columns: usize, seed: u64) -> Matrix {
     let mut rng = Rng::at(&[seed, rows as u64, columns as u64]);
@@ -294,4 +294,15 @@ fn speed_of_factors() {
         time("eigen", &|| drop(symmetric_eigen(&s)));
         time("SVD", &|| drop(svd(&a)));
     }
+}
+
+/// Weights come in and go out as tensors.
+#[test]
+fn a_matrix_has_the_values_of_a_tensor() {
+    let tensor = Tensor::from_f32(&[1.5, -2.0, 0.1, 4.0, 5.0, -6.25], &[3, 2]).unwrap();
+    let matrix = Matrix::from_tensor(&tensor);
+    assert_eq!((matrix.rows(), matrix.columns(), matrix.at(1, 0)), (3, 2, f64::from(0.1f32)));
+    assert_eq!((matrix.to_tensor().shape(), matrix.to_tensor().f32()), (&[3, 2][..], tensor.f32()));
+    let half = tensor.to_dtype(crate::DType::BF16);
+    assert_eq!(Matrix::from_tensor(&half).to_tensor().f32(), half.to_f32().f32());
 }

@@ -33,6 +33,11 @@ impl DType {
         }
     }
 
+    /// Whether it is a float type, in which weights may be written.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::BF16 | DType::F16)
+    }
+
     /// The name safetensors headers use.
     pub fn safetensors_name(self) -> &'static str {
         match self {

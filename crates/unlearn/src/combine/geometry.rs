@@ -21,7 +21,7 @@ pub struct Geometry {
     pub conflict: f64,
     /// Share of coordinates on which the combined gradient opposes g_r.
     pub opposed: f64,
-    /// Share of coordinates on which g_f is exactly 0.
+    /// Share of coordinates on which g_f is exactly 0, parameters that it did not reach included.
     pub forget_zero: f64,
 }
 
@@ -40,7 +40,7 @@ impl Geometry {
             cos_update_forget: cosine(update.dot(forget), norm_update * norm_forget),
             conflict: share(forget.count(retain, opposed)),
             opposed: share(update.count(retain, opposed)),
-            forget_zero: share(forget.count(forget, |f, _| f == 0.0)),
+            forget_zero: share(update.count(forget, |_, f| f == 0.0)),
         }
     }
 

@@ -106,3 +106,23 @@ proptest! {
         prop_assert_eq!(flat(&sago), f.iter().map(|f| 0.5 * f).collect::<Vec<_>>());
     }
 }
+
+/// An expert that no token of the forget batch was sent to has no forget gradient, and is part of the update.
+#[test]
+fn what_the_forget_gradient_did_not_reach_counts_as_zeros() {
+    let params = params(&[3, 2]);
+    let retain = gradients(&params, &[1.0, 1.0, -1.0, 2.0, 0.0]);
+    let mut forget = Gradients::none(&params);
+    let (first, _) = params.iter().next().unwrap();
+    forget.set(first, Tensor::from_f32(&[-1.0, 0.0, -1.0], &[3]).unwrap());
+    let update = Sum::default().combine(&forget, &retain, ONE).unwrap();
+    let geometry = Geometry::of(&forget, &retain, &update);
+    assert_eq!((geometry.forget_zero, geometry.conflict), (3.0 / 5.0, 1.0 / 5.0));
+    // Written out as zeros, the same.
+    let zeros = gradients(&params, &[-1.0, 0.0, -1.0, 0.0, 0.0]);
+    assert_eq!(Geometry::of(&zeros, &retain, &update).row(), geometry.row());
+    let both_positive = |a: f32, b: f32| a >= 0.0 && b >= 0.0;
+    for (a, b) in [(&forget, &retain), (&retain, &forget)] {
+        assert_eq!(a.count(b, both_positive), 3);
+    }
+}

@@ -85,6 +85,7 @@ impl Adapter {
             if self.kinds[..i].iter().any(|other| other.parts() == kind.parts()) {
                 return Err(format!("there are two adapters of the kind {}", kind.name()));
             }
+            kind.check_options()?;
             kind.check(&self.tensors)?;
         }
         match self.tensors.keys().find(|name| !self.kinds.iter().any(|kind| owns(&**kind, name))) {
@@ -112,7 +113,11 @@ fn parse(path: &Path, config: &Map<String, Value>) -> Result<Arc<dyn AdapterKind
         Some(wanted) => kind.is_some() && wanted.as_str() == kind,
     };
     match KINDS.iter().find(|(kind, _)| same(*kind)) {
-        Some((_, parse)) => parse(path, config),
+        Some((_, parse)) => {
+            let kind = parse(path, config)?;
+            kind.check_options().map_err(|message| Error::format(path, message))?;
+            Ok(kind)
+        }
         None => {
             let known: Vec<_> = KINDS.iter().filter_map(|(kind, _)| *kind).collect();
             Err(Error::format(

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::folder::by_module;
 use super::peft_config::{self, Pattern, ends_at_dot, lookup};
-use super::{AdapterKind, AdapterTensors, kaiming};
+use super::{AdapterKind, AdapterTensors, check_positive, kaiming};
 use crate::models::{Model, Spec};
 use crate::params::{ParamId, Params};
 use crate::tape::{Graph, LinearAdapter, Var};
@@ -87,6 +87,12 @@ impl LinearAdapter for LowRank {
     }
 }
 
+/// The last parts of a path, as many as asked for.
+fn last_parts(module: &str, count: usize) -> &str {
+    let dot = module.rmatch_indices('.').nth(count - 1);
+    dot.map_or(module, |(at, _)| &module[at + 1..])
+}
+
 pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Arc<dyn AdapterKind>> {
     Ok(Arc::new(peft_config::parse(path, config)?))
 }
@@ -127,6 +133,24 @@ impl Lora {
     fn targets(&self, module: &str) -> bool {
         self.target_modules.is_empty() || self.target_modules.iter().any(|name| ends_at_dot(module, name))
     }
+
+    /// Fails unless each of the targets names a layer.
+    fn check_targets(&self, model: &Model) -> Result<()> {
+        let there: Vec<String> = model.linears().map(|(module, _)| module).collect();
+        let names_none = |target: &&String| !there.iter().any(|module| ends_at_dot(module, target));
+        let Some(wrong) = self.target_modules.iter().find(names_none) else { return Ok(()) };
+        let ends = there.iter().map(|module| last_parts(module, wrong.split('.').count()));
+        let nearest = ends.min_by_key(|end| strsim::osa_distance(end, wrong)).unwrap_or_default();
+        let first = format!("{}.0.", model.spec().names.block.blocks);
+        // One expert stands for all.
+        let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
+        let in_block: Vec<_> =
+            there.iter().filter_map(|name| name.strip_prefix(&first)).filter(|name| !others(name)).collect();
+        Err(Error::invalid(format!(
+            "no layer matches the adapter's target {wrong:?}; the nearest is {nearest}; a block has {}",
+            in_block.join(", ")
+        )))
+    }
 }
 
 impl AdapterKind for Lora {
@@ -138,6 +162,17 @@ impl AdapterKind for Lora {
         &PARTS
     }
 
+    fn check_options(&self) -> Result<(), String> {
+        check_positive("r", self.r as f64)?;
+        check_positive("lora_alpha", self.lora_alpha)?;
+        let of_rank =
+            |(name, rank): &(String, usize)| check_positive(&format!("rank_pattern: {name}"), *rank as f64);
+        self.rank_pattern.iter().try_for_each(of_rank)?;
+        let of_alpha =
+            |(name, alpha): &(String, f64)| check_positive(&format!("alpha_pattern: {name}"), *alpha);
+        self.alpha_pattern.iter().try_for_each(of_alpha)
+    }
+
     fn check(&self, tensors: &AdapterTensors) -> Result<(), String> {
         let pairs = by_module(tensors, PARTS)?;
         if pairs.is_empty() {
@@ -147,7 +182,7 @@ impl AdapterKind for Lora {
             let rank = self.rank_of(module);
             let fits =
                 a.shape().len() == 2 && b.shape().len() == 2 && a.shape()[0] == rank && b.shape()[1] == rank;
-            if rank == 0 || !fits {
+            if !fits {
                 return Err(format!(
                     "{module}: lora_A has shape {:?} and lora_B {:?}, but rank {rank} needs [{rank}, in] and [out, {rank}]",
                     a.shape(),
@@ -169,9 +204,7 @@ impl AdapterKind for Lora {
     }
 
     fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
-        if self.r == 0 {
-            return Err(Error::invalid("an adapter needs a rank of at least 1"));
-        }
+        self.check_targets(model)?;
         let mut tensors = AdapterTensors::new();
         for (module, linear) in model.linears().filter(|(module, _)| self.targets(module)) {
             let weight = &model.params.get(linear.weight).tensor;
@@ -179,20 +212,7 @@ impl AdapterKind for Lora {
             tensors.insert(format!("{module}.lora_A.weight"), kaiming(seed, &module, &[rank, inner], inner));
             tensors.insert(format!("{module}.lora_B.weight"), Tensor::zeros(&[out, rank], DType::F32));
         }
-        if !tensors.is_empty() {
-            return Ok(tensors);
-        }
-        let first = format!("{}.0.", model.spec().names.block.blocks);
-        // One expert stands for all.
-        let others = |name: &str| name.contains(".experts.") && !name.contains(".experts.0.");
-        let in_block = |name: String| name.strip_prefix(&first).map(str::to_owned);
-        let there: Vec<_> =
-            model.linears().filter_map(|(name, _)| in_block(name)).filter(|name| !others(name)).collect();
-        Err(Error::invalid(format!(
-            "no layer matches the adapter's targets {:?}; a block has {}",
-            self.target_modules,
-            there.join(", ")
-        )))
+        Ok(tensors)
     }
 
     fn put_on(&self, model: &mut Model, tensors: &AdapterTensors) -> Result<()> {

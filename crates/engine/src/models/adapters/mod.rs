@@ -43,6 +43,9 @@ pub trait AdapterKind: fmt::Debug + Send + Sync {
     /// What its tensors are called within a module; no other kind has the same.
     fn parts(&self) -> &'static [&'static str];
 
+    /// Fails for options with which an adapter would do nothing, or no number.
+    fn check_options(&self) -> Result<(), String>;
+
     /// Fails unless its tensors are all there, in shapes that fit the options.
     fn check(&self, tensors: &AdapterTensors) -> Result<(), String>;
 
@@ -78,9 +81,9 @@ pub(super) trait FeedForwardAdapter: fmt::Debug + Send + Sync {
     /// Its parameters.
     fn parameters(&self) -> Vec<ParamId>;
 
-    /// Changes the weights of the network so that it does alone what it does with the adapter. Fails where no
-    /// weights can.
-    fn merge(&self, params: &mut Params) -> Result<()>;
+    /// Changes the weights of the network in `base` so that it does alone what it does with the adapter, whose own are
+    /// in `params`. Fails where no weights can.
+    fn merge(&self, params: &Params, base: &mut Params) -> Result<()>;
 }
 
 impl Model {
@@ -128,7 +131,8 @@ impl Model {
     /// Attaches a fresh LoRA adapter (A Kaiming-uniform as PEFT draws it, B zero, so nothing changes yet)
     /// and freezes everything but adapters.
     ///
-    /// Fails where no layer matches the targets, and where the model has an adapter of this kind.
+    /// Fails where no layer matches one of the targets, where rank or alpha is not above 0, and where the model has an
+    /// adapter of this kind.
     pub fn attach_lora(&mut self, options: &LoraOptions, seed: u64) -> Result<()> {
         self.attach_fresh(Lora::of(options, self.spec()), seed)
     }
@@ -136,12 +140,13 @@ impl Model {
     /// Attaches a fresh Shift-FFN editor to every feed-forward (W_c zero, so nothing changes yet) and freezes
     /// everything but adapters.
     ///
-    /// Fails where the model has an adapter of this kind.
+    /// Fails where rank or alpha is not above 0, and where the model has an adapter of this kind.
     pub fn attach_shift_ffn(&mut self, options: &ShiftFfn, seed: u64) -> Result<()> {
         self.attach_fresh(options.clone(), seed)
     }
 
     fn attach_fresh(&mut self, kind: impl AdapterKind + 'static, seed: u64) -> Result<()> {
+        kind.check_options().map_err(Error::invalid)?;
         let tensors = kind.draw(self, seed)?;
         self.attach_adapter(&Adapter { kinds: vec![Arc::new(kind)], base_model: None, tensors })
     }
@@ -171,9 +176,12 @@ impl Model {
         Ok(())
     }
 
-    /// This model with its adapters switched off, sharing all weights: the reference distribution.
+    /// This model without its adapters and their parameters, sharing all weights: the reference distribution.
     pub fn without_adapter(&self) -> Model {
         let mut base = self.clone();
+        if let Some(first) = self.adapter_parameters().into_iter().min() {
+            base.params = self.params.before(first);
+        }
         base.decoder.linears_mut().for_each(|linear| linear.adapter = None);
         (0..base.spec().layers).for_each(|l| base.decoder.block_mut(l).feed_forward.adapter = None);
         base.adapters.clear();
@@ -205,14 +213,11 @@ impl Model {
     pub fn merged(&self) -> Result<Model> {
         let mut merged = self.without_adapter();
         for adapter in self.feed_forward_adapters() {
-            adapter.merge(&mut merged.params)?;
+            adapter.merge(&self.params, &mut merged.params)?;
         }
         for (module, adapter) in self.adapter_layers() {
             let weight = merged.linear_mut(&module)?.weight;
             adapter.merge(&self.params, &mut merged.params.get_mut(weight).tensor)?;
-        }
-        if let Some(first) = self.adapter_parameters().into_iter().min() {
-            merged.params = merged.params.before(first);
         }
         merged.params.set_trainable(|_| true);
         Ok(merged)
@@ -230,6 +235,14 @@ impl Model {
 fn module_of<'p>(params: &'p Params, linear: &Linear) -> &'p str {
     let name = &params.get(linear.weight).name;
     name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// Fails unless an option is above 0, and a number.
+fn check_positive(name: &str, value: f64) -> Result<(), String> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(format!("{name} is {value}, but must be above 0"))
 }
 
 /// Uniform within ±1/√fan_in: what Kaiming's rule comes to in PEFT and in PyTorch's linear layers.

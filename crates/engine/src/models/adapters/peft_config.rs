@@ -65,16 +65,16 @@ pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Lora> {
     let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::to_owned);
     let flag = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
     Ok(Lora {
-        r: positive(path, config, "r")? as usize,
-        lora_alpha: positive(path, config, "lora_alpha")?,
+        r: rank(path, "r", option(path, config, "r")?)?,
+        lora_alpha: option(path, config, "lora_alpha")?,
         target_modules: target_modules(path, config)?,
         task_type: text("task_type"),
         use_rslora: flag("use_rslora"),
         fan_in_fan_out: flag("fan_in_fan_out"),
         rank_pattern: pattern(path, config, "rank_pattern")?
             .into_iter()
-            .map(|(k, v)| (k, v as usize))
-            .collect(),
+            .map(|(name, value)| Ok((name.clone(), rank(path, &format!("rank_pattern: {name}"), value)?)))
+            .collect::<Result<_>>()?,
         alpha_pattern: pattern(path, config, "alpha_pattern")?,
     })
 }
@@ -88,14 +88,18 @@ fn is_set(value: &Value) -> bool {
     }
 }
 
-fn positive(path: &Path, config: &Map<String, Value>, key: &str) -> Result<f64> {
+fn option(path: &Path, config: &Map<String, Value>, key: &str) -> Result<f64> {
     // PEFT's own default where the file leaves it out.
     let value = config.get(key).unwrap_or(&Value::Null);
     let number = if value.is_null() { Some(8.0) } else { value.as_f64() };
-    match number {
-        Some(n) if n > 0.0 && n.is_finite() && (key != "r" || n.fract() == 0.0) => Ok(n),
-        _ => Err(Error::format(path, format!("{key} is {value}, but must be a positive number"))),
+    number.ok_or_else(|| Error::format(path, format!("{key} is {value}, but must be a number")))
+}
+
+fn rank(path: &Path, name: &str, value: f64) -> Result<usize> {
+    if value < 0.0 || value.fract() != 0.0 {
+        return Err(Error::format(path, format!("{name} is {value}, but must be a whole number above 0")));
     }
+    Ok(value as usize)
 }
 
 /// A list of names, or nothing where the file has a pattern: then the tensors say what is targeted.
@@ -130,8 +134,8 @@ fn pattern(path: &Path, config: &Map<String, Value>, key: &str) -> Result<Patter
             ));
         }
         match value.as_f64() {
-            Some(n) if n > 0.0 && n.is_finite() => result.push((name.clone(), n)),
-            _ => return refuse(format!("{key}: {name} is {value}, but must be a positive number")),
+            Some(n) => result.push((name.clone(), n)),
+            None => return refuse(format!("{key}: {name} is {value}, but must be a number")),
         }
     }
     Ok(result)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::folder::by_module;
-use super::{AdapterKind, AdapterTensors, FeedForwardAdapter, kaiming};
+use super::{AdapterKind, AdapterTensors, FeedForwardAdapter, check_positive, kaiming};
 use crate::kernels::Activation;
 use crate::models::within::Within;
 use crate::models::{KvCache, Model};
@@ -73,10 +73,6 @@ pub(super) fn parse(path: &Path, config: &Map<String, Value>) -> Result<Arc<dyn 
     let options: ShiftFfn = serde_json::from_value(options).map_err(|e| {
         Error::format(path, format!("{e}; a config of type \"{TYPE}\" has r, alpha, gate and point"))
     })?;
-    if options.r == 0 || !(options.alpha > 0.0 && options.alpha.is_finite()) {
-        let ShiftFfn { r, alpha, .. } = options;
-        return Err(Error::format(path, format!("r is {r} and alpha {alpha}, but both must be above 0")));
-    }
     Ok(Arc::new(options))
 }
 
@@ -87,6 +83,11 @@ impl AdapterKind for ShiftFfn {
 
     fn parts(&self) -> &'static [&'static str] {
         &PARTS
+    }
+
+    fn check_options(&self) -> Result<(), String> {
+        check_positive("r", self.r as f64)?;
+        check_positive("alpha", self.alpha)
     }
 
     fn check(&self, tensors: &AdapterTensors) -> Result<(), String> {
@@ -116,9 +117,6 @@ impl AdapterKind for ShiftFfn {
 
     fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
         let (r, d) = (self.r, model.spec().hidden);
-        if r == 0 {
-            return Err(Error::invalid("an adapter needs a rank of at least 1"));
-        }
         let of_module = |module: String| {
             let [a, b, c] = PARTS.map(|part| format!("{module}.{part}.weight"));
             let (w_a, w_b) = (kaiming(seed, &a, &[r, d], d), kaiming(seed, &b, &[r, 2 * d], 2 * d));
@@ -255,7 +253,7 @@ impl FeedForwardAdapter for Editor {
         vec![self.previous, self.current, self.output]
     }
 
-    fn merge(&self, _: &mut Params) -> Result<()> {
+    fn merge(&self, _: &Params, _: &mut Params) -> Result<()> {
         Err(Error::invalid(
             "Shift-FFN cannot be merged: it mixes a token with the one before, which no weights of a feed-forward \
              do; write it with Model::save_adapter and use it on its base model",

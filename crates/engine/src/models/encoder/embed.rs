@@ -37,7 +37,7 @@ impl Encoder {
     pub fn embed<S: AsRef<[u32]>>(&self, sequences: &[S], tokens: usize) -> Result<Vec<Vec<f32>>> {
         let lengths: Vec<_> = sequences.iter().map(|s| s.as_ref().len()).collect();
         let mut out = Vec::with_capacity(sequences.len());
-        for piece in split_by_tokens(&lengths, tokens) {
+        for piece in split_by_tokens(&lengths, tokens)? {
             self.embed_batch(&Input::tokens(&sequences[piece])?, &mut out)?;
         }
         Ok(out)

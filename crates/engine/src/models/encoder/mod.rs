@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
 
 use super::builder::Builder;
 use super::config::Config;
-use super::tower_sites;
+use super::tower_sites::{self, TowerSites};
 use heads::Heads;
 use input::Content;
 use tower::Tower;
@@ -104,7 +104,7 @@ impl Encoder {
         self.folder.as_deref()
     }
 
-    /// Number type the model is written in.
+    /// Number type the model is written in, but for tensors that were read in another one.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -139,8 +139,21 @@ impl Encoder {
     ///
     /// Fails for a site that no tower has that the name allows, with the nearest that there is.
     pub fn site(&self, name: &str) -> Result<TowerSite> {
-        let towers = self.parts.text.iter().chain(&self.parts.vision);
-        tower_sites::find(&towers.map(Tower::sites).collect::<Vec<_>>(), name)
+        tower_sites::find(&self.tower_sites(), name)
+    }
+
+    fn tower_sites(&self) -> Vec<TowerSites<'_>> {
+        self.parts.text.iter().chain(&self.parts.vision).map(Tower::sites).collect()
+    }
+
+    /// Fails where taps reach for a site that no tower has, or all of them pass by the tower that runs. One set may be
+    /// for passes of both.
+    fn check_taps(&self, running: &Tower, taps: &Taps) -> Result<()> {
+        if taps.is_empty() {
+            return Ok(());
+        }
+        tower_sites::check_taps(&self.tower_sites(), taps)?;
+        tower_sites::check_reach(&running.sites(), taps)
     }
 
     /// The tower that reads this input.
@@ -152,10 +165,13 @@ impl Encoder {
         tower.as_ref().ok_or_else(|| Error::invalid(message))
     }
 
-    /// Last hidden states of all rows: [T, d]. Between blocks they can be read with taps.
+    /// Last hidden states of all rows: [T, d]. Between blocks they can be read with taps, which are refused at a site
+    /// that the model has not, and where all of them are for the other tower.
     pub fn hidden<'m>(&'m self, g: &mut Graph<'m>, input: &Input, taps: &'m Taps) -> Result<Var> {
+        let tower = self.tower(input)?;
+        self.check_taps(tower, taps)?;
         let recompute = self.recompute && g.is_recording();
-        self.tower(input)?.forward(g, input, taps, recompute)
+        tower.forward(g, input, taps, recompute)
     }
 
     /// The model's own summary of every sequence, [n, width]: the pooler's output; for CLIP the end of the
@@ -253,4 +269,40 @@ fn mean_loss<'m>(g: &mut Graph<'m>, logits: &Var, choices: &[usize]) -> Result<V
     let logprobs = g.chosen_logprobs(logits, choices)?;
     let mean = g.mean(&logprobs)?;
     g.scale(&mean, -1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::taps::{BlockSite, Site};
+
+    /// Taps at other sites are refused; nothing that could be tapped is lost by that.
+    #[test]
+    fn a_tower_comes_by_no_site_that_is_refused() {
+        for name in ["bert", "vit", "clip"] {
+            let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name);
+            let encoder = Encoder::open(fixture).unwrap();
+            let text = encoder.text_limits().map(|_| Input::tokens(&[vec![5, 9, 60]]).unwrap());
+            let image = encoder.image_grid().map(|grid| {
+                let pixels = Tensor::zeros(&[1, grid.channels, grid.image[0], grid.image[1]], DType::F32);
+                encoder.images(pixels, false).unwrap()
+            });
+            for input in text.iter().chain(&image) {
+                let tower = encoder.tower(input).unwrap();
+                let sites = || {
+                    let blocks = (0..tower.stack.len())
+                        .flat_map(|l| BlockSite::all().map(move |inner| Site::Block(l, inner)));
+                    blocks.chain([Site::Embed, Site::PosEmbed, Site::FinalScale, Site::FinalNormalized])
+                };
+                let mut taps = Taps::none();
+                for site in sites() {
+                    taps.read(site);
+                }
+                tower.forward(&mut Graph::inference(&encoder.params), input, &taps, false).unwrap();
+                for site in sites() {
+                    assert_eq!(!taps.take(site).is_empty(), tower.sites().has(site), "{name} {site}");
+                }
+            }
+        }
+    }
 }

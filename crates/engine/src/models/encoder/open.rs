@@ -1,6 +1,6 @@
 //! Opening an encoder's folder, making one of random numbers, and writing one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -96,7 +96,7 @@ impl Encoder {
         })
     }
 
-    /// Writes a folder in `dtype` (default: the type it was read in). From `source`, the folder the encoder
+    /// Writes a folder in `dtype` (default: every tensor in the type it was read in). From `source`, the folder the encoder
     /// was opened from, come tokenizer and the files of sentence-transformers and of image preparation.
     pub fn save(&self, dir: &Path, source: Option<&Path>, dtype: Option<DType>) -> Result<()> {
         let modules = source.map(Modules::read).transpose()?.flatten();
@@ -104,7 +104,9 @@ impl Encoder {
             (Some(modules), _) => Some(modules.transformer()?),
             (None, source) => source,
         };
+        let exceptions = if dtype.is_none() { self.params.stored_types() } else { HashMap::new() };
         let dtype = dtype.unwrap_or(self.dtype);
+        let type_of = |name: &str| exceptions.get(name).copied().unwrap_or(dtype);
         let folder_of = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
         let folders: Vec<_> = modules.iter().flat_map(Modules::others).collect();
         let own = |folder: &Path| folder.file_name().map(|n| n.to_string_lossy().into_owned());
@@ -115,7 +117,11 @@ impl Encoder {
             tensors.push((param.name.clone(), param.tensor.clone().reshape(shape)?));
         }
         let files = ModelFiles::new(Value::Object(self.config.clone()), tensors);
-        write_model(dir, &ModelFiles { dtype: Some(dtype), tokenizer_from: transformer, ..files })?;
+        let exceptions = exceptions.clone();
+        write_model(
+            dir,
+            &ModelFiles { dtype: Some(dtype), exceptions, tokenizer_from: transformer, ..files },
+        )?;
         for name in SIDE_FILES {
             for from in [source, transformer].into_iter().flatten() {
                 copy_if_there(&from.join(name), &dir.join(name))?;
@@ -132,7 +138,7 @@ impl Encoder {
             let prefix = format!("{name}.");
             let tensors: Vec<(String, Tensor)> = (self.params.iter())
                 .filter_map(|(_, p)| {
-                    Some((p.name.strip_prefix(&prefix)?.to_owned(), p.tensor.to_dtype(dtype)))
+                    Some((p.name.strip_prefix(&prefix)?.to_owned(), p.tensor.to_dtype(type_of(&p.name))))
                 })
                 .collect();
             if !tensors.is_empty() {

@@ -231,8 +231,11 @@ fn dense(params: &mut Params, folder: &Path, config: &Map<String, Value>) -> Res
     };
     let file = SafetensorsFile::open(folder.join("model.safetensors"))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let mut add =
-        |part: &str, shape: &[usize]| params.add(format!("{name}.{part}"), file.tensor_f32(part, shape)?);
+    let mut add = |part: &str, shape: &[usize]| {
+        let id = params.add(format!("{name}.{part}"), file.tensor_f32(part, shape)?)?;
+        params.get_mut(id).stored = file.info(part).and_then(|info| info.dtype.float());
+        Ok::<_, Error>(id)
+    };
     let weight = add("linear.weight", &[out, inner])?;
     let bias = flag(config, "bias").unwrap_or(true).then(|| add("linear.bias", &[out])).transpose()?;
     Ok(Dense { linear: Linear { weight, bias, adapter: None }, activation })

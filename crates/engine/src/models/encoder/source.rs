@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::models::source::{Drawn, Source, Wanted};
-use crate::{Result, Tensor};
+use crate::models::source::{Drawn, Source, Taken, Wanted};
 
 /// Tensors of a checkpoint.
 pub(super) struct Stored<'a> {
@@ -18,9 +18,10 @@ impl Source for Stored<'_> {
         self.checkpoint.contains(name)
     }
 
-    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Taken> {
         self.used.insert(wanted.name.to_owned());
-        self.checkpoint.tensor_f32(wanted.name, wanted.shape)
+        let tensor = self.checkpoint.tensor_f32(wanted.name, wanted.shape)?;
+        Ok(Taken { tensor, stored: self.checkpoint.own_type(wanted.name) })
     }
 }
 
@@ -65,7 +66,7 @@ impl Source for DrawnClass {
         pooled && (under_head || !BASES.iter().any(|base| name.starts_with(base)))
     }
 
-    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+    fn take(&mut self, wanted: &Wanted<'_>) -> Result<Taken> {
         self.drawn.take(wanted)
     }
 }

@@ -1,9 +1,8 @@
-//! One effective batch in pieces that fit into memory, with the gradient of the whole.
+//! One effective batch in pieces that fit into memory, which together have the loss and the gradient of the whole.
 
 use std::ops::Range;
 
-use amend_engine::{Batch, Example, Gradients, Graph, Params, Var, split_by_tokens};
-
+use crate::batch::{Batch, Example, split_by_tokens};
 use crate::{Error, Result};
 
 /// What counts the same in the mean over an effective batch.
@@ -26,69 +25,45 @@ pub struct MicroBatch {
     /// Over all pieces they add up to one. Sums weighted so may be added up piece by piece; a mean per piece would
     /// weigh the tokens of small pieces more.
     pub weights: Vec<f32>,
+    /// The part of the effective batch's tokens that it holds, scored or not: the weight of what counts every token,
+    /// as the losses of routers do.
+    pub share: f32,
 }
 
-/// Splits an effective batch into pieces of at most `tokens` tokens (and at least one sequence). Pieces in which no
-/// token is scored are left out.
+/// Splits an effective batch into pieces of at most `tokens` tokens (and at least one sequence). A piece in which no
+/// token is scored has its share all the same.
 ///
-/// # Errors
-/// Where no token is scored, so that there is nothing to take a mean over; or a sequence is empty.
+/// Fails where no token is scored, so that there is nothing to take a mean over, and where a sequence is empty.
 pub fn micro_batches(examples: &[&Example], mean: MeanOver, tokens: usize) -> Result<Vec<MicroBatch>> {
     let scored: Vec<usize> = examples.iter().map(|e| e.scored_len()).collect();
-    let all: usize = scored.iter().sum();
-    if all == 0 {
+    let all_scored: usize = scored.iter().sum();
+    if all_scored == 0 {
         return Err(Error::invalid("the batch has no token to learn from"));
     }
     // A sequence without a scored token has no mean of its own and does not count.
     let sequences = scored.iter().filter(|&&n| n > 0).count();
     let weight = |item: usize| match mean {
-        MeanOver::Tokens => 1.0 / all as f64,
+        MeanOver::Tokens => 1.0 / all_scored as f64,
         MeanOver::Sequences => 1.0 / (sequences * scored[item]) as f64,
     };
     let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
+    let all: usize = lengths.iter().sum();
     let piece = |items: Range<usize>| {
         let batch = Batch::new(examples[items.clone()].iter().copied())?;
         let weights = batch.sequence.iter().map(|&s| weight(items.start + s) as f32).collect();
-        Ok(MicroBatch { items, batch, weights })
+        let share = batch.ids.len() as f32 / all as f32;
+        Ok(MicroBatch { items, batch, weights, share })
     };
-    // A piece without a scored token would add nothing.
-    let learns = |items: &Range<usize>| scored[items.clone()].iter().any(|&n| n > 0);
-    split_by_tokens(&lengths, tokens).into_iter().filter(learns).map(piece).collect()
-}
-
-/// Loss and gradient of an effective batch, added up piece by piece in their order.
-#[derive(Debug)]
-pub struct Accumulated {
-    /// The sum of the pieces' losses.
-    pub loss: f64,
-    /// The sum of their gradients.
-    pub gradients: Gradients,
-}
-
-impl Accumulated {
-    /// Nothing yet.
-    pub fn none(params: &Params) -> Self {
-        Accumulated { loss: 0.0, gradients: Gradients::none(params) }
-    }
-
-    /// Adds a piece's part of the loss, a scalar on `graph`, and its gradient.
-    ///
-    /// # Errors
-    /// Where the loss is no finite scalar.
-    pub fn add(&mut self, graph: Graph<'_>, loss: &Var) -> Result<()> {
-        graph.backward_into(loss, &mut self.gradients)?;
-        self.loss += f64::from(loss.scalar());
-        Ok(())
-    }
+    split_by_tokens(&lengths, tokens)?.into_iter().map(piece).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use amend_engine::optim::nll_gradients;
-    use amend_engine::{Model, SCORING_TOKENS, Taps};
     use serde_json::json;
 
     use super::*;
+    use crate::optim::nll_gradients;
+    use crate::{Gradients, Graph, Model, SCORING_TOKENS, Taps};
 
     fn model() -> Model {
         let config = json!({
@@ -108,15 +83,16 @@ mod tests {
         vec![sequence(1, 4), sequence(20, 24), sequence(0, 5), sequence(3, 9), sequence(2, 12)]
     }
 
-    fn whole(model: &Model, examples: &[&Example], mean: MeanOver, tokens: usize) -> Accumulated {
+    fn whole(model: &Model, examples: &[&Example], mean: MeanOver, tokens: usize) -> (f64, Gradients) {
         let taps = Taps::none();
-        let mut sum = Accumulated::none(&model.params);
+        let (mut sum, mut gradients) = (0.0, Gradients::none(&model.params));
         for piece in micro_batches(examples, mean, tokens).unwrap() {
             let mut g = Graph::recording(&model.params);
             let loss = model.weighted_nll(&mut g, &piece.batch, &piece.weights, &taps).unwrap();
-            sum.add(g, &loss).unwrap();
+            sum += f64::from(loss.scalar());
+            g.backward_into(&loss, &mut gradients).unwrap();
         }
-        sum
+        (sum, gradients)
     }
 
     #[test]
@@ -125,20 +101,14 @@ mod tests {
         let examples: Vec<&Example> = examples.iter().collect();
         let mut losses = Vec::new();
         for mean in [MeanOver::Tokens, MeanOver::Sequences] {
-            let at_once = whole(&model, &examples, mean, usize::MAX);
+            let (at_once, gradients) = whole(&model, &examples, mean, usize::MAX);
             for tokens in [1, 20, 30] {
-                let mut pieces = whole(&model, &examples, mean, tokens);
-                assert!(
-                    (pieces.loss - at_once.loss).abs() < 1e-6 * at_once.loss,
-                    "{mean:?}, {tokens} tokens"
-                );
-                pieces.gradients.axpy(-1.0, &at_once.gradients);
-                assert!(
-                    pieces.gradients.norm() < 1e-5 * at_once.gradients.norm(),
-                    "{mean:?}, {tokens} tokens"
-                );
+                let (loss, mut difference) = whole(&model, &examples, mean, tokens);
+                assert!((loss - at_once).abs() < 1e-6 * at_once, "{mean:?}, {tokens} tokens");
+                difference.axpy(-1.0, &gradients);
+                assert!(difference.norm() < 1e-5 * gradients.norm(), "{mean:?}, {tokens} tokens");
             }
-            losses.push(at_once.loss);
+            losses.push(at_once);
         }
         let (nll, _) = nll_gradients(&model, &examples, SCORING_TOKENS).unwrap();
         assert!((f64::from(nll) - losses[0]).abs() < 1e-6);
@@ -151,7 +121,10 @@ mod tests {
         let examples: Vec<&Example> = examples.iter().collect();
         for (mean, of_second) in [(MeanOver::Tokens, 20.0 / 26.0), (MeanOver::Sequences, 0.25)] {
             let pieces = micro_batches(&examples, mean, 1).unwrap();
-            assert_eq!(pieces.iter().map(|p| p.items.start).collect::<Vec<_>>(), [0, 1, 3, 4]);
+            assert_eq!(pieces.iter().map(|p| p.items.start).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+            // Routers see the tokens of the third, too.
+            assert!((pieces.iter().map(|p| p.share).sum::<f32>() - 1.0).abs() < 1e-6);
+            assert!(pieces[2].weights.is_empty() && pieces[2].share > 0.0);
             let sums: Vec<f32> = pieces.iter().map(|p| p.weights.iter().sum()).collect();
             assert!((sums.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{sums:?}");
             assert!((sums[1] - of_second).abs() < 1e-6, "{sums:?}");
