@@ -10,7 +10,7 @@ use std::path::Path;
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Example, Model};
 use amend_eval::task::{Tofu, WikiText};
-use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
+use amend_eval::world::{Split, World, WorldConfig, jsonl};
 use amend_eval::{
     Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
     Subject, Summary, Task, Written, evaluate, recorded,
@@ -57,7 +57,7 @@ fn tofu_files(dir: &Path) -> Tofu {
     let sets = [Split::Forget, Split::Retain, Split::Holdout, Split::Holdout];
     let files = ["forget01", "retain", "real_authors", "world_facts"];
     for (split, file) in sets.into_iter().zip(files) {
-        let text = jsonl(&world.records(split, Phrasing::Trained)).unwrap();
+        let text = jsonl(&world.records(split)).unwrap();
         std::fs::write(dir.join(format!("{file}_perturbed.json")), text).unwrap();
     }
     Tofu { split: "forget01".into(), limit: 9, max_new_tokens: 2 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use amend_engine::Rng;
-use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
-use amend_learn::{Error, Result};
+use amend_eval::world::{Split, World, WorldConfig, jsonl};
+use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
 use amend_run::{Content, Dataset, RecipePath, Record, Run, overlap};
 
@@ -96,12 +96,12 @@ impl Sets {
             write_atomic(&path, text.as_bytes())?;
             Ok(Dataset::read(&[path])?.records)
         };
-        let forget = keep("forget.jsonl", world.records(Split::Forget, Phrasing::Trained))?;
-        let retain = keep("retain.jsonl", world.records(Split::Retain, Phrasing::Trained))?;
+        let forget = keep("forget.jsonl", world.records(Split::Forget))?;
+        let retain = keep("retain.jsonl", world.records(Split::Retain))?;
         let split = world.relearn_split(seed);
         Ok(Sets {
-            attack: keep("attack.jsonl", world.records_of_facts(&split.attack, Phrasing::Trained))?,
-            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test, Phrasing::Trained))?,
+            attack: keep("attack.jsonl", world.records_of_facts(&split.attack))?,
+            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test))?,
             forget_eval: forget.clone(),
             retain_eval: retain.clone(),
             forget,

@@ -14,7 +14,7 @@ use amend_engine::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use record::{Candidates, FactRecord, Form, Phrasing, jsonl};
+pub use record::{FactRecord, Form, jsonl};
 pub use relations::{RELATIONS, Relation};
 pub use split::RelearnSplit;
 
