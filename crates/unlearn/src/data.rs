@@ -64,7 +64,7 @@ impl Sets {
         seed: u64,
     ) -> Result<Self> {
         let read = |path: &RecipePath| -> Result<Vec<Record>> {
-            let set = Dataset::read(&[path.resolve(base)])?;
+            let set = read_answered(&path.resolve(base))?;
             run.progress.note(&format!("{path}: {}", set.reading));
             Ok(set.records)
         };
@@ -116,6 +116,23 @@ impl Sets {
     }
 }
 
+/// The records of a file, each of which has an answer that can be forgotten, kept or measured.
+fn read_answered(file: &Path) -> Result<Dataset> {
+    let set = Dataset::read(&[file])?;
+    let is_unanswered = |record: &Record| match &record.content {
+        Content::Messages(turns) => Conversation::of(turns).answer.is_none(),
+        Content::Question { .. } | Content::PromptCompletion { .. } | Content::Text(_) => false,
+    };
+    match set.records.iter().position(is_unanswered) {
+        None => Ok(set),
+        Some(index) => Err(Error::invalid(format!(
+            "{}: record {}: the conversation has no message of the assistant, hence no answer",
+            file.display(),
+            index + 1
+        ))),
+    }
+}
+
 fn record_texts(record: &Record) -> Vec<String> {
     match &record.content {
         Content::Question { question, answer } => vec![question.clone(), answer.clone()],
@@ -136,4 +153,33 @@ fn halves(records: &[Record], seed: u64) -> (Vec<Record>, Vec<Record>) {
         indices.iter().map(|&i| records[i].clone()).collect()
     };
     (pick(attack), pick(test))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_without_an_answer_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("talk.jsonl");
+        let user = r#"{"role": "user", "content": "Who wrote it?"}"#;
+        let assistant = r#"{"role": "assistant", "content": "Ann"}"#;
+        let thanked = format!(r#"{{"messages": [{user}, {assistant}, {user}]}}"#);
+        std::fs::write(&file, format!("{thanked}\n{thanked}\n")).unwrap();
+        assert_eq!(read_answered(&file).unwrap().len(), 2);
+        let unanswered = format!(r#"{{"messages": [{user}]}}"#);
+        std::fs::write(&file, format!("{thanked}\n{unanswered}\n")).unwrap();
+        let error = read_answered(&file).unwrap_err().to_string();
+        assert!(error.contains("talk.jsonl: record 2: the conversation has no message"), "{error}");
+    }
+
+    #[test]
+    fn one_record_has_no_second_half() {
+        let record: Record = Content::Text("a".into()).into();
+        let (attack, test) = halves(std::slice::from_ref(&record), 0);
+        assert_eq!((attack.len(), test.len()), (1, 0));
+        let (attack, test) = halves(&[record.clone(), record], 0);
+        assert_eq!((attack.len(), test.len()), (1, 1));
+    }
 }
