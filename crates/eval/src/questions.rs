@@ -1,16 +1,15 @@
 //! Questions about records: likelihoods of right and wrong answers, and what a model says by itself.
 
-use amend_learn::{Error, Result};
+use amend_learn::{Conversation, Error, Result};
 use amend_run::records::{text_of, texts_of};
 use amend_run::{Content, Figure, Record};
 use serde::{Deserialize, Serialize};
 
 use crate::request::{Answer, Answerer, Generation, Request};
 use crate::scorers::{
-    ExtractionMode, Rouge, exact_memorization, extraction_strength, length_normalised, multiple_choice,
-    true_is_better, truth_ratio,
+    ExtractionMode, closer_to_one, exact_memorization, extraction_strength, true_is_better, word_for_word,
 };
-use crate::stats::harmonic_mean;
+use crate::stats::{harmonic_mean, mean};
 use crate::tofu::{AnswerLoss, Measured};
 
 /// A record and what the model made of it.
@@ -41,7 +40,7 @@ pub fn requests(record: &Record, max_new_tokens: usize) -> Vec<Request> {
 /// What the answers to a record's [`requests`] say.
 ///
 /// # Errors
-/// Answers that are not those of the requests.
+/// Answers that are not those of the requests, or of which no token was scored.
 pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     let Replies { paraphrased, perturbed } = Replies::of(record);
     let expected = 2 + usize::from(paraphrased.is_some()) + perturbed.len();
@@ -58,7 +57,9 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     let wrong_kind = || Error::invalid(format!("{question:?}: an answer is no likelihood"));
     let likelihoods = likelihoods.iter().map(|answer| answer.likelihood().ok_or_else(wrong_kind));
     let likelihoods = likelihoods.collect::<Result<Vec<_>>>()?;
-    let losses: Vec<AnswerLoss> = likelihoods.iter().map(|l| AnswerLoss::of(&l.logprobs)).collect();
+    let unscored = || Error::invalid(format!("{question:?}: no token of an answer was scored"));
+    let losses = likelihoods.iter().map(|l| AnswerLoss::of(&l.logprobs).ok_or_else(unscored));
+    let losses = losses.collect::<Result<Vec<_>>>()?;
     let first_wrong = 1 + usize::from(paraphrased.is_some());
     Ok(Answered {
         question,
@@ -90,13 +91,18 @@ pub fn ask(records: &[Record], max_new_tokens: usize, answerer: &dyn Answerer) -
     records.iter().zip(&asked).map(answered).collect()
 }
 
-struct Replies<'r> {
-    paraphrased: Option<&'r str>,
-    perturbed: Vec<&'r str>,
+/// What may be answered to a record's question besides its own answer.
+#[derive(Debug, Clone)]
+pub struct Replies<'r> {
+    /// The right answer in other words.
+    pub paraphrased: Option<&'r str>,
+    /// Wrong answers in the frame of the paraphrase.
+    pub perturbed: Vec<&'r str>,
 }
 
 impl<'r> Replies<'r> {
-    fn of(record: &'r Record) -> Self {
+    /// Those of a record; only questions have any.
+    pub fn of(record: &'r Record) -> Self {
         match &record.content {
             Content::Question { .. } => Replies {
                 paraphrased: text_of(&record.fields, "paraphrased_answer"),
@@ -111,7 +117,8 @@ impl<'r> Replies<'r> {
 fn question_of(content: &Content) -> String {
     match content {
         Content::Text(text) => text.chars().take(80).collect(),
-        _ => content.prompt().to_owned(),
+        Content::Messages(messages) => Conversation::of(messages).question().to_owned(),
+        Content::Question { .. } | Content::PromptCompletion { .. } => content.prompt().to_owned(),
     }
 }
 
@@ -119,7 +126,7 @@ fn answer_of(content: &Content) -> String {
     match content {
         Content::Question { answer, .. } => answer.clone(),
         Content::PromptCompletion { completion, .. } => completion.clone(),
-        Content::Messages(messages) => messages.last().map_or(String::new(), |m| m.content.clone()),
+        Content::Messages(messages) => Conversation::of(messages).answer.unwrap_or_default().to_owned(),
         Content::Text(text) => text.clone(),
     }
 }
@@ -138,44 +145,46 @@ pub struct SetFigures {
     /// Probability of the right answer among the wrong ones, each length-normalised and in the same
     /// frame; null where the data has no wrong answers.
     pub choice: Option<Figure>,
-    /// Mean max(0, 1 − R) of the truth ratio R; null where the data has no wrong answers.
-    pub truth_ratio: Option<Figure>,
+    /// Mean min(R, 1/R) of the truth ratio R, 1 where wrong answers are as likely as right ones: the truth ratio
+    /// that TOFU states of its forget set; null where the data has no wrong answers.
+    pub closer_to_one: Option<Figure>,
+    /// Mean max(0, 1 − R), 1 where wrong answers are impossible: the truth ratio that TOFU states of all other
+    /// sets; null where the data has no wrong answers.
+    pub true_is_better: Option<Figure>,
     /// Share of the answer's tokens that are the model's first choice.
     pub exact_memorization: Figure,
     /// 1 − k/T, k the shortest prefix from which the model completes the answer by itself.
     pub extraction_strength: Figure,
-    /// Harmonic mean of probability, ROUGE-L recall and truth ratio; null where one is missing.
+    /// Harmonic mean of probability, ROUGE-L recall and `true_is_better`; null where one is missing.
     pub utility: Option<f64>,
 }
 
 impl SetFigures {
     /// Summarises what a model answered.
     pub fn of(answered: &[Answered]) -> Self {
-        let mean = |values: Vec<f64>| Figure::mean(&values);
-        let each = |f: &dyn Fn(&Answered) -> Option<f64>| mean(answered.iter().filter_map(f).collect());
+        let each = |f: &dyn Fn(&Answered) -> Option<f64>| {
+            Figure::mean(&answered.iter().filter_map(f).collect::<Vec<_>>())
+        };
         let some = |figure: Figure| (figure.n > 0).then_some(figure);
-        let rouge = Rouge { stem: true };
-        let said: Vec<_> = answered
-            .iter()
-            .filter(|_| answered.iter().any(|a| !a.measured.generation.is_empty()))
-            .map(|a| rouge.score(&a.measured.answer, &a.measured.generation))
-            .collect();
-        let probability =
-            each(&|a| length_normalised(a.measured.answer_loss.nll, a.measured.answer_loss.tokens as usize));
-        let rouge_l_recall = some(mean(said.iter().map(|s| s.rouge_l.recall).collect()));
-        let ratios: Vec<f64> = answered.iter().filter_map(|a| ratio(&a.measured)).collect();
-        let truth = true_is_better(&ratios).ok();
-        let utility = match (&rouge_l_recall, &truth) {
+        let ratios: Vec<f64> =
+            answered.iter().filter_map(|a| Some(a.measured.log_truth_ratio()?.exp())).collect();
+        // There is none where a model that diverged leaves one undefined.
+        let ratio = |score: fn(f64) -> f64| mean(&ratios.iter().copied().map(score).collect::<Vec<_>>()).ok();
+        let probability = each(&|a| Some(a.measured.answer_loss.probability()));
+        let rouge_l_recall = some(each(&|a| Some(a.measured.rouge()?.rouge_l.recall)));
+        let true_is_better = ratio(true_is_better);
+        let utility = match (&rouge_l_recall, &true_is_better) {
             (Some(rouge), Some(truth)) => harmonic_mean(&[probability.value, rouge.value, truth.value]),
             _ => None,
         };
         SetFigures {
             probability,
-            accuracy: each(&|a| Some(f64::from(u8::from(a.matches.iter().all(|&m| m))))),
-            rouge1_recall: some(mean(said.iter().map(|s| s.rouge1.recall).collect())),
+            accuracy: each(&|a| word_for_word(&a.matches)),
+            rouge1_recall: some(each(&|a| Some(a.measured.rouge()?.rouge1.recall))),
             rouge_l_recall,
-            choice: some(each(&|a| choice(&a.measured))),
-            truth_ratio: truth,
+            choice: some(each(&|a| a.measured.choice())),
+            closer_to_one: ratio(closer_to_one),
+            true_is_better,
             exact_memorization: each(&|a| exact_memorization(&a.matches)),
             // The end token tells nothing about what was memorised.
             extraction_strength: each(&|a| {
@@ -187,14 +196,51 @@ impl SetFigures {
     }
 }
 
-/// The truth ratio R of an item, where it has wrong answers.
-pub fn ratio(measured: &Measured) -> Option<f64> {
-    let wrong: Vec<f64> = measured.perturbed_losses.iter().map(AnswerLoss::mean).collect();
-    truth_ratio(measured.paraphrased_loss.unwrap_or(measured.answer_loss).mean(), &wrong)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn choice(measured: &Measured) -> Option<f64> {
-    let wrong: Vec<f64> = measured.perturbed_losses.iter().map(AnswerLoss::mean).collect();
-    let right = measured.paraphrased_loss.unwrap_or(measured.answer_loss).mean();
-    (!wrong.is_empty()).then(|| multiple_choice(right, &wrong))
+    fn answered(generation: Option<&str>, losses: [f64; 3]) -> Answered {
+        let [right, paraphrase, wrong] = losses.map(|nll| AnswerLoss { nll, tokens: 1 });
+        Answered {
+            question: "Who?".into(),
+            measured: Measured {
+                prompt: "Who?".into(),
+                answer: "Ann".into(),
+                generation: generation.map(str::to_owned),
+                answer_loss: right,
+                paraphrased_loss: Some(paraphrase),
+                perturbed_losses: vec![wrong],
+            },
+            matches: vec![true, false],
+        }
+    }
+
+    #[test]
+    fn a_model_that_says_nothing_has_a_rouge_of_zero_and_one_that_was_not_asked_has_none() {
+        let silent = SetFigures::of(&[answered(Some(""), [1.0; 3]), answered(Some(""), [1.0; 3])]);
+        assert_eq!(silent.rouge_l_recall, Some(Figure::mean(&[0.0, 0.0])));
+        assert_eq!((silent.rouge1_recall, silent.utility), (silent.rouge_l_recall, Some(0.0)));
+        let unasked = SetFigures::of(&[answered(None, [1.0; 3])]);
+        assert_eq!((unasked.rouge_l_recall, unasked.rouge1_recall, unasked.utility), (None, None, None));
+    }
+
+    /// Right and wrong answers that are impossible alike are equally likely, however small the numbers.
+    #[test]
+    fn truth_ratios_of_a_damaged_model_are_those_of_the_benchmark() {
+        let damaged = answered(Some("Ann"), [60.0, 60.0, 60.0]);
+        let figures = SetFigures::of(std::slice::from_ref(&damaged));
+        assert_eq!(figures.closer_to_one.map(|f| f.value), Some(1.0));
+        assert_eq!(figures.true_is_better.map(|f| f.value), Some(0.0));
+        assert_eq!(damaged.measured.log_truth_ratio(), Some(0.0));
+    }
+
+    #[test]
+    fn an_answer_of_which_nothing_was_scored_is_refused() {
+        let record = Record::from(Content::Question { question: "Who?".into(), answer: "Ann".into() });
+        let written = Answer::Written(crate::Written { prompt: "Who?".into(), text: None });
+        let answers = [Answer::Likelihood(crate::Likelihood::default()), written];
+        let error = super::answered(&record, &answers).unwrap_err().to_string();
+        assert!(error.contains("\"Who?\": no token of an answer was scored"), "{error}");
+    }
 }

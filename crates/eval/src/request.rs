@@ -63,8 +63,9 @@ pub struct Likelihood {
 pub struct Written {
     /// What was asked, in the words in which it was asked.
     pub prompt: String,
-    /// The answer, without white space around it; empty where none was asked for or the prompt fills the context.
-    pub text: String,
+    /// The answer, without white space around it; empty where the model says nothing. `None` where it could say
+    /// nothing: no token was asked for, a document has no question, or the prompt fills the context.
+    pub text: Option<String>,
 }
 
 /// Who answers requests.

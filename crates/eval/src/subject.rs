@@ -45,7 +45,19 @@ impl Subject<'_> {
             Request::Generation(_) => Ok(Vec::new()),
             Request::Likelihood(content) => {
                 let mut example = self.encoder.encode(content)?;
-                example.truncate(self.model.spec().context);
+                let (context, whole) = (self.model.spec().context, example.ids.len());
+                example.truncate(context);
+                if example.scored_len() == 0 {
+                    // A mean over no token would pass for a perfect score.
+                    let what: String = self.encoder.prompt_text(content).chars().take(80).collect();
+                    let reason = match whole > context {
+                        true => format!(
+                            "what is asked takes {context} tokens or more, and the model reads {context}"
+                        ),
+                        false => "it is too short".to_owned(),
+                    };
+                    return Err(Error::invalid(format!("{what:?} has no token to score: {reason}")));
+                }
                 Ok(vec![example])
             }
             Request::Continuation { context, continuation } => {
@@ -87,7 +99,7 @@ impl Subject<'_> {
         let asked: Vec<&Generation> = requests.iter().filter_map(generation).collect();
         let mut written = Vec::with_capacity(asked.len());
         for asked in &asked {
-            written.push(Written { prompt: self.encoder.prompt_text(&asked.content), text: String::new() });
+            written.push(Written { prompt: self.encoder.prompt_text(&asked.content), text: None });
         }
         // Requests of one length are decoded together.
         let mut lengths: Vec<usize> =
@@ -112,7 +124,7 @@ impl Subject<'_> {
             };
             let answers = self.model.generate(&prompts, &options)?.into_iter().flatten();
             for (place, answer) in places.into_iter().zip(answers) {
-                written[place].text = self.tokenizer.decode(&answer.ids, true)?.trim().to_owned();
+                written[place].text = Some(self.tokenizer.decode(&answer.ids, true)?.trim().to_owned());
             }
         }
         Ok(written)

@@ -10,7 +10,7 @@ use std::path::Path;
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Example, Model};
 use amend_eval::task::{Tofu, WikiText};
-use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
+use amend_eval::world::{Split, World, WorldConfig, jsonl};
 use amend_eval::{
     Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
     Subject, Summary, Task, Written, evaluate, recorded,
@@ -57,7 +57,7 @@ fn tofu_files(dir: &Path) -> Tofu {
     let sets = [Split::Forget, Split::Retain, Split::Holdout, Split::Holdout];
     let files = ["forget01", "retain", "real_authors", "world_facts"];
     for (split, file) in sets.into_iter().zip(files) {
-        let text = jsonl(&world.records(split, Phrasing::Trained)).unwrap();
+        let text = jsonl(&world.records(split)).unwrap();
         std::fs::write(dir.join(format!("{file}_perturbed.json")), text).unwrap();
     }
     Tofu { split: "forget01".into(), limit: 9, max_new_tokens: 2 }
@@ -240,7 +240,7 @@ fn answers_do_not_depend_on_what_else_is_asked() {
         }
         let written = |sample: &Sample| sample.answers.last().unwrap().written().unwrap().clone();
         assert!(together.iter().all(|sample| written(sample).prompt.starts_with("Question: ")));
-        assert!(together.iter().any(|sample| !written(sample).text.is_empty()));
+        assert!(together.iter().any(|sample| written(sample).text.is_some_and(|text| !text.is_empty())));
     });
 }
 
@@ -269,6 +269,42 @@ fn recorded_answers_and_official_logs_take_the_same_way() {
     same_figures(&task.aggregate(&logged, Some(&logged)), &summary);
     let error = WikiText::default().read_log(&official).unwrap_err().to_string();
     assert!(error.contains("log.json") && error.contains("samples.jsonl"), "{error}");
+}
+
+/// An empty text that nobody asked for once gave a ROUGE and a model utility of 0.
+#[test]
+fn what_rests_on_text_is_missing_with_the_reason_where_none_was_asked_for() {
+    let [data, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = Tofu { max_new_tokens: 0, ..tofu_files(data.path()) };
+    let data = task.items(data.path()).unwrap();
+    let mut log = SampleLog::open(out.path(), &made_with("a"), &data).unwrap();
+    let samples = Asked::new().ask(|subject| all(&task, &data.items, subject, Some(&mut log)).unwrap());
+    let kept = recorded(&task, &out.path().join("samples.jsonl")).unwrap();
+    for samples in [&samples, &kept] {
+        let summary = task.aggregate(samples, Some(samples));
+        let reason = |name: &str| &summary.missing.iter().find(|(other, _)| other == name).unwrap().1;
+        for name in ["model_utility", "retain/rouge_l_recall", "forget/rouge_l_recall"] {
+            assert!(summary.figure(name).is_none() && reason(name).contains("max_new_tokens"), "{name}");
+        }
+        assert!(summary.figure("forget/rouge1_recall").is_none());
+        assert_eq!(summary.figure("forget_quality").unwrap().value, 1.0);
+        assert_eq!(summary.figure("forget/probability").unwrap().n, 9);
+        assert_eq!(summary.figure("retain/truth_ratio").unwrap().n, 9);
+    }
+    assert_eq!(task.write_log(&samples, out.path()).unwrap(), None);
+}
+
+/// A question that left no room for its answer once had a perfect score.
+#[test]
+fn a_question_that_fills_the_context_is_refused_by_its_text() {
+    let question = format!("Who was born in the work of {}", "a writer ".repeat(40));
+    let content = Content::Question { question, answer: "a writer".into() };
+    let ask = |request: Request| Asked::reading(24).ask(|subject| subject.answer(&[request]));
+    let error = ask(Request::Likelihood(content.clone())).unwrap_err().to_string();
+    assert!(error.contains("Who was born in the work") && error.contains("the model reads 24"), "{error}");
+    // Nor can it be answered.
+    let written = ask(Request::Generation(Generation { content, max_new_tokens: 4 })).unwrap();
+    assert_eq!(written[0].written().unwrap().text, None);
 }
 
 /// To within what reading a decimal number may lose.
@@ -396,8 +432,10 @@ impl Task for Judged {
     }
 
     fn follow_up(&self, item: &Item, answers: &[Answer]) -> Result<Vec<Request>> {
-        let undecided =
-            answers.iter().filter(|answer| answer.written().is_some_and(|w| w.text.is_empty())).count();
+        let undecided = answers
+            .iter()
+            .filter(|answer| answer.written().is_some_and(|w| w.text.as_deref() == Some("")))
+            .count();
         let again = if answers.len() == 2 { undecided } else { 0 };
         Ok(vec![question(&format!("{} again", item.id)); again])
     }
@@ -433,7 +471,7 @@ impl Answerer for Reluctant {
             let number: usize = question.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
             let silent = number.is_multiple_of(3) && !question.contains("again");
             let text = if silent { String::new() } else { question.clone() };
-            Answer::Written(Written { prompt: question.clone(), text })
+            Answer::Written(Written { prompt: question.clone(), text: Some(text) })
         };
         Ok(requests.iter().map(answer).collect())
     }
@@ -444,7 +482,8 @@ fn what_is_asked_next_follows_from_the_answers() {
     let items = Judged.items(Path::new("")).unwrap().items;
     let samples = all(&Judged, &items, &Reluctant, None).unwrap();
     for (n, sample) in samples.iter().enumerate() {
-        let texts: Vec<&str> = sample.answers.iter().map(|a| a.written().unwrap().text.as_str()).collect();
+        let texts: Vec<&str> =
+            sample.answers.iter().map(|a| a.written().unwrap().text.as_deref().unwrap()).collect();
         let again = format!("{n} again");
         let [first, second] = [format!("{n}ab"), format!("{n}ba")];
         assert_eq!(

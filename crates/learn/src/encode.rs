@@ -1,10 +1,13 @@
 //! Records as token sequences: the same for training and for measuring.
 
 use amend_engine::tokenizer::{Message, Tokenizer};
-use amend_engine::{Example, Result};
+use amend_engine::{Error, Example, Result};
+use amend_run::records::Turn;
 use amend_run::{Content, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::conversation::Conversation;
 
 /// How a question becomes a prompt where the model has no chat template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,11 +42,21 @@ impl<'a> RecordEncoder<'a> {
     }
 
     /// A record's content with its own answer, however long; [`RecordEncoder::encode_all`] cuts to the context.
+    ///
+    /// # Errors
+    /// A conversation in which the assistant says nothing; a template that fails.
     pub fn encode(&self, content: &Content) -> Result<Example> {
         let example = match content {
             Content::Question { answer, .. } => self.whole_reply(content, answer)?,
             Content::PromptCompletion { completion, .. } => self.whole_reply(content, completion)?,
             Content::Messages(messages) => {
+                let conversation = Conversation::of(messages);
+                if conversation.answer.is_none() {
+                    let question = conversation.question();
+                    return Err(Error::invalid(format!(
+                        "the conversation about {question:?} has no message of the assistant, hence no answer"
+                    )));
+                }
                 let (ids, scored) = self.tokenizer.encode_chat(&chat_messages(messages))?;
                 Example { ids, scored }
             }
@@ -86,10 +99,7 @@ impl<'a> RecordEncoder<'a> {
                 self.continuation(&self.prompt_text(content), reply)
             }
             Content::Messages(messages) => {
-                let mut turns = chat_messages(messages);
-                if turns.last().is_some_and(|m| m.role == "assistant") {
-                    turns.pop();
-                }
+                let mut turns = chat_messages(Conversation::of(messages).asked);
                 turns.push(Message::new("assistant", reply));
                 let (ids, scored) = self.tokenizer.encode_chat_reply(&turns)?;
                 Ok(Example { ids, scored })
@@ -105,9 +115,7 @@ impl<'a> RecordEncoder<'a> {
                 return self.tokenizer.encode_chat_prompt(&[Message::new("user", question)]);
             }
             Content::Messages(messages) => {
-                let mut turns = chat_messages(messages);
-                turns.pop();
-                return self.tokenizer.encode_chat_prompt(&turns);
+                return self.tokenizer.encode_chat_prompt(&chat_messages(Conversation::of(messages).asked));
             }
             Content::Text(text) => return self.tokenizer.encode(text, true),
             Content::Question { .. } | Content::PromptCompletion { .. } => self.encode(content)?,
@@ -122,7 +130,8 @@ impl<'a> RecordEncoder<'a> {
             Content::Question { question, .. } => {
                 format!("{}{question}{}", self.template.before, self.template.between)
             }
-            _ => content.prompt().to_owned(),
+            Content::Messages(messages) => Conversation::of(messages).question().to_owned(),
+            Content::PromptCompletion { .. } | Content::Text(_) => content.prompt().to_owned(),
         }
     }
 
@@ -158,8 +167,8 @@ impl<'a> RecordEncoder<'a> {
     }
 }
 
-fn chat_messages(messages: &[amend_run::records::Turn]) -> Vec<Message> {
-    messages.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect()
+fn chat_messages(turns: &[Turn]) -> Vec<Message> {
+    turns.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect()
 }
 
 #[cfg(test)]
@@ -184,5 +193,31 @@ mod tests {
         let long = encoder.reply(&content, &"d e f ".repeat(30)).unwrap();
         assert_eq!(long.ids.len(), 24);
         assert_eq!(encoder.prompt(&content).unwrap(), example.ids[..example.ids.len() - scored.len()]);
+    }
+
+    /// What follows the answer was asked instead of the question.
+    #[test]
+    fn a_conversation_that_ends_with_the_user_is_asked_up_to_its_answer() {
+        let template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}\
+                        {% if add_generation_prompt %}assistant:{% endif %}";
+        let tokenizer = train_bpe(["user: assistant: a b c"].into_iter(), 300, &[]).unwrap();
+        let tokenizer = tokenizer.with_chat_template(template);
+        let encoder = RecordEncoder::new(&tokenizer, Template::default(), 64);
+        let turn = |role: &str, content: &str| Turn {
+            role: role.into(),
+            content: content.into(),
+            fields: amend_run::records::Row::new(),
+        };
+        let answered = [turn("user", "a"), turn("assistant", "b")];
+        let thanked = Content::Messages([&answered[..], &[turn("user", "c")]].concat());
+        let plain = Content::Messages(answered.to_vec());
+        assert_eq!(encoder.prompt(&thanked).unwrap(), encoder.prompt(&plain).unwrap());
+        assert_eq!(encoder.reply(&thanked, "c").unwrap(), encoder.reply(&plain, "c").unwrap());
+        assert_eq!(encoder.prompt_text(&thanked), "a");
+
+        let unanswered = Content::Messages(vec![turn("user", "a")]);
+        assert_eq!(encoder.prompt(&unanswered).unwrap(), encoder.prompt(&plain).unwrap());
+        let error = encoder.encode(&unanswered).unwrap_err().to_string();
+        assert!(error.contains("\"a\" has no message of the assistant"), "{error}");
     }
 }

@@ -8,6 +8,7 @@
 //! which never import each other.
 
 mod computing;
+mod conversation;
 mod encode;
 mod error;
 mod fine_tuning;
@@ -18,6 +19,7 @@ mod state;
 mod trainer;
 
 pub use computing::{Computing, Dtype};
+pub use conversation::Conversation;
 pub use encode::{RecordEncoder, Template};
 pub use error::Error;
 pub use fine_tuning::FineTuning;

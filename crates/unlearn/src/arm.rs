@@ -73,8 +73,7 @@ impl Arm {
             // No step was taken, or somebody outside ended it between two looks.
             _ => stop.watch.of(&model, context)?,
         };
-        let figure = Figure::exact(watched, context.forget.len());
-        Ok((model, Unlearned { steps, watched: figure, aim, reached: watched <= aim }))
+        Ok((model, Unlearned { steps, watched, aim, reached: watched.value <= aim }))
     }
 
     /// Writes the unlearned model to `dir`, and the adapter it came from beside it where there is one. `base_dir` is
@@ -105,7 +104,7 @@ struct Unlearning<'a> {
     model: Model,
     descent: Descent,
     /// The watched figure at the last look.
-    watched: Option<f64>,
+    watched: Option<Figure>,
 }
 
 impl Learner for Unlearning<'_> {
@@ -129,7 +128,7 @@ impl Learner for Unlearning<'_> {
             self.look(&mut row)?;
         }
         let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
-        let done = self.watched.is_some_and(|watched| watched <= self.aim);
+        let done = self.watched.is_some_and(|watched| watched.value <= self.aim);
         Ok(Step { row, shown, done, ..Step::default() })
     }
 
@@ -155,10 +154,10 @@ impl Unlearning<'_> {
     fn look(&mut self, row: &mut Map<String, Value>) -> Result<()> {
         let Context { forget, retain, .. } = self.context;
         let watched = self.stop.watch.of(&self.model, self.context)?;
-        row.insert("forget_watched".into(), json!(watched));
-        row.insert("forget_accuracy".into(), json!(share_exact(&self.model, forget)?));
+        row.insert("forget_watched".into(), json!(watched.value));
+        row.insert("forget_accuracy".into(), json!(share_exact(&self.model, forget)?.value));
         let first = &retain[..retain.len().min(RETAIN_LOOK)];
-        row.insert("retain_accuracy".into(), json!(share_exact(&self.model, first)?));
+        row.insert("retain_accuracy".into(), json!(share_exact(&self.model, first)?.value));
         self.watched = Some(watched);
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use amend_engine::Rng;
-use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
-use amend_learn::{Error, Result};
+use amend_eval::world::{Split, World, WorldConfig, jsonl};
+use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
 use amend_run::{Content, Dataset, RecipePath, Record, Run, overlap};
 
@@ -64,7 +64,7 @@ impl Sets {
         seed: u64,
     ) -> Result<Self> {
         let read = |path: &RecipePath| -> Result<Vec<Record>> {
-            let set = Dataset::read(&[path.resolve(base)])?;
+            let set = read_answered(&path.resolve(base))?;
             run.progress.note(&format!("{path}: {}", set.reading));
             Ok(set.records)
         };
@@ -96,12 +96,12 @@ impl Sets {
             write_atomic(&path, text.as_bytes())?;
             Ok(Dataset::read(&[path])?.records)
         };
-        let forget = keep("forget.jsonl", world.records(Split::Forget, Phrasing::Trained))?;
-        let retain = keep("retain.jsonl", world.records(Split::Retain, Phrasing::Trained))?;
+        let forget = keep("forget.jsonl", world.records(Split::Forget))?;
+        let retain = keep("retain.jsonl", world.records(Split::Retain))?;
         let split = world.relearn_split(seed);
         Ok(Sets {
-            attack: keep("attack.jsonl", world.records_of_facts(&split.attack, Phrasing::Trained))?,
-            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test, Phrasing::Trained))?,
+            attack: keep("attack.jsonl", world.records_of_facts(&split.attack))?,
+            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test))?,
             forget_eval: forget.clone(),
             retain_eval: retain.clone(),
             forget,
@@ -113,6 +113,23 @@ impl Sets {
     /// All text of forget and retain set, in order: what a tokenizer is trained on.
     pub fn texts(&self) -> Vec<String> {
         self.retain.iter().chain(&self.forget).flat_map(record_texts).collect()
+    }
+}
+
+/// The records of a file, each of which has an answer that can be forgotten, kept or measured.
+fn read_answered(file: &Path) -> Result<Dataset> {
+    let set = Dataset::read(&[file])?;
+    let is_unanswered = |record: &Record| match &record.content {
+        Content::Messages(turns) => Conversation::of(turns).answer.is_none(),
+        Content::Question { .. } | Content::PromptCompletion { .. } | Content::Text(_) => false,
+    };
+    match set.records.iter().position(is_unanswered) {
+        None => Ok(set),
+        Some(index) => Err(Error::invalid(format!(
+            "{}: record {}: the conversation has no message of the assistant, hence no answer",
+            file.display(),
+            index + 1
+        ))),
     }
 }
 
@@ -136,4 +153,33 @@ fn halves(records: &[Record], seed: u64) -> (Vec<Record>, Vec<Record>) {
         indices.iter().map(|&i| records[i].clone()).collect()
     };
     (pick(attack), pick(test))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_without_an_answer_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("talk.jsonl");
+        let user = r#"{"role": "user", "content": "Who wrote it?"}"#;
+        let assistant = r#"{"role": "assistant", "content": "Ann"}"#;
+        let thanked = format!(r#"{{"messages": [{user}, {assistant}, {user}]}}"#);
+        std::fs::write(&file, format!("{thanked}\n{thanked}\n")).unwrap();
+        assert_eq!(read_answered(&file).unwrap().len(), 2);
+        let unanswered = format!(r#"{{"messages": [{user}]}}"#);
+        std::fs::write(&file, format!("{thanked}\n{unanswered}\n")).unwrap();
+        let error = read_answered(&file).unwrap_err().to_string();
+        assert!(error.contains("talk.jsonl: record 2: the conversation has no message"), "{error}");
+    }
+
+    #[test]
+    fn one_record_has_no_second_half() {
+        let record: Record = Content::Text("a".into()).into();
+        let (attack, test) = halves(std::slice::from_ref(&record), 0);
+        assert_eq!((attack.len(), test.len()), (1, 0));
+        let (attack, test) = halves(&[record.clone(), record], 0);
+        assert_eq!((attack.len(), test.len()), (1, 1));
+    }
 }

@@ -87,6 +87,9 @@ fn run_seed(
 ) -> Result<SeedResult> {
     let tag = tag(seed, recipe.seeds);
     let sets = Sets::prepare(run, &recipe.data, base, seed)?;
+    for attack in &recipe.unlearn.attack {
+        attack.filler().check(&sets)?;
+    }
     let models = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);

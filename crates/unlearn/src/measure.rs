@@ -2,12 +2,11 @@
 
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::Subject;
-use amend_eval::questions::{self, Answered, SetFigures, ratio};
-use amend_eval::scorers::multiple_choice;
+use amend_eval::questions::{self, Answered, Replies, SetFigures};
+use amend_eval::scorers::{multiple_choice, word_for_word};
 use amend_eval::stats::{KsTest, ks_two_sample};
-use amend_eval::tofu::{TofuLog, aggregate, rows, tofu_items};
+use amend_eval::tofu::{AnswerLoss, TofuLog, aggregate, rows, tofu_items};
 use amend_learn::{RecordEncoder, Result};
-use amend_run::records::{text_of, texts_of};
 use amend_run::{Content, Figure, Record, Run};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +22,7 @@ pub struct Said {
     pub question: String,
     /// The right answer.
     pub expected: String,
-    /// The model's answer; empty where none was asked for.
+    /// The model's answer; empty where it says nothing.
     pub answer: String,
 }
 
@@ -40,16 +39,16 @@ pub struct Snapshot {
     pub world_facts: Option<SetFigures>,
     /// TOFU's model utility, where all its sets are there.
     pub model_utility: Option<Figure>,
-    /// Per-item truth ratios of the forget set, for forget quality.
-    pub forget_ratios: Vec<f64>,
-    /// What it says: of the forget set first, then of the retain set.
+    /// Per-item ln R of the forget set's truth ratios R, for forget quality.
+    pub forget_log_ratios: Vec<f64>,
+    /// What it says: of the forget set first, then of the retain set; nothing where no text was asked for.
     pub samples: Vec<Said>,
 }
 
 impl Snapshot {
     /// Forget quality: the KS test of this model's truth ratios against the gold model's.
     pub fn forget_quality(&self, gold: &Snapshot) -> Option<KsTest> {
-        ks_two_sample(&self.forget_ratios, &gold.forget_ratios).ok()
+        ks_two_sample(&self.forget_log_ratios, &gold.forget_log_ratios).ok()
     }
 
     /// TOFU's model utility, or the retain set's alone where the other sets are missing.
@@ -86,10 +85,10 @@ pub fn snapshot(run: &mut Run<'_>, name: &str, model: &Model, context: &Context<
         let (authors, facts) = (ask(wanted[2])?, ask(wanted[3])?);
         bar.finish(&format!("{total} questions"));
         let log = TofuLog {
-            forget: with_wrong_answers(&forget),
-            retain: with_wrong_answers(&retain),
-            real_authors: authors.as_deref().and_then(with_wrong_answers),
-            world_facts: facts.as_deref().and_then(with_wrong_answers),
+            forget: logged(&forget),
+            retain: logged(&retain),
+            real_authors: authors.as_deref().and_then(logged),
+            world_facts: facts.as_deref().and_then(logged),
         };
         write_log(run, name, &log)?;
         Ok(Snapshot {
@@ -98,8 +97,8 @@ pub fn snapshot(run: &mut Run<'_>, name: &str, model: &Model, context: &Context<
             real_authors: authors.as_deref().map(SetFigures::of),
             world_facts: facts.as_deref().map(SetFigures::of),
             model_utility: aggregate(&rows(&log), None).model_utility.ok(),
-            forget_ratios: forget.iter().filter_map(|a| ratio(&a.measured)).collect(),
-            samples: spread(&forget).chain(spread(&retain)).map(said).collect(),
+            forget_log_ratios: forget.iter().filter_map(|a| a.measured.log_truth_ratio()).collect(),
+            samples: spread(&forget).chain(spread(&retain)).filter_map(said).collect(),
         })
     })
 }
@@ -117,25 +116,22 @@ pub(crate) fn ask(
     }
     let records = &records[..count.min(records.len())];
     let answered = questions::ask(records, max_new_tokens, &subject(model, context))?;
-    Ok(answered.iter().map(said).collect())
+    Ok(answered.iter().filter_map(said).collect())
 }
 
 fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
     Subject { model, tokenizer: context.tokenizer, encoder: context.encoder }
 }
 
-fn said(answered: &Answered) -> Said {
-    Said {
-        question: answered.question.clone(),
-        expected: answered.measured.answer.clone(),
-        answer: answered.measured.generation.clone(),
-    }
+fn said(answered: &Answered) -> Option<Said> {
+    let answer = answered.measured.generation.clone()?;
+    Some(Said { question: answered.question.clone(), expected: answered.measured.answer.clone(), answer })
 }
 
-/// The log format has no place for questions without wrong answers.
-fn with_wrong_answers(answered: &[Answered]) -> Option<Vec<amend_eval::tofu::TofuItem>> {
-    let all = !answered.is_empty() && answered.iter().all(|a| !a.measured.perturbed_losses.is_empty());
-    all.then(|| tofu_items(answered))
+/// The log format has no place for questions without wrong answers, nor for questions that were not asked.
+fn logged(answered: &[Answered]) -> Option<Vec<amend_eval::tofu::TofuItem>> {
+    let whole = |a: &Answered| !a.measured.perturbed_losses.is_empty() && a.measured.generation.is_some();
+    (!answered.is_empty() && answered.iter().all(whole)).then(|| tofu_items(answered))
 }
 
 fn write_log(run: &Run<'_>, name: &str, log: &TofuLog) -> Result<()> {
@@ -157,17 +153,23 @@ fn spread(answered: &[Answered]) -> impl Iterator<Item = &Answered> {
 }
 
 /// Share of answers given word for word.
-pub(crate) fn share_exact(model: &Model, examples: &[Example]) -> Result<f64> {
-    let right = model.scored(examples, SCORING_TOKENS)?.iter().filter(|scored| scored.is_greedy()).count();
-    Ok(right as f64 / examples.len().max(1) as f64)
+pub(crate) fn share_exact(model: &Model, examples: &[Example]) -> Result<Figure> {
+    let scored = model.scored(examples, SCORING_TOKENS)?;
+    let exact: Vec<f64> = scored.iter().filter_map(|scored| word_for_word(&scored.greedy)).collect();
+    Ok(Figure::mean(&exact))
 }
 
 /// Mean length-normalised probability of the answers.
-pub(crate) fn mean_probability(model: &Model, examples: &[Example]) -> Result<f64> {
-    let logprobs = model.score(examples, SCORING_TOKENS)?;
-    let probability =
-        |lp: &Vec<f32>| (lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64).exp();
-    Ok(logprobs.iter().map(probability).sum::<f64>() / examples.len().max(1) as f64)
+pub(crate) fn mean_probability(model: &Model, examples: &[Example]) -> Result<Figure> {
+    let losses = losses(model, examples)?;
+    let probabilities: Vec<f64> = losses.iter().flatten().map(AnswerLoss::probability).collect();
+    Ok(Figure::mean(&probabilities))
+}
+
+/// The loss of every answer; none where no token of it is scored.
+fn losses(model: &Model, examples: &[Example]) -> Result<Vec<Option<AnswerLoss>>> {
+    let scored = model.score(examples, SCORING_TOKENS)?;
+    Ok(scored.iter().map(|logprobs| AnswerLoss::of(logprobs)).collect())
 }
 
 /// A question's right answer and its wrong ones in the same frame.
@@ -185,12 +187,11 @@ pub(crate) fn choices(
 ) -> amend_engine::Result<Vec<Choice>> {
     let mut out = Vec::new();
     for record in records.iter().take(limit) {
+        let Replies { paraphrased, perturbed } = Replies::of(record);
         let Content::Question { answer, .. } = &record.content else { continue };
-        let wrong = texts_of(&record.fields, "perturbed_answer");
-        if !wrong.is_empty() {
-            let right = text_of(&record.fields, "paraphrased_answer").unwrap_or(answer);
-            let right = encoder.reply(&record.content, right)?;
-            let wrong = wrong.into_iter().map(|w| encoder.reply(&record.content, w));
+        if !perturbed.is_empty() {
+            let right = encoder.reply(&record.content, paraphrased.unwrap_or(answer))?;
+            let wrong = perturbed.into_iter().map(|wrong| encoder.reply(&record.content, wrong));
             out.push(Choice { right, wrong: wrong.collect::<amend_engine::Result<_>>()? });
         }
     }
@@ -198,17 +199,16 @@ pub(crate) fn choices(
 }
 
 /// Mean probability of the right answer among the wrong ones.
-pub(crate) fn mean_choice(model: &Model, choices: &[Choice]) -> Result<f64> {
+pub(crate) fn mean_choice(model: &Model, choices: &[Choice]) -> Result<Figure> {
     let flat: Vec<Example> =
         choices.iter().flat_map(|c| std::iter::once(&c.right).chain(&c.wrong)).cloned().collect();
-    let scores = model.score(&flat, SCORING_TOKENS)?;
-    let mut losses =
-        scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>() / lp.len().max(1) as f64);
-    let mut sum = 0.0;
+    // An answer of which no token is scored has no probability, and leaves the figure without a value.
+    let mut losses = losses(model, &flat)?.into_iter().map(|loss| loss.map_or(f64::NAN, |loss| loss.mean()));
+    let mut chosen = Vec::with_capacity(choices.len());
     for choice in choices {
         let right = losses.next().unwrap_or(f64::NAN);
         let wrong: Vec<f64> = losses.by_ref().take(choice.wrong.len()).collect();
-        sum += multiple_choice(right, &wrong);
+        chosen.push(multiple_choice(right, &wrong));
     }
-    Ok(sum / choices.len().max(1) as f64)
+    Ok(Figure::mean(&chosen))
 }

@@ -36,13 +36,17 @@ impl Models {
         let models = match source.given()? {
             GivenModel::Path(path) => {
                 let base_dir = path.resolve(base);
-                let gold = source.gold.as_ref().map(|g| recipe.engine.open(g.resolve(base))).transpose()?;
-                Models {
-                    base: recipe.engine.open(&base_dir)?,
-                    tokenizer: Tokenizer::open(&base_dir)?,
-                    base_dir,
-                    gold,
-                }
+                let tokenizer = Tokenizer::open(&base_dir)?;
+                let gold = source.gold.as_ref().map(|gold| {
+                    let dir = gold.resolve(base);
+                    if let Some(own) = Tokenizer::open_optional(&dir)? {
+                        check_same_tokens((&tokenizer, &base_dir), (&own, &dir))?;
+                    }
+                    let gold = recipe.engine.open(&dir)?;
+                    check_sizes(&gold, &tokenizer, &dir)?;
+                    Ok::<_, Error>(gold)
+                });
+                Models { gold: gold.transpose()?, base: recipe.engine.open(&base_dir)?, tokenizer, base_dir }
             }
             GivenModel::Scratch(scratch) => Self::from_scratch(run, recipe, scratch, sets, seed, tag)?,
         };
@@ -73,6 +77,26 @@ impl Models {
     }
 }
 
+/// The gold model reads what the base model's tokenizer makes of a text, which must mean the same to it.
+fn check_same_tokens(base: (&Tokenizer, &Path), gold: (&Tokenizer, &Path)) -> Result<()> {
+    let ids = base.0.vocab_size().max(gold.0.vocab_size()) as u32;
+    let tokens = |id| [base.0.token_of(id), gold.0.token_of(id)];
+    let Some((id, [ours, theirs])) =
+        (0..ids).map(|id| (id, tokens(id))).find(|(_, [ours, theirs])| ours != theirs)
+    else {
+        return Ok(());
+    };
+    let spelled = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
+    Err(Error::invalid(format!(
+        "[model]: `path` {} and `gold` {} have different vocabularies: token {id} is {} in the one and {} in the other; \
+         the gold model must be one of the same tokenizer",
+        base.1.display(),
+        gold.1.display(),
+        spelled(ours),
+        spelled(theirs)
+    )))
+}
+
 /// A tokenizer that makes ids the model has no embedding for cannot be its own.
 fn check_sizes(model: &Model, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     let (tokens, rows) = (tokenizer.vocab_size(), model.spec().vocabulary);
@@ -83,4 +107,24 @@ fn check_sizes(model: &Model, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
         "{}: the tokenizer has {tokens} tokens but the embedding only {rows} rows; they do not belong together",
         dir.display()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use amend_engine::tokenizer::train_bpe;
+
+    use super::*;
+
+    #[test]
+    fn a_gold_model_of_another_vocabulary_is_refused_with_both_folders() {
+        let trained = |text: &str, size| train_bpe([text].into_iter(), size, &[]).unwrap();
+        let (one, same) = (trained("the old town by the sea", 280), trained("the old town by the sea", 280));
+        let check =
+            |other: &Tokenizer| check_same_tokens((&one, Path::new("here")), (other, Path::new("there")));
+        assert!(check(&same).is_ok());
+        for other in [trained("a writer of long novels", 280), trained("the old town by the sea", 270)] {
+            let error = check(&other).unwrap_err().to_string();
+            assert!(error.contains("`path` here and `gold` there") && error.contains("token "), "{error}");
+        }
+    }
 }

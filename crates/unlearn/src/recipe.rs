@@ -217,7 +217,7 @@ pub struct Evaluation {
     /// Most questions per set, counted from its start.
     #[schemars(range(min = 1))]
     pub limit: usize,
-    /// Most tokens of a free answer; 0 leaves ROUGE and samples out.
+    /// Most tokens of a free answer; 0 leaves out ROUGE and what rests on it (utility, TOFU's logs), and samples.
     pub max_new_tokens: usize,
 }
 

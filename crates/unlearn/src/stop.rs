@@ -2,6 +2,7 @@
 
 use amend_engine::Model;
 use amend_learn::{Error, Result};
+use amend_run::Figure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ impl Watched {
     }
 
     /// The figure on the forget set itself; `choice`, on the part of it that is measured.
-    pub(crate) fn of(self, model: &Model, context: &Context<'_>) -> Result<f64> {
+    pub(crate) fn of(self, model: &Model, context: &Context<'_>) -> Result<Figure> {
         match self {
             Watched::Probability => mean_probability(model, &context.forget),
             Watched::Accuracy => share_exact(model, &context.forget),

@@ -1,6 +1,6 @@
 //! How much of a text a model reproduces, teacher-forced.
 //!
-//! Both metrics read `matches[t]`: whether the most likely token at position t, given the true
+//! All metrics read `matches[t]`: whether the most likely token at position t, given the true
 //! tokens before it, is the true one. Sources: Tirumala et al. 2022 (arXiv 2205.10770) for exact
 //! memorisation; Carlini et al. 2021 (arXiv 2012.07805) in the form of OpenUnlearning (arXiv
 //! 2506.12618) for extraction strength, which found it the most faithful and robust of the forget
@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 pub fn exact_memorization(matches: &[bool]) -> Option<f64> {
     let right = matches.iter().filter(|&&m| m).count();
     (!matches.is_empty()).then(|| right as f64 / matches.len() as f64)
+}
+
+/// Whether the model gives the whole text word for word, every token its first choice: 1 or 0. `None` when no token was
+/// scored.
+pub fn word_for_word(matches: &[bool]) -> Option<f64> {
+    (!matches.is_empty()).then(|| f64::from(u8::from(matches.iter().all(|&m| m))))
 }
 
 /// What extraction strength says of a text whose last token is not predicted.
@@ -60,6 +66,8 @@ mod tests {
         assert_eq!(both(&[true, false, true, true]), (0.5, 0.5));
         assert_eq!(exact_memorization(&[true, false, true, true]), Some(0.75));
         assert_eq!(exact_memorization(&[]), None);
+        assert_eq!((word_for_word(&[true, true]), word_for_word(&[true, false])), (Some(1.0), Some(0.0)));
+        assert_eq!(word_for_word(&[]), None);
         assert_eq!(extraction_strength(&[], ExtractionMode::Strict), None);
     }
 

@@ -13,12 +13,12 @@ mod rouge;
 mod truth_ratio;
 
 pub use leak::{content_words, leak, leaked};
-pub use memorization::{ExtractionMode, exact_memorization, extraction_strength};
+pub use memorization::{ExtractionMode, exact_memorization, extraction_strength, word_for_word};
 pub use mink::{
     loss_score, min_k, min_k_plus_plus, reference_score, standardised, token_moments, zlib_score,
 };
 pub use porter::porter_stem;
 pub use privleak::{PRIVLEAK_ALARM, privleak};
-pub use probability::{length_normalised, multiple_choice};
+pub use probability::multiple_choice;
 pub use rouge::{PrecisionRecall, Rouge, RougeScores};
-pub use truth_ratio::{closer_to_one, log_truth_ratio, normalised_truth_ratio, true_is_better, truth_ratio};
+pub use truth_ratio::{closer_to_one, log_truth_ratio, true_is_better};

@@ -12,9 +12,10 @@ mod split;
 
 use amend_engine::Rng;
 use schemars::JsonSchema;
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
-pub use record::{Candidates, FactRecord, Form, Phrasing, jsonl};
+pub use record::{FactRecord, Form, jsonl};
 pub use relations::{RELATIONS, Relation};
 pub use split::RelearnSplit;
 
@@ -22,7 +23,8 @@ pub use split::RelearnSplit;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorldConfig {
-    /// Seed of names and facts.
+    /// Seed of names and facts. In a recipe it is the run's own: `seed` at the top level, and nothing but 0 here.
+    #[serde(skip_serializing, deserialize_with = "no_seed")]
     pub seed: u64,
     /// People a model learns about, those to be forgotten included.
     pub people: usize,
@@ -43,6 +45,16 @@ pub struct WorldConfig {
 impl Default for WorldConfig {
     fn default() -> Self {
         WorldConfig { seed: 0, people: 60, forget: 0.1, holdout: 6, min_facts: 4, max_facts: 4, perturbed: 5 }
+    }
+}
+
+/// A seed of the world's own would do nothing, so it is refused. 0 is not: recipes that were written out have it.
+fn no_seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        0 => Ok(0),
+        seed => Err(de::Error::custom(format!(
+            "a world has the seed of its run; write `seed = {seed}` at the top level of the recipe instead"
+        ))),
     }
 }
 

@@ -5,17 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fact, RELATIONS, Relation, Split, World};
 
-/// Which ways of saying a fact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phrasing {
-    /// Two questions and a statement, which models are trained on.
-    Trained,
-    /// A question and a statement that no model is ever trained on, to see whether it learned, or
-    /// forgot, the fact or only the sentence.
-    HeldOut,
-}
-
 /// What a record looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,15 +44,6 @@ pub struct FactRecord {
     pub form: Form,
 }
 
-/// All answers a relation allows, in the frame of a record's `answer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidates {
-    /// One answer per value of the relation.
-    pub answers: Vec<String>,
-    /// Position of the right one.
-    pub right: usize,
-}
-
 /// Prompt, prompt in other words, frame of the answer, frame of its paraphrase.
 struct Template {
     form: Form,
@@ -72,54 +52,38 @@ struct Template {
 }
 
 impl Relation {
-    fn templates(&self, phrasing: Phrasing) -> Vec<Template> {
+    /// Two questions and a statement.
+    fn templates(&self) -> [Template; 3] {
         let [ask, ask_again] = self.questions;
         let [say, say_again] = self.frames;
         let question = |prompts, frames| Template { form: Form::Question, prompts, frames };
         let statement =
             |prompts| Template { form: Form::Statement, prompts, frames: ["{v}.", self.statement_end] };
-        match phrasing {
-            Phrasing::Trained => vec![
-                question([ask, self.held_out_question], [say, say_again]),
-                question([ask_again, self.held_out_question], [say_again, say]),
-                statement([self.statement, self.held_out_statement]),
-            ],
-            Phrasing::HeldOut => vec![
-                question([self.held_out_question, ask], [say, say_again]),
-                statement([self.held_out_statement, self.statement]),
-            ],
-        }
+        [
+            question([ask, self.held_out_question], [say, say_again]),
+            question([ask_again, self.held_out_question], [say_again, say]),
+            statement([self.statement, self.held_out_statement]),
+        ]
     }
 }
 
 impl World {
     /// The records of every fact of a split, fact by fact.
-    pub fn records(&self, split: Split, phrasing: Phrasing) -> Vec<FactRecord> {
-        self.facts_of(split).flat_map(|fact| self.fact_records(fact, phrasing)).collect()
+    pub fn records(&self, split: Split) -> Vec<FactRecord> {
+        self.facts_of(split).flat_map(|fact| self.fact_records(fact)).collect()
     }
 
     /// The records of the facts with these ids.
-    pub fn records_of_facts(&self, facts: &[usize], phrasing: Phrasing) -> Vec<FactRecord> {
+    pub fn records_of_facts(&self, facts: &[usize]) -> Vec<FactRecord> {
         let known = facts.iter().filter_map(|&id| self.facts.get(id));
-        known.flat_map(|fact| self.fact_records(fact, phrasing)).collect()
+        known.flat_map(|fact| self.fact_records(fact)).collect()
     }
 
-    /// The right answer among all of its relation: the model's probability of it, renormalised over
-    /// these, is chance (1/20) once the fact is forgotten, whatever happened to the sentence.
-    /// `None` for a record of another world.
-    pub fn candidates(&self, record: &FactRecord) -> Option<Candidates> {
-        let fact = self.facts.get(record.fact)?;
-        let relation = &RELATIONS[fact.relation];
-        let (before, after) = record.answer.split_once(relation.values[fact.value])?;
-        let answers = relation.values.iter().map(|value| format!("{before}{value}{after}")).collect();
-        Some(Candidates { answers, right: fact.value })
-    }
-
-    fn fact_records(&self, fact: &Fact, phrasing: Phrasing) -> Vec<FactRecord> {
+    fn fact_records(&self, fact: &Fact) -> Vec<FactRecord> {
         let relation = &RELATIONS[fact.relation];
         let wrong = self.wrong_values(fact);
         relation
-            .templates(phrasing)
+            .templates()
             .into_iter()
             .map(|Template { form, prompts, frames }| {
                 let name = &self.people[fact.person].name;

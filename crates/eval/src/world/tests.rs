@@ -16,9 +16,8 @@ fn the_default_world_has_its_advertised_size() {
     let count = |split| world.people_of(split).count();
     assert_eq!((count(Split::Forget), count(Split::Retain), count(Split::Holdout)), (6, 54, 6));
     assert_eq!(world.facts.len(), 66 * 4);
-    assert_eq!(world.records(Split::Forget, Phrasing::Trained).len(), 6 * 4 * 3);
-    assert_eq!(world.records(Split::Retain, Phrasing::Trained).len(), 54 * 4 * 3);
-    assert_eq!(world.records(Split::Retain, Phrasing::HeldOut).len(), 54 * 4 * 2);
+    assert_eq!(world.records(Split::Forget).len(), 6 * 4 * 3);
+    assert_eq!(world.records(Split::Retain).len(), 54 * 4 * 3);
 }
 
 #[test]
@@ -56,15 +55,15 @@ fn held_out_prompts_are_never_trained() {
     let world = default_world();
     let mut trained = BTreeSet::new();
     for split in [Split::Forget, Split::Retain] {
-        trained.extend(world.records(split, Phrasing::Trained).into_iter().map(|r| r.question));
+        trained.extend(world.records(split).into_iter().map(|r| r.question));
     }
-    let held_out = world.records(Split::Forget, Phrasing::HeldOut);
-    assert!(held_out.iter().all(|record| !trained.contains(&record.question)));
+    let forgotten = world.records(Split::Forget);
+    assert!(forgotten.iter().all(|record| !trained.contains(&record.paraphrased_question)));
 }
 
 #[test]
 fn jsonl_is_read_back_and_has_tofus_fields() {
-    let records = default_world().records(Split::Forget, Phrasing::Trained);
+    let records = default_world().records(Split::Forget);
     let lines = jsonl(&records).unwrap();
     let read: Vec<FactRecord> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, records);
@@ -139,22 +138,18 @@ proptest! {
     fn wrong_answers_are_wrong_and_sentences_short(config in worlds()) {
         prop_assume!((config.forget * config.people as f64).round() < config.people as f64);
         let world = World::generate(config.clone()).unwrap();
-        for phrasing in [Phrasing::Trained, Phrasing::HeldOut] {
-            for record in world.records(Split::Forget, phrasing) {
-                prop_assert!(record.answer.contains(&record.value));
-                prop_assert!(record.paraphrased_answer.contains(&record.value));
-                prop_assert_ne!(&record.answer, &record.paraphrased_answer);
-                prop_assert_eq!(record.perturbed_answer.len(), config.perturbed);
-                let distinct: BTreeSet<&String> = record.perturbed_answer.iter().collect();
-                prop_assert_eq!(distinct.len(), config.perturbed);
-                prop_assert!(record.perturbed_answer.iter().all(|wrong| !wrong.contains(&record.value)));
-                prop_assert!(record.question.contains(&record.name));
-                for text in [&record.question, &record.answer, &record.paraphrased_answer] {
-                    prop_assert!(!text.contains('{') && text.split(' ').count() <= 16, "{}", text);
-                }
-                let candidates = world.candidates(&record).unwrap();
-                prop_assert_eq!(candidates.answers.len(), 20);
-                prop_assert_eq!(&candidates.answers[candidates.right], &record.answer);
+        for record in world.records(Split::Forget) {
+            prop_assert!(record.answer.contains(&record.value));
+            prop_assert!(record.paraphrased_answer.contains(&record.value));
+            prop_assert_ne!(&record.answer, &record.paraphrased_answer);
+            prop_assert_eq!(record.perturbed_answer.len(), config.perturbed);
+            let distinct: BTreeSet<&String> = record.perturbed_answer.iter().collect();
+            prop_assert_eq!(distinct.len(), config.perturbed);
+            prop_assert!(record.perturbed_answer.iter().all(|wrong| !wrong.contains(&record.value)));
+            prop_assert!(record.question.contains(&record.name));
+            let texts = [&record.question, &record.paraphrased_question, &record.answer, &record.paraphrased_answer];
+            for text in texts {
+                prop_assert!(!text.contains('{') && text.split(' ').count() <= 16, "{}", text);
             }
         }
     }
@@ -177,9 +172,8 @@ proptest! {
         }
         // Not even a sentence is shared.
         let sentences = |facts: &[usize]| -> BTreeSet<(String, String)> {
-            [Phrasing::Trained, Phrasing::HeldOut].into_iter()
-                .flat_map(|phrasing| world.records_of_facts(facts, phrasing))
-                .map(|record| (record.question, record.answer)).collect()
+            world.records_of_facts(facts).into_iter()
+                .flat_map(|r| [(r.question, r.answer.clone()), (r.paraphrased_question, r.answer)]).collect()
         };
         prop_assert!(sentences(&split.attack).is_disjoint(&sentences(&split.test)));
     }

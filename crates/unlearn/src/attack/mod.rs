@@ -10,10 +10,16 @@ use serde::{Deserialize, Serialize};
 pub use relearn::Relearn;
 
 use crate::context::Context;
+use crate::data::Sets;
 use crate::measure::Said;
 
 /// Tries to get back what a model was made to forget.
 pub trait Attacker {
+    /// Refuses data on which the attack could show nothing, before anything is computed.
+    fn check(&self, _sets: &Sets) -> Result<()> {
+        Ok(())
+    }
+
     /// Attacks `model` as the stage in progress, and says what came back. The gold model is attacked alike: what it
     /// gives away as well was never hidden.
     fn attack(&self, run: &mut Run<'_>, model: &Model, context: &Context<'_>) -> Result<Findings>;

@@ -1,7 +1,7 @@
 //! Relearning: can a little fine-tuning bring back what was forgotten?
 
 use amend_engine::Model;
-use amend_learn::{Descent, FineTuning, Optimizer, Result, train};
+use amend_learn::{Descent, Error, FineTuning, Optimizer, Result, train};
 use amend_run::step_log::{METRICS, StepLog, StepRow};
 use amend_run::{Figure, Run};
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Attacker, Curve, Findings};
 use crate::context::Context;
+use crate::data::Sets;
 use crate::measure::{Said, ask, mean_probability, share_exact};
 
 /// Questions of V put to the attacked model.
@@ -59,10 +60,21 @@ impl Default for Relearn {
 }
 
 impl Attacker for Relearn {
+    fn check(&self, sets: &Sets) -> Result<()> {
+        if sets.attack.is_empty() || sets.attack_test.is_empty() {
+            let found = sets.forget.len();
+            return Err(Error::invalid(format!(
+                "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set has \
+                 {found} record; give it at least 2, or leave the attack out"
+            )));
+        }
+        Ok(())
+    }
+
     fn attack(&self, run: &mut Run<'_>, model: &Model, context: &Context<'_>) -> Result<Findings> {
         let test = &context.attack_test;
         let look = |model: &Model| -> Result<(f64, f64)> {
-            Ok((share_exact(model, test)?, mean_probability(model, test)?))
+            Ok((share_exact(model, test)?.value, mean_probability(model, test)?.value))
         };
         let before = look(model)?;
         let mut attacked = model.clone();
@@ -106,11 +118,14 @@ impl Attacker for Relearn {
 type Points = Vec<(f64, f64)>;
 
 fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>) -> Findings {
-    // An attacker keeps the best model of the way.
-    let largest = |points: &Points| points.iter().map(|p| p.1).fold(0.0, f64::max);
-    let hits = (largest(&accuracy) * n as f64).round() as usize;
+    // An attacker keeps the best model of the way. Where nothing was measured, nothing is known of it.
+    let largest = |points: &Points| points.iter().map(|p| p.1).reduce(f64::max).unwrap_or(f64::NAN);
+    let share = match largest(&accuracy) {
+        best if best.is_nan() => Figure::exact(best, 0),
+        best => Figure::share((best * n as f64).round() as usize, n),
+    };
     let figures = vec![
-        ("accuracy".to_owned(), Figure::share(hits, n)),
+        ("accuracy".to_owned(), share),
         ("probability".to_owned(), Figure::exact(largest(&probability), n)),
     ];
     let curve = |y: &str, points| Curve {
@@ -126,5 +141,24 @@ fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>)
         figures,
         curves: vec![curve("accuracy", accuracy), curve("probability", probability)],
         samples,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_the_way_counts() {
+        let found = findings(vec![(0.0, 0.25), (5.0, 0.75), (10.0, 0.5)], vec![(0.0, 0.1)], 4, Vec::new());
+        assert_eq!(found.figures[0].1, Figure::share(3, 4));
+        assert_eq!(found.figures[1].1, Figure::exact(0.1, 4));
+    }
+
+    /// An attack of which nothing is known once counted as one that brought nothing back.
+    #[test]
+    fn an_attack_without_a_point_found_nothing_out() {
+        let found = findings(Vec::new(), Vec::new(), 0, Vec::new());
+        assert!(found.figures.iter().all(|(_, figure)| figure.value.is_nan()), "{:?}", found.figures);
     }
 }

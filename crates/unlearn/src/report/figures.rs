@@ -12,18 +12,19 @@ const CHANGES: usize = 8;
 
 type Read = fn(&Snapshot) -> Option<Figure>;
 
-const FIGURES: [(&str, Read); 14] = [
+const FIGURES: [(&str, Read); 15] = [
     ("forget: probability", |s| Some(s.forget.probability)),
     ("forget: accuracy", |s| Some(s.forget.accuracy)),
     ("forget: ROUGE-L recall", |s| s.forget.rouge_l_recall),
     ("forget: right among wrong", |s| s.forget.choice),
-    ("forget: truth ratio", |s| s.forget.truth_ratio),
+    ("forget: truth ratio", |s| s.forget.closer_to_one),
+    ("forget: right above wrong, max(0, 1 − R)", |s| s.forget.true_is_better),
     ("forget: extraction strength", |s| Some(s.forget.extraction_strength)),
     ("forget: exact memorisation", |s| Some(s.forget.exact_memorization)),
     ("retain: probability", |s| Some(s.retain.probability)),
     ("retain: accuracy", |s| Some(s.retain.accuracy)),
     ("retain: ROUGE-L recall", |s| s.retain.rouge_l_recall),
-    ("retain: truth ratio", |s| s.retain.truth_ratio),
+    ("retain: truth ratio", |s| s.retain.true_is_better),
     ("real authors: ROUGE-L recall", |s| s.real_authors.as_ref()?.rouge_l_recall),
     ("world facts: ROUGE-L recall", |s| s.world_facts.as_ref()?.rouge_l_recall),
     ("utility (TOFU's, or the retain set's)", Snapshot::utility),

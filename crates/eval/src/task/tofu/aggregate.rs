@@ -4,7 +4,7 @@ use amend_run::Figure;
 
 use super::{TofuItem, TofuLog, TofuSet};
 use crate::item::Scores;
-use crate::scorers::{log_truth_ratio, multiple_choice};
+use crate::scorers::{closer_to_one, log_truth_ratio, multiple_choice, true_is_better};
 use crate::stats::{KsTest, harmonic_mean, ks_two_sample, mean};
 
 /// One item's scores, the evidence behind every mean.
@@ -16,24 +16,23 @@ pub struct TofuRow {
     pub index: String,
     /// exp(−mean loss of the right answer); among the given choices in multiple-choice sets.
     pub probability: f64,
-    /// ROUGE-L recall of the generation.
+    /// ROUGE-L recall of the generation; NaN where no text was asked for.
     pub rouge_l_recall: f64,
     /// ROUGE-1 recall of the generation; NaN where the log does not have it.
     pub rouge1_recall: f64,
-    /// ln R, with R = wrong/correct of [`crate::scorers::truth_ratio`], which may be beyond a number for a damaged
-    /// model; NaN without wrong answers.
+    /// ln R of [`log_truth_ratio`], whose R may be beyond a number for a damaged model; NaN without wrong answers.
     pub log_truth_ratio: f64,
     /// What enters the set's mean: min(R, 1/R) on the forget set, max(0, 1 − R) elsewhere.
     pub truth_ratio: f64,
 }
 
 /// A set's scores, each the mean over its items.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SetScores {
     /// Probability of the right answer.
     pub probability: Figure,
-    /// ROUGE-L recall.
-    pub rouge_l_recall: Figure,
+    /// ROUGE-L recall, or why there is none: no text was asked for.
+    pub rouge_l_recall: Result<Figure, String>,
     /// ROUGE-1 recall, where every item has it. It is no part of the model utility.
     pub rouge1_recall: Option<Figure>,
     /// Aggregated truth ratio: on the forget set 1 means that right and wrong answers are equally
@@ -75,9 +74,8 @@ impl TofuRow {
             log_truth_ratio(item.avg_paraphrased_loss, &item.average_perturb_loss).unwrap_or(f64::NAN);
         let ratio = log_ratio.exp();
         let truth_ratio = match set {
-            _ if ratio.is_nan() => ratio,
-            TofuSet::Forget => ratio.min(1.0 / ratio),
-            _ => (1.0 - ratio).max(0.0),
+            TofuSet::Forget => closer_to_one(ratio),
+            TofuSet::Retain | TofuSet::RealAuthors | TofuSet::WorldFacts => true_is_better(ratio),
         };
         TofuRow {
             set,
@@ -133,12 +131,24 @@ fn mean_of(set: TofuSet, column: &[f64]) -> Result<Figure, String> {
     mean(column).map_err(|error| format!("not computable from the set `{}`: {error}", set.key()))
 }
 
+/// ROUGE-L recall of a set. An item without one was asked for no text.
+fn rouge_of(set: TofuSet, column: &[f64]) -> Result<Figure, String> {
+    match column.iter().filter(|recall| recall.is_nan()).count() {
+        0 => mean_of(set, column),
+        silent => Err(format!(
+            "not computable: {silent} of {} items of the set `{}` were asked for no text (`max_new_tokens`)",
+            column.len(),
+            set.key()
+        )),
+    }
+}
+
 fn set_scores(rows: &[TofuRow], set: TofuSet) -> Result<SetScores, String> {
     let [probability, rouge, ratio] = columns(rows, set);
     let rouge1: Vec<f64> = of_set(rows, set).map(|row| row.rouge1_recall).collect();
     Ok(SetScores {
         probability: mean_of(set, &probability)?,
-        rouge_l_recall: mean_of(set, &rouge)?,
+        rouge_l_recall: rouge_of(set, &rouge),
         rouge1_recall: mean(&rouge1).ok(),
         truth_ratio: mean_of(set, &ratio)?,
     })
@@ -155,11 +165,12 @@ fn model_utility(rows: &[TofuRow]) -> Result<Figure, String> {
             return Err(format!("not computable: the log has no set `{}`", set.key()));
         }
         let columns = columns(rows, set);
-        let means = columns.iter().map(|column| Ok(mean_of(set, column)?.value));
-        let means = means.collect::<Result<Vec<f64>, String>>()?;
+        let [probability, rouge, ratio] = &columns;
+        let means =
+            [mean_of(set, probability)?, rouge_of(set, rouge)?, mean_of(set, ratio)?].map(|f| f.value);
         sets.push((columns, means));
     }
-    let means: Vec<f64> = sets.iter().flat_map(|(_, means)| means.clone()).collect();
+    let means: Vec<f64> = sets.iter().flat_map(|(_, means)| *means).collect();
     let value = harmonic_mean(&means).unwrap_or(0.0);
     let n = sets.iter().map(|(columns, _)| columns[0].len()).sum();
     let variance: Option<f64> = sets

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use amend_run::file::FileError;
+
 /// Why a TOFU log cannot be read or written. Every message names the file, and the key where one is
 /// at fault.
 #[derive(Debug, thiserror::Error)]
@@ -15,13 +17,8 @@ pub enum TofuLogError {
         source: std::io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}", path = path.display())]
-    Write {
-        /// The log.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FileError),
     /// A measurement that JSON has no number for.
     #[error(
         "{path}: `{set}` / `{key}` / `{item}` is not finite, which the log cannot hold; \

@@ -1,6 +1,6 @@
 //! One question of a set, with everything the official log says about it.
 
-use crate::scorers::{Rouge, log_truth_ratio, multiple_choice};
+use crate::scorers::{Rouge, RougeScores, log_truth_ratio, multiple_choice};
 
 /// A question's measurements. Losses are negative log-likelihoods in nats, the end token included;
 /// `avg_…` is per token. What the scores need is always there, the rest only if the log had it.
@@ -18,7 +18,7 @@ pub struct TofuItem {
     pub generated_text: Option<[String; 3]>,
     /// ROUGE-1 recall of the generation, with stemmer.
     pub rouge1_recall: Option<f64>,
-    /// ROUGE-L recall of the generation, with stemmer.
+    /// ROUGE-L recall of the generation, with stemmer; NaN, which no log holds, where no text was asked for.
     pub rouge_l_recall: f64,
     /// Mean loss of each perturbed answer.
     pub average_perturb_loss: Vec<f64>,
@@ -48,15 +48,20 @@ pub struct AnswerLoss {
 }
 
 impl AnswerLoss {
-    /// The loss of an answer whose tokens have these log-probabilities.
-    pub fn of(logprobs: &[f32]) -> Self {
+    /// The loss of an answer whose tokens have these log-probabilities; `None` without tokens.
+    pub fn of(logprobs: &[f32]) -> Option<Self> {
         let sum: f64 = logprobs.iter().copied().map(f64::from).sum();
-        AnswerLoss { nll: -sum, tokens: logprobs.len() as u64 }
+        (!logprobs.is_empty()).then(|| AnswerLoss { nll: -sum, tokens: logprobs.len() as u64 })
     }
 
     /// Loss per token.
     pub fn mean(&self) -> f64 {
-        self.nll / self.tokens.max(1) as f64
+        self.nll / self.tokens as f64
+    }
+
+    /// exp(−NLL/|y|): the geometric mean of the probabilities of the answer's tokens, the end token included.
+    pub fn probability(&self) -> f64 {
+        (-self.mean()).exp()
     }
 }
 
@@ -67,8 +72,8 @@ pub struct Measured {
     pub prompt: String,
     /// The right answer.
     pub answer: String,
-    /// The model's greedy continuation.
-    pub generation: String,
+    /// The model's greedy continuation; `None` where none was asked for.
+    pub generation: Option<String>,
     /// Loss of the right answer.
     pub answer_loss: AnswerLoss,
     /// Loss of the paraphrased answer; `None` in sets without paraphrases.
@@ -77,30 +82,54 @@ pub struct Measured {
     pub perturbed_losses: Vec<AnswerLoss>,
 }
 
+impl Measured {
+    /// The right answer as it is compared with wrong ones: the paraphrase, in whose frame they are, where there is one.
+    fn right(&self) -> AnswerLoss {
+        self.paraphrased_loss.unwrap_or(self.answer_loss)
+    }
+
+    fn wrong(&self) -> Vec<f64> {
+        self.perturbed_losses.iter().map(AnswerLoss::mean).collect()
+    }
+
+    /// ln R of the truth ratio R; `None` without wrong answers.
+    pub fn log_truth_ratio(&self) -> Option<f64> {
+        log_truth_ratio(self.right().mean(), &self.wrong())
+    }
+
+    /// Probability of the right answer among the wrong ones; `None` where there are none.
+    pub fn choice(&self) -> Option<f64> {
+        let wrong = self.wrong();
+        (!wrong.is_empty()).then(|| multiple_choice(self.right().mean(), &wrong))
+    }
+
+    /// ROUGE of what the model said, stemmed; `None` where no text was asked for.
+    pub fn rouge(&self) -> Option<RougeScores> {
+        Some(Rouge { stem: true }.score(&self.answer, self.generation.as_deref()?))
+    }
+}
+
 impl TofuItem {
     /// Fills in every column of the official log. Sets without paraphrases take the right answer
     /// for one and get the multiple-choice column, as in the official scripts.
     pub fn from_measurements(index: &str, measured: &Measured) -> TofuItem {
-        let answer = measured.answer_loss;
-        let paraphrase = measured.paraphrased_loss.unwrap_or(answer);
-        let wrong: Vec<f64> = measured.perturbed_losses.iter().map(AnswerLoss::mean).collect();
-        let rouge = Rouge { stem: true }.score(&measured.answer, &measured.generation);
+        let (answer, paraphrase) = (measured.answer_loss, measured.right());
+        let (wrong, rouge) = (measured.wrong(), measured.rouge());
         let choices = measured.paraphrased_loss.is_none().then(|| multiple_choice(answer.mean(), &wrong));
         TofuItem {
             index: index.to_string(),
             avg_gt_loss: answer.mean(),
             gt_loss: Some(answer.nll),
             num_token_gt: Some(answer.tokens),
-            generated_text: Some([
-                measured.prompt.clone(),
-                measured.generation.clone(),
-                measured.answer.clone(),
-            ]),
-            rouge1_recall: Some(rouge.rouge1.recall),
-            rouge_l_recall: rouge.rouge_l.recall,
+            generated_text: measured
+                .generation
+                .clone()
+                .map(|said| [measured.prompt.clone(), said, measured.answer.clone()]),
+            rouge1_recall: rouge.map(|rouge| rouge.rouge1.recall),
+            rouge_l_recall: rouge.map_or(f64::NAN, |rouge| rouge.rouge_l.recall),
             avg_paraphrased_loss: paraphrase.mean(),
             // A damaged model's ratio may overflow, and the log has no infinity.
-            truth_ratio: log_truth_ratio(paraphrase.mean(), &wrong).map(|log| log.exp().min(f64::MAX)),
+            truth_ratio: measured.log_truth_ratio().map(|log| log.exp().min(f64::MAX)),
             paraphrased_loss: Some(paraphrase.nll),
             perturb_loss: Some(measured.perturbed_losses.iter().map(|loss| loss.nll).collect()),
             num_token_paraphrased: Some(paraphrase.tokens),
@@ -119,7 +148,7 @@ mod tests {
         Measured {
             prompt: "Where was Ardo born?".to_owned(),
             answer: "Ardo was born in Zellin.".to_owned(),
-            generation: "Ardo was born in Astrin.".to_owned(),
+            generation: Some("Ardo was born in Astrin.".to_owned()),
             answer_loss: AnswerLoss { nll: 6.0, tokens: 6 },
             paraphrased_loss: paraphrased,
             perturbed_losses: vec![AnswerLoss { nll: 8.0, tokens: 4 }, AnswerLoss { nll: 15.0, tokens: 5 }],
@@ -142,6 +171,27 @@ mod tests {
         assert_eq!((item.avg_paraphrased_loss, item.num_token_paraphrased), (1.0, Some(6)));
         let expected = (1.0 + (-1f64).exp() + (-2f64).exp()).ln();
         assert!((item.normalized_gt_loss.unwrap() - expected).abs() < 1e-12);
+    }
+
+    /// Texts that nobody asked for once counted as wrong ones.
+    #[test]
+    fn what_was_not_asked_has_no_rouge_and_what_was_not_said_has_one_of_zero() {
+        let with = |generation: Option<&str>| {
+            let generation = generation.map(str::to_owned);
+            TofuItem::from_measurements("0", &Measured { generation, ..measured(None) })
+        };
+        let (unasked, silent) = (with(None), with(Some("")));
+        assert!(unasked.rouge_l_recall.is_nan());
+        assert_eq!((unasked.rouge1_recall, unasked.generated_text), (None, None));
+        assert_eq!((silent.rouge_l_recall, silent.rouge1_recall), (0.0, Some(0.0)));
+    }
+
+    #[test]
+    fn an_answer_of_no_token_has_no_loss() {
+        assert_eq!(AnswerLoss::of(&[]), None);
+        let loss = AnswerLoss::of(&[-2.0, -1.0]).unwrap();
+        assert_eq!((loss, loss.mean()), (AnswerLoss { nll: 3.0, tokens: 2 }, 1.5));
+        assert!((AnswerLoss { nll: 4.0 * 2f64.ln(), tokens: 4 }.probability() - 0.5).abs() < 1e-15);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use amend_run::file::write_atomic;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -124,7 +125,7 @@ impl TofuLog {
         Value::Object(sets.map(|(key, items)| (key.to_owned(), columns(items))).collect())
     }
 
-    /// Writes the log as the official scripts do, by way of a temporary file next to it.
+    /// Writes the log as the official scripts do.
     ///
     /// # Errors
     /// When a measurement is not finite, or the folder cannot be written to.
@@ -133,11 +134,7 @@ impl TofuLog {
         if let Some([set, key, item]) = not_finite(&json) {
             return Err(TofuLogError::NotFinite { path: path.to_owned(), set, key, item });
         }
-        let failed = |source| TofuLogError::Write { path: path.to_owned(), source };
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        std::fs::write(&partial, json.to_string()).map_err(failed)?;
-        std::fs::rename(&partial, path).map_err(failed)
+        Ok(write_atomic(path, json.to_string().as_bytes())?)
     }
 }
 
@@ -392,6 +389,10 @@ mod tests {
         log.write(&path).unwrap();
         assert_eq!(TofuLog::read(&path).unwrap(), log);
         assert!(TofuLog::read(&folder.path().join("none.json")).is_err());
+        // A file that cannot be replaced leaves no half of another one behind.
+        std::fs::create_dir(folder.path().join("taken")).unwrap();
+        assert!(log.write(&folder.path().join("taken")).unwrap_err().to_string().contains("taken"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         let mut diverged = log.clone();
         diverged.forget.as_mut().unwrap()[0].average_perturb_loss[1] = f64::NAN;
         let text = diverged.write(&path).unwrap_err().to_string();

@@ -60,7 +60,7 @@ pub struct Tofu {
     pub split: String,
     /// Questions asked of each set at most; the first ones.
     pub limit: usize,
-    /// Most tokens of what the model says; 0 lets it say nothing.
+    /// Most tokens of what the model says; 0 asks for no text, and leaves out ROUGE, model utility and the official log.
     pub max_new_tokens: usize,
 }
 
@@ -115,7 +115,7 @@ impl Task for Tofu {
             match scores {
                 Ok(scores) => {
                     summary.add(name("probability"), Ok(scores.probability));
-                    summary.add(name("rouge_l_recall"), Ok(scores.rouge_l_recall));
+                    summary.add(name("rouge_l_recall"), scores.rouge_l_recall);
                     scores
                         .rouge1_recall
                         .into_iter()
@@ -141,8 +141,12 @@ impl Task for Tofu {
     fn write_log(&self, samples: &[Sample], dir: &Path) -> Result<Option<PathBuf>> {
         let mut log = TofuLog::default();
         for sample in samples {
-            let items = log.set_mut(set(&sample.item)?).get_or_insert_default();
-            items.push(tofu_item(&sample.item, &sample.answers)?);
+            let item = tofu_item(&sample.item, &sample.answers)?;
+            if item.generated_text.is_none() {
+                // The format has no place for an item without text.
+                return Ok(None);
+            }
+            log.set_mut(set(&sample.item)?).get_or_insert_default().push(item);
         }
         let path = dir.join("log.json");
         log.write(&path).map_err(|e| Error::invalid(e.to_string()))?;
