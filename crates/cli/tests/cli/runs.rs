@@ -192,6 +192,25 @@ fn the_default_folder_has_the_recipes_name_and_the_time() {
     assert!(name.starts_with("tiny-2") && name.ends_with('Z'), "{name}");
 }
 
+/// Resuming left "running" in run.json and nothing in the log, as if the run had been killed.
+#[test]
+fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
+    let bench = Bench::new();
+    for (name, damaged) in [("metrics", "metrics.jsonl"), ("recipe", "recipe.toml")] {
+        let out = bench.out(name);
+        drop(amend_run::RunFolder::create(&out, RECIPE, amend_run::RunInfo::default()).unwrap());
+        assert_eq!(status(&out).as_deref(), Some("running"));
+        fs::write(out.join(damaged), "neither row\nnor recipe\n").unwrap();
+        let arg = out.to_str().unwrap();
+        fails(&["resume", arg], &[damaged]);
+        assert_eq!(status(&out).as_deref(), Some("failed"), "{damaged}");
+        let log = fs::read_to_string(out.join("log.txt")).unwrap();
+        assert!(log.contains("error: ") && log.contains(damaged), "{log}");
+        let told = stdout(&["report", arg]);
+        assert!(told.contains("status   failed") && told.contains("amend resume"), "{told}");
+    }
+}
+
 /// Starts a run that takes long enough to be interrupted.
 fn start(bench: &Bench, out: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_amend"))
