@@ -104,17 +104,20 @@ fn an_interrupted_evaluation_ends_with_the_bytes_of_one_that_was_not() {
     asked.ask(|subject| {
         let mut log = SampleLog::open(whole.path(), &made_with("a"), &data).unwrap();
         let samples = all(&task, items, subject, Some(&mut log)).unwrap();
+        drop(log);
         let expected = bytes(whole.path());
 
         // Stopped by an error between two pieces.
         let failing = Failing { inner: subject, calls: Cell::new(1) };
         let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
         assert!(all(&task, items, &failing, Some(&mut log)).is_err());
+        drop(log);
         let first = bytes(cut.path());
         assert!(!first.is_empty() && first.len() < expected.len() && expected.starts_with(&first));
         let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
         assert!(!log.is_empty() && log.len() < items.len());
         assert_eq!(all(&task, items, subject, Some(&mut log)).unwrap(), samples);
+        drop(log);
         assert_eq!(bytes(cut.path()), expected);
 
         // Killed while a line was written: anywhere in the file, at its ends too.
@@ -151,11 +154,13 @@ fn samples_of_something_else_are_refused() {
         let refused = |what: &str, data: &Items| open(what, data).unwrap_err().to_string();
         let mut log = open("a", &data).unwrap();
         all(&task, &data.items, subject, Some(&mut log)).unwrap();
+        drop(log);
         let error = refused("b", &data);
         assert!(error.contains("another model: \"a\" and not \"b\""), "{error}");
         data.items[1].row.insert("answer".into(), json!("something else"));
         let mut log = open("a", &data).unwrap();
         let error = all(&task, &data.items, subject, Some(&mut log)).unwrap_err().to_string();
+        drop(log);
         assert!(error.contains("item 1 of set \"retain\""), "{error}");
         data.items[1] = data.items[0].clone();
         let error = all(&task, &data.items, subject, None).unwrap_err().to_string();
@@ -199,6 +204,30 @@ fn samples_left_over_from_another_evaluation_are_refused() {
         let error =
             all(&task, &data.items, &nobody, Some(&mut open(&data).unwrap())).unwrap_err().to_string();
         assert!(error.contains("samples.jsonl: item 2 of set \"retain\" is not in the data"), "{error}");
+    });
+}
+
+/// The second appended the answers of the first once more, and cut the line that the first was writing.
+#[test]
+fn two_evaluations_do_not_write_to_one_folder() {
+    let [folder, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(folder.path());
+    let data = task.items(folder.path()).unwrap();
+    let path = out.path().join("samples.jsonl");
+    Asked::new().ask(|subject| {
+        let open = || SampleLog::open(out.path(), &made_with("a"), &data);
+        let mut log = open().unwrap();
+        assert!(open().unwrap_err().to_string().contains("is in use by another process"));
+        all(&task, &data.items, subject, Some(&mut log)).unwrap();
+        drop(log);
+        let once = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, once.clone() + once.lines().nth(1).unwrap() + "\n").unwrap();
+        let twice = "samples.jsonl:37: item 1 of set retain is answered a second time";
+        for error in [open().unwrap_err(), recorded(&task, &path).unwrap_err()] {
+            assert!(error.to_string().contains(twice), "{error}");
+        }
+        std::fs::write(&path, once).unwrap();
+        assert_eq!(open().unwrap().len(), 36);
     });
 }
 
