@@ -108,6 +108,29 @@ fn the_end_of_a_text_stops_unless_ignored() {
     assert_eq!(ids(&json_of(&[&args[..], &["--ignore-eos"]].concat())), whole);
 }
 
+/// The command stopped at the ends of both files, evaluations at those of the tokenizer.
+#[test]
+fn config_json_ends_a_text_only_where_the_generation_config_does_not_say() {
+    for scratch in [Scratch::new(), Scratch::without_tokenizer(32)] {
+        let end = |file: &str, id: u64| {
+            let path = scratch.model.join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or("{}".into());
+            let mut config: Value = serde_json::from_str(&text).unwrap();
+            config["eos_token_id"] = id.into();
+            std::fs::write(path, config.to_string()).unwrap();
+        };
+        let args = ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "6", "--json"];
+        let whole = ids(&json_of(&args));
+        let stopped = || ids(&json_of(&[&args[..], &["--stop-at-eos"]].concat()));
+        let before = |id: u64| whole.iter().position(|&other| other == id).map_or(6, |place| place + 1);
+        let unused = (0..32).find(|id| !whole.contains(id)).unwrap();
+        end("config.json", whole[2]);
+        assert_eq!(stopped().len(), before(whole[2]));
+        end("generation_config.json", unused);
+        assert_eq!(stopped(), whole);
+    }
+}
+
 #[test]
 fn the_context_is_a_limit() {
     let scratch = Scratch::without_tokenizer(32);
