@@ -273,6 +273,26 @@ fn answers_do_not_depend_on_what_else_is_asked() {
     });
 }
 
+/// A text was asked for that nobody wrote.
+#[test]
+fn of_documents_only_the_likelihood_is_asked() {
+    let text = "the work of a writer";
+    let rows = [json!({ "text": text }), json!({ "question": "What is the work?", "answer": "a writer" })];
+    let records = rows.map(|row| Record::try_from(row.as_object().unwrap().clone()).unwrap());
+    let document = Request::Likelihood(Content::Text(text.into()));
+    assert_eq!(questions::requests(&records[0], 4), [document]);
+    assert!(matches!(questions::requests(&records[1], 4)[..], [Request::Likelihood(_), Request::Generation(_)]));
+    Asked::new().ask(|subject| {
+        let answered = questions::ask(&records, 4, subject).unwrap();
+        let [document, question] = [0, 1].map(|i| &answered[i].measured);
+        assert_eq!((document.prompt.as_str(), document.generation.as_str()), (text, ""));
+        assert!(document.answer_loss.tokens > 2 && !answered[0].matches.is_empty());
+        assert!(question.prompt.starts_with("Question: "));
+    });
+    let error = questions::answered(&records[0], &[]).unwrap_err().to_string();
+    assert!(error.contains("has 0 answers, not the 1 that were asked for"), "{error}");
+}
+
 /// Answers of a model, answers that were kept, and the benchmark's own log come to the same figures.
 #[test]
 fn recorded_answers_and_official_logs_take_the_same_way() {

@@ -50,7 +50,7 @@ pub(crate) struct EvalArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Log of an evaluated model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dtype", "weights"])]
     from_log: Option<PathBuf>,
     /// Folder or GGUF file of a model to evaluate
     #[arg(long, value_name = "MODEL", requires = "data")]
@@ -72,6 +72,12 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     let Some(name) = args.task.as_deref().filter(|_| !args.list) else { return list(context) };
     let benchmark = Benchmark::choose(name, &args.sets)?;
     let task = benchmark.filler();
+    if args.reference_log.is_some() && !task.uses_reference() {
+        return Err(Error::told(
+            format!("--reference-log: {name} has no figure that compares with another model"),
+            "leave it out",
+        ));
+    }
     if let Some(out) = &args.out {
         check_folder(out, args.from_log.is_none())?;
     }

@@ -71,6 +71,14 @@ fn chatting_needs_a_template() {
     let scratch = Scratch::new();
     fails(&["chat", scratch.arg()], &[scratch.arg(), "no chat template", "amend generate"]);
     fails(&["generate", scratch.arg(), "--prompt", "hi", "--chat"], &["chat template"]);
+    // Who pipes questions in learns of the one that has no answer.
+    let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    fs::write(scratch.model.join("chat_template.jinja"), template).unwrap();
+    let questions = format!("the cat\n{}\nthe mat\n", "the cat ".repeat(100));
+    let args = ["chat", scratch.arg(), "--max-new-tokens", "2", "--json"];
+    let output = amend(&args).write_stdin(questions).assert().code(2).get_output().clone();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the question takes"));
 }
 
 #[test]
@@ -92,6 +100,18 @@ fn logs_that_are_none() {
         &["splt", "split"],
     );
     fails(&["eval", "--from-log", "none.json"], &["--task"]);
+    for flag in [["--dtype", "bf16"], ["--weights", "int8"]] {
+        fails(
+            &["eval", "--task", "tofu", "--from-log", "none.json", flag[0], flag[1]],
+            &["--from-log", flag[0]],
+        );
+    }
+    for task in ["wikitext", "truthfulqa"] {
+        fails(
+            &["eval", "--task", task, "--from-log", "none.jsonl", "--reference-log", "other.jsonl"],
+            &["--reference-log", task, "compares with another model"],
+        );
+    }
     let log = scratch.file("log.json", "{}");
     fails(
         &["eval", "--task", "wikitext", "--from-log", &log],

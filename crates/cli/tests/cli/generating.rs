@@ -62,6 +62,21 @@ fn samples_are_numbered_drawn_anew_and_reproducible() {
     assert_ne!(run("1"), run("2"));
 }
 
+/// They were read and passed over.
+#[test]
+fn flags_of_drawing_at_temperature_0_are_told_of() {
+    let scratch = Scratch::without_tokenizer(32);
+    let args = ["generate", scratch.arg(), "--ids", "1,2", "--max-new-tokens", "2"];
+    let told = |more: &[&str]| {
+        let output = amend(&[&args[..], more].concat()).assert().code(0).get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let message = told(&["--top-p", "0.9", "--seed", "3", "--samples", "2"]);
+    assert!(message.contains("warning: --top-p, --seed, --samples: nothing is drawn"), "{message}");
+    assert!(!told(&["--top-p", "0.9", "--seed", "3", "--samples", "2", "--temperature", "1"]).contains("warning"));
+    assert!(!told(&["--top-p", "1", "--repetition-penalty", "1.1"]).contains("warning"));
+}
+
 #[test]
 fn stop_strings_end_a_text_and_are_not_in_it() {
     let scratch = Scratch::new();

@@ -128,6 +128,10 @@ impl Task for Tofu {
         summary
     }
 
+    fn uses_reference(&self) -> bool {
+        true
+    }
+
     fn read_log(&self, path: &Path) -> Result<Vec<Sample>> {
         let log = TofuLog::read(path).map_err(|e| Error::invalid(e.to_string()))?;
         let sample = |row: TofuRow| Sample {
