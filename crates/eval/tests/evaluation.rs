@@ -13,11 +13,11 @@ use amend_eval::task::{Tofu, WikiText};
 use amend_eval::world::{Phrasing, Split, World, WorldConfig, jsonl};
 use amend_eval::{
     Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
-    Subject, Summary, Task, Written, evaluate, recorded,
+    Subject, Summary, Task, Written, evaluate, questions, recorded,
 };
 use amend_learn::{Error, RecordEncoder, Result, Template};
 use amend_run::records::Row;
-use amend_run::{Content, Figure, Silent, Stop};
+use amend_run::{Content, Figure, Record, Silent, Stop};
 use serde_json::{Map, json};
 
 /// A model of random weights, and the words it knows.

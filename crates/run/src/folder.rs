@@ -174,7 +174,17 @@ impl RunFolder {
     /// # Errors
     /// [`FolderError::Exists`], [`FolderError::Locked`], or a file that cannot be written.
     pub fn create(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
+        let existed = dir.exists();
         fs::create_dir_all(dir).map_err(at("create", dir))?;
+        Self::create_in(dir, resolved_recipe, info).inspect_err(|_| {
+            // A folder that somebody else has filled in the meantime is not empty, and stays.
+            if !existed {
+                let _ = fs::remove_dir(dir);
+            }
+        })
+    }
+
+    fn create_in(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
         if fs::read_dir(dir).map_err(at("read", dir))?.next().is_some() {
             return Err(FolderError::Exists { path: dir.to_path_buf() });
         }

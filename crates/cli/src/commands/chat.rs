@@ -292,7 +292,6 @@ fn answer(
 mod tests {
     use amend_engine::Model;
     use amend_engine::tokenizer::train_bpe;
-    use serde_json::json;
 
     use super::*;
     use crate::precision::PrecisionArgs;

@@ -121,7 +121,7 @@ fn embed_texts(
     context: &mut Context,
 ) -> Result<(), Error> {
     let tokenizer = Tokenizer::open(encoder.folder().unwrap_or(&args.model))?;
-    let mut texts: Box<dyn Iterator<Item = Result<String, Error>>> = match &args.text_file {
+    let mut texts: Box<dyn Iterator<Item = Result<String, Error>> + '_> = match &args.text_file {
         Some(path) => Box::new(Lines::open(path)?),
         None => Box::new(args.text.iter().cloned().map(Ok)),
     };

@@ -30,6 +30,7 @@ use crate::attack::Findings;
 #[serde(default, deny_unknown_fields)]
 pub struct AboveGold {
     /// How far above the gold model still counts as not above it, in the unit of the attack's figure.
+    #[schemars(range(min = 0.0))]
     pub margin: f64,
     /// Whether a positive verdict needs it.
     pub decides: bool,
