@@ -69,8 +69,12 @@ mod tests {
 
     #[test]
     fn mistyped_commands_are_corrected() {
-        for (line, command) in [("amend rnu r.toml", "'run'"), ("amend scroe m", "'score'"), ("amend hlep", "'help'")] {
-            assert!(told(line).contains(&format!("tip: a similar subcommand exists: {command}")), "{}", told(line));
+        for (line, command) in
+            [("amend rnu r.toml", "'run'"), ("amend scroe m", "'score'"), ("amend hlep", "'help'")]
+        {
+            let told = told(line);
+            let tip = told.lines().find(|line| line.trim_start().starts_with("tip: "));
+            assert!(tip.is_some_and(|tip| tip.contains(command)), "{told}");
         }
         assert!(!told("amend bananas").contains("tip: "));
     }

@@ -281,7 +281,10 @@ fn of_documents_only_the_likelihood_is_asked() {
     let records = rows.map(|row| Record::try_from(row.as_object().unwrap().clone()).unwrap());
     let document = Request::Likelihood(Content::Text(text.into()));
     assert_eq!(questions::requests(&records[0], 4), [document]);
-    assert!(matches!(questions::requests(&records[1], 4)[..], [Request::Likelihood(_), Request::Generation(_)]));
+    assert!(matches!(
+        questions::requests(&records[1], 4)[..],
+        [Request::Likelihood(_), Request::Generation(_)]
+    ));
     Asked::new().ask(|subject| {
         let answered = questions::ask(&records, 4, subject).unwrap();
         let [document, question] = [0, 1].map(|i| &answered[i].measured);

@@ -434,7 +434,8 @@ fn options_that_would_destroy_the_weights_are_refused() {
         let error = Descent::new(&part.params, &options, STEPS).unwrap_err().to_string();
         assert!(error.contains(&format!("`optimizer.{key}` must be ")) && error.contains(range), "{error}");
     }
-    for (option, value) in [("lr", json!(-1)), ("beta1", json!(1)), ("eps", json!(0)), ("eps", json!(1e-60))] {
+    for (option, value) in [("lr", json!(-1)), ("beta1", json!(1)), ("eps", json!(0)), ("eps", json!(1e-60))]
+    {
         let error = part.descent.set(option, &value).unwrap_err().to_string();
         assert!(error.contains(&format!("`optimizer.{option}` must be ")), "{error}");
     }

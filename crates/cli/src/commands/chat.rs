@@ -12,9 +12,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::app::Exit;
+use crate::console::Console;
 use crate::constraint::ConstraintArgs;
 use crate::context::Context;
-use crate::console::Console;
 use crate::error::{self, Error};
 use crate::interrupt;
 use crate::open::{ModelArgs, Opened};

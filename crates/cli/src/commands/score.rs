@@ -100,8 +100,7 @@ fn score_file(opened: &Opened, path: &Path, batch: usize, context: &mut Context)
             example.map_err(|e| e.within(format_args!("{}:{}", path.display(), first + offset + 1)))
         };
         let examples = texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?;
-        for (score, text) in score_batch(&opened.model, examples, first)?.into_iter()            .zip(&texts)
-        {
+        for (score, text) in score_batch(&opened.model, examples, first)?.into_iter().zip(&texts) {
             total -= score.token_logprobs.iter().copied().map(f64::from).sum::<f64>();
             tokens += score.token_logprobs.len();
             if context.json { context.out.json_line(&score)? } else { show_line(&score, text, context)? }

@@ -155,8 +155,12 @@ fn recipes_with_mistakes_write_nothing() {
 fn mistakes_in_set_are_quoted() {
     let scratch = Scratch::without_tokenizer(1);
     let recipe = scratch.file("r.toml", "method = \"unlearn\"\n[model]\n[data]\n");
-    for (set, part) in [("unlearn.batchsize=3", "batch_size"), ("nonsense", "KEY=VALUE"), ("seed=x", "seed"), ("lr=1", "did you mean `optimizer.lr`?")]
-    {
+    for (set, part) in [
+        ("unlearn.batchsize=3", "batch_size"),
+        ("nonsense", "KEY=VALUE"),
+        ("seed=x", "seed"),
+        ("lr=1", "did you mean `optimizer.lr`?"),
+    ] {
         fails(&["run", &recipe, "--set", set], &["--set", set, part]);
     }
 }
@@ -206,11 +210,8 @@ fn output_that_finds_no_room_is_a_failure() {
     let scratch = Scratch::without_tokenizer(32);
     for args in [&["schema"][..], &["score", scratch.arg(), "--ids", "1,2", "--json"], &["new", "unlearn"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_amend"))
-            .args(args)
-            .stdout(Stdio::from(full))
-            .output()
-            .unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_amend")).args(args).stdout(Stdio::from(full)).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains("cannot write to standard output"), "{message}");

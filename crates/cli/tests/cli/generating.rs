@@ -73,7 +73,9 @@ fn flags_of_drawing_at_temperature_0_are_told_of() {
     };
     let message = told(&["--top-p", "0.9", "--seed", "3", "--samples", "2"]);
     assert!(message.contains("warning: --top-p, --seed, --samples: nothing is drawn"), "{message}");
-    assert!(!told(&["--top-p", "0.9", "--seed", "3", "--samples", "2", "--temperature", "1"]).contains("warning"));
+    assert!(
+        !told(&["--top-p", "0.9", "--seed", "3", "--samples", "2", "--temperature", "1"]).contains("warning")
+    );
     assert!(!told(&["--top-p", "1", "--repetition-penalty", "1.1"]).contains("warning"));
 }
 

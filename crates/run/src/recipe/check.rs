@@ -90,7 +90,11 @@ impl<'s> Check<'s> {
                     let message = format!("unknown key `{}` in {}", entry.key, place(path));
                     let elsewhere = places_of(self.schema.root, &entry.key);
                     let hint = if !elsewhere.is_empty() {
-                        format!("did you mean `{}`? valid keys: {}", elsewhere.join("` or `"), valid.join(", "))
+                        format!(
+                            "did you mean `{}`? valid keys: {}",
+                            elsewhere.join("` or `"),
+                            valid.join(", ")
+                        )
                     } else if valid.is_empty() {
                         "no keys are known here".to_owned()
                     } else {

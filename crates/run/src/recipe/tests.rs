@@ -245,7 +245,10 @@ fn a_key_in_the_wrong_table_is_pointed_to_the_right_one() {
         ("eps=1", "`unlearn.range.eps`"),
     ] {
         let error = read(GOOD, &[set]).unwrap_err();
-        assert!(error.hint.as_ref().unwrap().starts_with(&format!("did you mean {place}? valid keys: ")), "{error}");
+        assert!(
+            error.hint.as_ref().unwrap().starts_with(&format!("did you mean {place}? valid keys: ")),
+            "{error}"
+        );
     }
     // Whether there is such an option depends on what fills the slot.
     assert!(!read(GOOD, &["beta=1"]).unwrap_err().hint.unwrap().contains("unlearn.forget"));

@@ -21,13 +21,20 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
     let shares = ["-0.1", "1.5", "nan"].as_slice();
     let decays = ["-0.1", "1.0", "0.9999999999", "nan"].as_slice();
     let positive = ["0.0", "-1e-8", "1e-60", "inf", "nan"].as_slice();
-    let slot = |slot: &str, name: &str, key: &str| format!("unlearn.{slot}={{ name = \"{name}\", {key} = # }}");
-    let list = |slot: &str, name: &str, key: &str| format!("unlearn.{slot}=[{{ name = \"{name}\", {key} = # }}]");
+    let slot =
+        |slot: &str, name: &str, key: &str| format!("unlearn.{slot}={{ name = \"{name}\", {key} = # }}");
+    let list =
+        |slot: &str, name: &str, key: &str| format!("unlearn.{slot}=[{{ name = \"{name}\", {key} = # }}]");
     let mut cases: Vec<(String, &str, &[&str], &str)> = vec![
         (slot("forget", "npo", "beta"), "unlearn.forget.beta", positive, "at least 0.000001"),
         (slot("forget", "idk-dpo", "beta"), "unlearn.forget.beta", positive, "at least 0.000001"),
         (slot("forget", "simnpo", "beta"), "unlearn.forget.beta", positive, "at least 0.000001"),
-        (slot("forget", "simnpo", "delta"), "unlearn.forget.delta", &["nan", "inf", "1e39"], "a finite number"),
+        (
+            slot("forget", "simnpo", "delta"),
+            "unlearn.forget.delta",
+            &["nan", "inf", "1e39"],
+            "a finite number",
+        ),
         (slot("guard", "sam", "rho"), "unlearn.guard.rho", not_negative, "at least 0"),
         (slot("where", "lora", "alpha"), "unlearn.where.alpha", positive, "more than 0"),
         (slot("where", "lora", "r"), "unlearn.where.r", counts, "at least 1"),
@@ -96,7 +103,11 @@ fn every_number_has_a_range() {
                 found.push(path.to_owned());
             }
             for (key, value) in map.iter().filter(|(key, _)| *key != "default") {
-                without_range(value, if key.starts_with(|c: char| c.is_lowercase()) { key } else { path }, found);
+                without_range(
+                    value,
+                    if key.starts_with(|c: char| c.is_lowercase()) { key } else { path },
+                    found,
+                );
             }
         } else if let Value::Array(items) = schema {
             items.iter().for_each(|item| without_range(item, path, found));

@@ -163,9 +163,8 @@ mod tests {
         let (linear, adapters) = (2.0 * 12.0 * d * d, 2.0 * 16.0 * (4.0 + 2.0 + 5.0 + 5.0) * d);
         let head = 2.0 * 2.0 * 100.0 * d * 9.0;
         // Each layer but those that read the embedding gives its input a gradient; so does each half of an adapter.
-        let counted = |frozen: f64, halves: f64| {
-            head + 2.0 * 10.0 * (2.0 * linear - frozen + 3.0 * adapters - halves)
-        };
+        let counted =
+            |frozen: f64, halves: f64| head + 2.0 * 10.0 * (2.0 * linear - frozen + 3.0 * adapters - halves);
         assert_eq!(gpt2, counted(3.0 * d * d, 16.0 * d));
         assert_eq!(neox, counted(7.0 * d * d, 2.0 * 16.0 * d));
     }
