@@ -10,6 +10,7 @@ use crate::args::{Cli, GlobalArgs};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{self, Error};
+use crate::usage::hinted;
 
 /// How a command ended that did what it was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(crate) fn run() -> ExitCode {
     std::panic::set_hook(Box::new(report_bug));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(usage) => return refuse(&usage),
+        Err(usage) => return refuse(usage),
     };
     let json = cli.global.json;
     let finished = set_up(&cli.global).and_then(|mut context| {
@@ -70,8 +71,11 @@ fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
 }
 
 /// Prints what clap has to say. `--help` and `--version` arrive here too, and are no failures.
-fn refuse(usage: &clap::Error) -> ExitCode {
-    if usage.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+fn refuse(usage: clap::Error) -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let usage = hinted(usage, &arguments);
+    if usage.use_stderr() && arguments.iter().any(|argument| argument == "--json") {
         error::report_usage_as_json(&usage.render().to_string());
     } else {
         // A closed pipe is the reader's decision, and there is nobody else left to tell.

@@ -26,7 +26,7 @@ NO_COLOR is honoured. Exit codes: 0 done, 1 done with a negative verdict,
 /// with the same seed gives the same numbers, whatever the number of threads or the batch size.
 #[derive(Debug, Parser)]
 #[command(name = "amend", version = VERSION, after_help = EXAMPLES, max_term_width = 100)]
-#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,

@@ -20,6 +20,7 @@ mod snippet;
 mod table;
 mod texts;
 mod token_ids;
+mod usage;
 
 fn main() -> std::process::ExitCode {
     app::run()

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use amend_engine::Model;
 use amend_engine::generate::{Session, SessionOptions};
 use amend_engine::models::Adapter;
-use amend_engine::tokenizer::Tokenizer;
+use amend_engine::tokenizer::{Tokenizer, configured_ids};
 use clap::Args;
-use serde_json::Value;
+use serde_json::Map;
 
 use crate::error::Error;
 use crate::precision::PrecisionArgs;
@@ -86,20 +86,14 @@ impl Opened {
         }
     }
 
-    /// Every token that ends a generated text, as the folder's files list them.
+    /// Every token that ends a generated text: what the tokenizer says, or the model's own files where there is none.
     pub(crate) fn stop_ids(&self) -> Vec<u32> {
-        let mut ids = self.tokenizer.as_ref().map_or_else(Vec::new, |t| t.eos_ids().to_vec());
-        let configs = [self.model.generation_config(), Some(self.model.config())];
-        for value in configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id")) {
-            let listed = match value {
-                Value::Array(list) => list.iter().collect(),
-                single => vec![single],
-            };
-            ids.extend(listed.into_iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()));
+        if let Some(tokenizer) = &self.tokenizer {
+            return tokenizer.eos_ids().to_vec();
         }
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        let nothing = Map::new();
+        let generation = self.model.generation_config().unwrap_or(&nothing);
+        configured_ids("eos_token_id", [generation, self.model.config()])
     }
 }
 

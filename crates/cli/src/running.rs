@@ -10,7 +10,7 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::is_untouched;
 use amend_run::report::Section;
-use amend_run::{Activity, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status};
+use amend_run::{Activity, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -61,6 +61,21 @@ fn this_program() -> Program {
 /// Goes on with a run that was interrupted.
 pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Context) -> Result<Exit, Error> {
     let folder = RunFolder::open(dir, this_program())?;
+    match prepare(&folder, context) {
+        Ok(plan) => {
+            let base = folder.state().info.recipe_folder.clone();
+            carry_out(plan, &base, folder, checkpoint_every, context)
+        }
+        Err(e) => {
+            folder.fail(&e);
+            Err(e)
+        }
+    }
+}
+
+/// What is left to do in a folder, whose recipe is to read what it read when the run began.
+fn prepare(folder: &RunFolder, context: &Context) -> Result<Plan, Error> {
+    let dir = folder.path();
     let programs: Vec<String> = folder.state().programs().iter().map(ToString::to_string).collect();
     if programs.len() > 1 {
         let mixed = format!(
@@ -72,27 +87,18 @@ pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Conte
         context.console.warn(&mixed);
     }
     let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
-    let base = folder.state().info.recipe_folder.clone();
-    let prepared = Plan::read(source, &[]).and_then(|plan| {
-        let [model, data] = plan.hashes(&base)?;
-        let info = &folder.state().info;
-        let changed = model.iter().chain(&data).find(|(path, hash)| {
-            info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
-        });
-        match changed {
-            None => Ok(plan),
-            Some((path, _)) => Err(Error::told(
-                format!("{path} has changed since the run in {} began", dir.display()),
-                "put the old content back, or start a new run",
-            )),
-        }
+    let info = &folder.state().info;
+    let plan = Plan::read(source, &[])?;
+    let [model, data] = plan.hashes(&info.recipe_folder)?;
+    let changed = model.iter().chain(&data).find(|(path, hash)| {
+        info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
     });
-    match prepared {
-        Ok(plan) => carry_out(plan, &base, folder, checkpoint_every, context),
-        Err(e) => {
-            folder.finish(Status::Interrupted)?;
-            Err(e)
-        }
+    match changed {
+        None => Ok(plan),
+        Some((path, _)) => Err(Error::told(
+            format!("{path} has changed since the run in {} began", dir.display()),
+            "put the old content back, or start a new run",
+        )),
     }
 }
 
@@ -110,10 +116,14 @@ fn carry_out(
 ) -> Result<Exit, Error> {
     let dir = folder.path().to_path_buf();
     let began = Instant::now();
-    folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
-    let log = Arc::new(Mutex::new(folder.open_log()?));
-    let stop = interrupt::stop_after_step(&context.console, &dir)?;
-    let listener = Logged { inner: context.progress.as_ref(), log };
+    let (log, stop) = match begin(&folder, context) {
+        Ok(begun) => begun,
+        Err(e) => {
+            folder.fail(&e);
+            return Err(e);
+        }
+    };
+    let listener = Logged { inner: context.progress.as_ref(), log: Arc::new(Mutex::new(log)) };
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
     let command = command_line(&run.folder.state().info.command);
@@ -121,24 +131,23 @@ fn carry_out(
     let folder = run.into_folder();
     let finished = found.and_then(|found| {
         write_found(&dir, &found)?;
+        folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
         Ok(found)
     });
     match finished {
         Ok(found) => {
-            folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
             folder.finish(Status::Done)?;
             tell(&dir, &found, began.elapsed(), context)?;
             Ok(if found.passed { Exit::Done } else { Exit::Negative })
         }
         Err(Error::Stopped) => {
-            folder.log("interrupted")?;
+            let logged = folder.log("interrupted");
             folder.finish(Status::Interrupted)?;
+            logged?;
             Err(Error::Interrupted(dir))
         }
         Err(e) => {
-            // The first error is the one worth telling; a full disk may well refuse to be told of it.
-            let _ = folder.log(&format!("error: {e}"));
-            let _ = folder.finish(Status::Failed);
+            folder.fail(&e);
             if !is_untouched(&dir) {
                 context.console.note(&format!(
                     "what was done is kept; once the cause is gone: amend resume {}",
@@ -148,6 +157,12 @@ fn carry_out(
             Err(e)
         }
     }
+}
+
+/// The first line of the log, which is then open, and who may ask to stop.
+fn begin(folder: &RunFolder, context: &Context) -> Result<(File, Stop), Error> {
+    folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
+    Ok((folder.open_log()?, interrupt::stop_after_step(&context.console, folder.path())?))
 }
 
 fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {

@@ -3,6 +3,8 @@
 use amend_engine::generate::Sampling;
 use clap::Args;
 
+use crate::console::Console;
+
 /// How the next token is chosen.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Choosing tokens")]
@@ -28,6 +30,29 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Tells of flags that say how to draw where nothing is drawn: at temperature 0 the likeliest token is taken, and
+    /// `samples` of a prompt are the same text as often.
+    pub(crate) fn warn_of_ignored(&self, samples: usize, console: &Console) {
+        if self.temperature != 0.0 {
+            return;
+        }
+        let flags = [
+            ("--top-k", self.top_k != 0),
+            ("--top-p", self.top_p != 1.0),
+            ("--min-p", self.min_p != 0.0),
+            ("--seed", self.seed != 0),
+            ("--samples", samples > 1),
+        ];
+        let given: Vec<&str> = flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect();
+        if !given.is_empty() {
+            console.warn(&format!(
+                "{}: nothing is drawn at temperature 0, every answer to a prompt is the same; give a --temperature \
+                 above 0",
+                given.join(", ")
+            ));
+        }
+    }
+
     /// The engine's settings, with `seed` advanced by `turn`, so that a second answer draws anew.
     pub(crate) fn settings(&self, turn: u64) -> Sampling {
         Sampling {

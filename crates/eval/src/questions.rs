@@ -24,7 +24,8 @@ pub struct Answered {
 }
 
 /// What is asked about a record: how likely its answer is, where the record has them also its
-/// `paraphrased_answer` and every `perturbed_answer`, and last what the model says by itself.
+/// `paraphrased_answer` and every `perturbed_answer`, and last what the model says by itself. A document has no question
+/// that it could answer, so of that only the likelihood.
 pub fn requests(record: &Record, max_new_tokens: usize) -> Vec<Request> {
     let mut requests = vec![Request::Likelihood(record.content.clone())];
     if let Content::Question { question, .. } = &record.content {
@@ -33,8 +34,14 @@ pub fn requests(record: &Record, max_new_tokens: usize) -> Vec<Request> {
         let Replies { paraphrased, perturbed } = Replies::of(record);
         requests.extend(paraphrased.into_iter().chain(perturbed).map(reply).map(Request::Likelihood));
     }
-    requests.push(Request::Generation(Generation { content: record.content.clone(), max_new_tokens }));
+    if has_question(&record.content) {
+        requests.push(Request::Generation(Generation { content: record.content.clone(), max_new_tokens }));
+    }
     requests
+}
+
+fn has_question(content: &Content) -> bool {
+    !matches!(content, Content::Text(_))
 }
 
 /// What the answers to a record's [`requests`] say.
@@ -43,14 +50,19 @@ pub fn requests(record: &Record, max_new_tokens: usize) -> Vec<Request> {
 /// Answers that are not those of the requests, or of which no token was scored.
 pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     let Replies { paraphrased, perturbed } = Replies::of(record);
-    let expected = 2 + usize::from(paraphrased.is_some()) + perturbed.len();
+    let is_asked = has_question(&record.content);
+    let expected = 1 + usize::from(is_asked) + usize::from(paraphrased.is_some()) + perturbed.len();
     let question = question_of(&record.content);
-    let (written, likelihoods) = match answers.split_last() {
-        Some((Answer::Written(written), rest)) if answers.len() == expected => (written, rest),
+    let (prompt, generation, likelihoods) = match answers.split_last() {
+        _ if !is_asked && answers.len() == expected => (record.content.prompt(), "", answers),
+        Some((Answer::Written(written), rest)) if is_asked && answers.len() == expected => {
+            (written.prompt.as_str(), written.text.as_str(), rest)
+        }
         _ => {
             let found = answers.len();
+            let last = if is_asked { ", a text the last" } else { "" };
             return Err(Error::invalid(format!(
-                "{question:?} has {found} answers, not the {expected} that were asked for, a text the last"
+                "{question:?} has {found} answers, not the {expected} that were asked for{last}"
             )));
         }
     };
@@ -64,9 +76,9 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     Ok(Answered {
         question,
         measured: Measured {
-            prompt: written.prompt.clone(),
+            prompt: prompt.to_owned(),
             answer: answer_of(&record.content),
-            generation: written.text.clone(),
+            generation: generation.to_owned(),
             answer_loss: losses[0],
             paraphrased_loss: paraphrased.map(|_| losses[1]),
             perturbed_losses: losses[first_wrong..].to_vec(),
@@ -75,7 +87,7 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     })
 }
 
-/// Asks about records, all at a time. Documents have no question: they are only scored.
+/// Asks about records, all at a time.
 ///
 /// # Errors
 /// A record that cannot be put to the model, or a model that fails.

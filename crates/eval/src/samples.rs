@@ -1,12 +1,13 @@
 //! The file of an evaluation's samples: appended to item by item, read again by whoever goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use amend_learn::{Error, Result};
 use amend_run::file::write_atomic;
+use amend_run::folder::lock;
 use amend_run::stored;
 use serde_json::{Map, Value, json};
 
@@ -20,12 +21,15 @@ const SAMPLES: &str = "samples.jsonl";
 /// In [`EVALUATION`]: how many items there are.
 const ITEMS: &str = "items";
 
-/// The samples of one evaluation in a folder. A process that is killed loses the line it was writing, no more.
+/// The samples of one evaluation in a folder, which is locked as a run's is. A process that is killed loses the line it
+/// was writing, no more.
 #[derive(Debug)]
 pub struct SampleLog {
     path: PathBuf,
     file: File,
     answered: HashMap<[String; 2], Sample>,
+    /// Held open for the lock alone.
+    _lock: File,
 }
 
 impl SampleLog {
@@ -33,9 +37,10 @@ impl SampleLog {
     /// (task, model, precision) and on the data; both are written down, the data as hashes.
     ///
     /// # Errors
-    /// Where the folder holds samples of something else; a damaged line before the last; a file that cannot be
-    /// read or written.
+    /// Where another process works on the folder, or it holds samples of something else; a damaged line before the
+    /// last; an item that is answered twice; a file that cannot be read or written.
     pub fn open(dir: &Path, made_with: &Map<String, Value>, data: &Items) -> Result<Self> {
+        let lock = lock(dir)?;
         let mut evaluation = made_with.clone();
         evaluation.insert("data".to_owned(), json!(data.sha256));
         evaluation.insert(ITEMS.to_owned(), data.items.len().into());
@@ -59,7 +64,7 @@ impl SampleLog {
             .map_err(|e| failed("cannot write", &path, e))?;
         file.set_len(whole).map_err(|e| failed("cannot write", &path, e))?;
         let answered = samples.into_iter().map(|s| ([s.item.set.clone(), s.item.id.clone()], s)).collect();
-        Ok(SampleLog { path, file, answered })
+        Ok(SampleLog { path, file, answered, _lock: lock })
     }
 
     /// Whether the folder `dir` holds an evaluation.
@@ -127,8 +132,8 @@ impl SampleLog {
     /// The samples that a file holds; none where it is not there.
     ///
     /// # Errors
-    /// An evaluation that is not finished, going by what lies beside its samples; a damaged line before the last; a
-    /// file that cannot be read.
+    /// An evaluation that is not finished, going by what lies beside its samples; a damaged line before the last; an
+    /// item that is answered twice; a file that cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Sample>> {
         let (samples, _) = read(path)?;
         let evaluation = beside(path).map(|path| evaluation_in(&path)).transpose()?.flatten();
@@ -181,7 +186,27 @@ fn read(path: &Path) -> Result<(Vec<Sample>, u64)> {
         }
         whole = end;
     }
+    check_answered_once(path, &samples)?;
     Ok((samples, whole as u64))
+}
+
+/// An item that is answered twice would count twice in every figure. Two evaluations that wrote to one folder at the same
+/// time leave such files.
+fn check_answered_once(path: &Path, samples: &[Sample]) -> Result<()> {
+    let mut names = HashSet::new();
+    match samples.iter().position(|sample| !names.insert((&sample.item.set, &sample.item.id))) {
+        None => Ok(()),
+        Some(index) => {
+            let Item { set, id, .. } = &samples[index].item;
+            let set = if set.is_empty() { String::new() } else { format!(" of set {set}") };
+            Err(Error::invalid(format!(
+                "{}:{}: item {id}{set} is answered a second time; remove one of the two lines, or evaluate \
+                 into another folder",
+                path.display(),
+                index + 1
+            )))
+        }
+    }
 }
 
 /// What an evaluation was made with; none where the file is not there.

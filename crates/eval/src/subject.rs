@@ -4,7 +4,6 @@ use amend_engine::generate::GenerateOptions;
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_learn::{Error, RecordEncoder, Result};
-use amend_run::Content;
 
 use crate::request::{Answer, Answerer, Generation, Likelihood, Request, Written};
 
@@ -111,8 +110,7 @@ impl Subject<'_> {
             for (place, asked) in asked.iter().enumerate().filter(|(_, a)| a.max_new_tokens == length) {
                 let prompt = self.encoder.prompt(&asked.content)?;
                 let fits = !prompt.is_empty() && prompt.len() < self.model.spec().context;
-                // A document has no question that could be answered.
-                if fits && !matches!(asked.content, Content::Text(_)) {
+                if fits {
                     prompts.push(prompt);
                     places.push(place);
                 }

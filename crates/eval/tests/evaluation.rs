@@ -13,11 +13,11 @@ use amend_eval::task::{Tofu, WikiText};
 use amend_eval::world::{Split, World, WorldConfig, jsonl};
 use amend_eval::{
     Answer, Answerer, Benchmark, Generation, Item, Items, Likelihood, Request, Sample, SampleLog, Scores,
-    Subject, Summary, Task, Written, evaluate, recorded,
+    Subject, Summary, Task, Written, evaluate, questions, recorded,
 };
 use amend_learn::{Error, RecordEncoder, Result, Template};
 use amend_run::records::Row;
-use amend_run::{Content, Figure, Silent, Stop};
+use amend_run::{Content, Figure, Record, Silent, Stop};
 use serde_json::{Map, json};
 
 /// A model of random weights, and the words it knows.
@@ -104,17 +104,20 @@ fn an_interrupted_evaluation_ends_with_the_bytes_of_one_that_was_not() {
     asked.ask(|subject| {
         let mut log = SampleLog::open(whole.path(), &made_with("a"), &data).unwrap();
         let samples = all(&task, items, subject, Some(&mut log)).unwrap();
+        drop(log);
         let expected = bytes(whole.path());
 
         // Stopped by an error between two pieces.
         let failing = Failing { inner: subject, calls: Cell::new(1) };
         let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
         assert!(all(&task, items, &failing, Some(&mut log)).is_err());
+        drop(log);
         let first = bytes(cut.path());
         assert!(!first.is_empty() && first.len() < expected.len() && expected.starts_with(&first));
         let mut log = SampleLog::open(cut.path(), &made_with("a"), &data).unwrap();
         assert!(!log.is_empty() && log.len() < items.len());
         assert_eq!(all(&task, items, subject, Some(&mut log)).unwrap(), samples);
+        drop(log);
         assert_eq!(bytes(cut.path()), expected);
 
         // Killed while a line was written: anywhere in the file, at its ends too.
@@ -151,11 +154,13 @@ fn samples_of_something_else_are_refused() {
         let refused = |what: &str, data: &Items| open(what, data).unwrap_err().to_string();
         let mut log = open("a", &data).unwrap();
         all(&task, &data.items, subject, Some(&mut log)).unwrap();
+        drop(log);
         let error = refused("b", &data);
         assert!(error.contains("another model: \"a\" and not \"b\""), "{error}");
         data.items[1].row.insert("answer".into(), json!("something else"));
         let mut log = open("a", &data).unwrap();
         let error = all(&task, &data.items, subject, Some(&mut log)).unwrap_err().to_string();
+        drop(log);
         assert!(error.contains("item 1 of set \"retain\""), "{error}");
         data.items[1] = data.items[0].clone();
         let error = all(&task, &data.items, subject, None).unwrap_err().to_string();
@@ -202,6 +207,30 @@ fn samples_left_over_from_another_evaluation_are_refused() {
     });
 }
 
+/// The second appended the answers of the first once more, and cut the line that the first was writing.
+#[test]
+fn two_evaluations_do_not_write_to_one_folder() {
+    let [folder, out] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let task = tofu_files(folder.path());
+    let data = task.items(folder.path()).unwrap();
+    let path = out.path().join("samples.jsonl");
+    Asked::new().ask(|subject| {
+        let open = || SampleLog::open(out.path(), &made_with("a"), &data);
+        let mut log = open().unwrap();
+        assert!(open().unwrap_err().to_string().contains("is in use by another process"));
+        all(&task, &data.items, subject, Some(&mut log)).unwrap();
+        drop(log);
+        let once = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, once.clone() + once.lines().nth(1).unwrap() + "\n").unwrap();
+        let twice = "samples.jsonl:37: item 1 of set retain is answered a second time";
+        for error in [open().unwrap_err(), recorded(&task, &path).unwrap_err()] {
+            assert!(error.to_string().contains(twice), "{error}");
+        }
+        std::fs::write(&path, once).unwrap();
+        assert_eq!(open().unwrap().len(), 36);
+    });
+}
+
 /// Figures of the items that happened to be answered before a stop once looked like those of all.
 #[test]
 fn an_evaluation_that_is_not_finished_has_no_figures() {
@@ -242,6 +271,29 @@ fn answers_do_not_depend_on_what_else_is_asked() {
         assert!(together.iter().all(|sample| written(sample).prompt.starts_with("Question: ")));
         assert!(together.iter().any(|sample| written(sample).text.is_some_and(|text| !text.is_empty())));
     });
+}
+
+/// A text was asked for that nobody wrote.
+#[test]
+fn of_documents_only_the_likelihood_is_asked() {
+    let text = "the work of a writer";
+    let rows = [json!({ "text": text }), json!({ "question": "What is the work?", "answer": "a writer" })];
+    let records = rows.map(|row| Record::try_from(row.as_object().unwrap().clone()).unwrap());
+    let document = Request::Likelihood(Content::Text(text.into()));
+    assert_eq!(questions::requests(&records[0], 4), [document]);
+    assert!(matches!(
+        questions::requests(&records[1], 4)[..],
+        [Request::Likelihood(_), Request::Generation(_)]
+    ));
+    Asked::new().ask(|subject| {
+        let answered = questions::ask(&records, 4, subject).unwrap();
+        let [document, question] = [0, 1].map(|i| &answered[i].measured);
+        assert_eq!((document.prompt.as_str(), document.generation.as_str()), (text, ""));
+        assert!(document.answer_loss.tokens > 2 && !answered[0].matches.is_empty());
+        assert!(question.prompt.starts_with("Question: "));
+    });
+    let error = questions::answered(&records[0], &[]).unwrap_err().to_string();
+    assert!(error.contains("has 0 answers, not the 1 that were asked for"), "{error}");
 }
 
 /// Answers of a model, answers that were kept, and the benchmark's own log come to the same figures.

@@ -30,16 +30,19 @@ pub struct FineTuning<'a, L> {
 
 impl<'a> FineTuning<'a, fn(&Model, u64) -> Result<Map<String, Value>>> {
     /// Fine-tuning of `model` for `total` steps, looking at nothing on the way.
-    pub fn new(model: Model, optimizer: &Optimizer, total: u64, examples: &'a [Example]) -> Self {
-        FineTuning {
-            descent: Descent::new(&model.params, optimizer, total),
+    ///
+    /// # Errors
+    /// As [`Descent::new`].
+    pub fn new(model: Model, optimizer: &Optimizer, total: u64, examples: &'a [Example]) -> Result<Self> {
+        Ok(FineTuning {
+            descent: Descent::new(&model.params, optimizer, total)?,
             model,
             examples,
             batch_size: 1,
             seed: 0,
             purpose: "fine-tuning",
             look: |_, _| Ok(Map::new()),
-        }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use amend_engine::optim::{AdamW, AdamWOptions, DecayOn, Schedule, ScheduleKind, clip_factor};
 use amend_engine::{Gradients, Params};
+use amend_run::recipe::check_options;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -28,20 +29,26 @@ pub enum ScheduleName {
 #[serde(default, deny_unknown_fields)]
 pub struct Optimizer {
     /// Largest learning rate.
+    #[schemars(range(min = 0.0))]
     pub lr: f64,
     /// Decay of the gradient's running mean.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta1: f32,
     /// Decay of the gradient's running mean square.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub beta2: f32,
-    /// Added to the root of the mean square.
+    /// Added to the root of the mean square. Without it, what has no gradient would be divided by zero.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f32,
     /// Decoupled weight decay of matrices, per unit of learning rate. Norms and biases do not decay.
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f32,
     /// Shape of the learning rate after warm-up: `constant`, `linear` or `cosine`.
     pub schedule: ScheduleName,
     /// Steps over which the learning rate rises to its largest value.
     pub warmup_steps: u64,
     /// Gradients longer than this are scaled down to it, after combination; 0 turns clipping off.
+    #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
 }
 
@@ -61,6 +68,11 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
+    /// Refuses numbers that would destroy the weights, as reading a recipe does.
+    fn check(&self) -> Result<()> {
+        check_options("optimizer", self).map_err(Error::invalid)
+    }
+
     fn adamw(&self) -> AdamWOptions {
         AdamWOptions {
             beta1: self.beta1,
@@ -108,8 +120,12 @@ impl Descended {
 
 impl Descent {
     /// A fresh optimiser for `params`, whose schedule spans `total` steps.
-    pub fn new(params: &Params, options: &Optimizer, total: u64) -> Self {
-        Descent { adamw: AdamW::new(params, options.adamw()), options: options.clone(), total }
+    ///
+    /// # Errors
+    /// Options out of their range.
+    pub fn new(params: &Params, options: &Optimizer, total: u64) -> Result<Self> {
+        options.check()?;
+        Ok(Descent { adamw: AdamW::new(params, options.adamw()), options: options.clone(), total })
     }
 
     /// Takes step number `step` (from 0) along `gradients`, clipped to the largest norm allowed. What selections
@@ -143,7 +159,7 @@ impl Descent {
     /// of stays.
     ///
     /// # Errors
-    /// Where there is no such option, or the value is none of its.
+    /// Where there is no such option, or the value is none of its. The options are then as they were.
     pub fn set(&mut self, option: &str, value: &Value) -> Result<()> {
         let refuse = |e: &dyn std::fmt::Display| Error::invalid(format!("optimizer.{option} = {value}: {e}"));
         let mut options = json!(self.options);
@@ -152,6 +168,7 @@ impl Descent {
             None => return Err(refuse(&"there is no such option")),
         }
         let options: Optimizer = serde_json::from_value(options).map_err(|e| refuse(&e))?;
+        options.check()?;
         self.adamw.set_options(options.adamw());
         self.options = options;
         Ok(())

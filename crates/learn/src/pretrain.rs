@@ -137,7 +137,7 @@ pub fn pretrain(
             batch_size: options.batch_size,
             seed,
             purpose: "pretrain",
-            ..FineTuning::new(model, &options.optimizer, total, &examples)
+            ..FineTuning::new(model, &options.optimizer, total, &examples)?
         };
         train(run, total, &mut learner)?;
         save_model(&learner.model, tokenizer, &dir)

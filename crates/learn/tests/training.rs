@@ -35,7 +35,7 @@ impl Part {
         let weight = Tensor::from_f32(&vec![0.0; STATES * columns], &[STATES, columns]).unwrap();
         let weight = params.add("weight", weight).unwrap();
         let options = Optimizer { lr, warmup_steps: 3, ..Optimizer::default() };
-        Part { descent: Descent::new(&params, &options, STEPS), params, weight }
+        Part { descent: Descent::new(&params, &options, STEPS).unwrap(), params, weight }
     }
 
     /// The map's outputs for the given states.
@@ -410,13 +410,45 @@ fn a_step_that_would_destroy_a_model_is_not_taken() {
     assert_eq!(part.params.get(part.weight).tensor.f32(), before.f32());
 }
 
+/// With eps = 0, what had no gradient became 0/0; other options brought NaN into every weight.
+#[test]
+fn options_that_would_destroy_the_weights_are_refused() {
+    let mut part = Part::new(1, 0.1);
+    type Change = fn(&mut Optimizer);
+    let cases: [(Change, &str, &str); 11] = [
+        (|o| o.lr = f64::NAN, "lr", "at least 0, found the number NaN"),
+        (|o| o.lr = -1.0, "lr", "at least 0, found the number -1.0"),
+        (|o| o.lr = f64::INFINITY, "lr", "at least 0, found the number inf"),
+        (|o| o.beta1 = 1.0, "beta1", "at least 0 and less than 1, found the number 1.0"),
+        (|o| o.beta2 = -0.5, "beta2", "at least 0 and less than 1, found the number -0.5"),
+        (|o| o.beta2 = f32::NAN, "beta2", "less than 1"),
+        (|o| o.eps = 0.0, "eps", "more than 0, found the number 0.0"),
+        (|o| o.eps = f32::INFINITY, "eps", "more than 0"),
+        (|o| o.weight_decay = -0.1, "weight_decay", "at least 0"),
+        (|o| o.max_grad_norm = -1.0, "max_grad_norm", "at least 0"),
+        (|o| o.max_grad_norm = f64::NAN, "max_grad_norm", "at least 0"),
+    ];
+    for (change, key, range) in cases {
+        let mut options = Optimizer::default();
+        change(&mut options);
+        let error = Descent::new(&part.params, &options, STEPS).unwrap_err().to_string();
+        assert!(error.contains(&format!("`optimizer.{key}` must be ")) && error.contains(range), "{error}");
+    }
+    for (option, value) in [("lr", json!(-1)), ("beta1", json!(1)), ("eps", json!(0)), ("eps", json!(1e-60))]
+    {
+        let error = part.descent.set(option, &value).unwrap_err().to_string();
+        assert!(error.contains(&format!("`optimizer.{option}` must be ")), "{error}");
+    }
+    part.descent.set("lr", &json!(0)).unwrap();
+}
+
 /// A map of which one row may change.
 fn selected() -> Part {
     let mut part = Part::new(ACTIONS, 0.1);
     part.params.get_mut(part.weight).selection = Some(Selection::rows(2..3));
     // So that the length of a gradient decides how far a step goes.
     let options = Optimizer { lr: 0.1, eps: 1.0, max_grad_norm: 1.0, ..Optimizer::default() };
-    part.descent = Descent::new(&part.params, &options, STEPS);
+    part.descent = Descent::new(&part.params, &options, STEPS).unwrap();
     part
 }
 

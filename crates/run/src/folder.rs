@@ -16,6 +16,9 @@ use crate::clock::now;
 use crate::file::{FileError, at, write_atomic};
 use crate::machine::Machine;
 
+/// The file by which a folder is locked. It stays when the lock is gone.
+pub const LOCK: &str = "lock";
+
 /// Why a run folder was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -171,7 +174,17 @@ impl RunFolder {
     /// # Errors
     /// [`FolderError::Exists`], [`FolderError::Locked`], or a file that cannot be written.
     pub fn create(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
+        let existed = dir.exists();
         fs::create_dir_all(dir).map_err(at("create", dir))?;
+        Self::create_in(dir, resolved_recipe, info).inspect_err(|_| {
+            // A folder that somebody else has filled in the meantime is not empty, and stays.
+            if !existed {
+                let _ = fs::remove_dir(dir);
+            }
+        })
+    }
+
+    fn create_in(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
         if fs::read_dir(dir).map_err(at("read", dir))?.next().is_some() {
             return Err(FolderError::Exists { path: dir.to_path_buf() });
         }
@@ -185,7 +198,7 @@ impl RunFolder {
         let written = write_atomic(&recipe, resolved_recipe.as_bytes()).map_err(FolderError::from);
         if let Err(error) = written.and_then(|()| folder.write_state()) {
             // Half a folder would be refused by the next attempt, and could not be resumed either.
-            for name in ["recipe.toml", "run.json", "lock"] {
+            for name in ["recipe.toml", "run.json", LOCK] {
                 let _ = fs::remove_file(dir.join(name));
             }
             return Err(error);
@@ -291,6 +304,13 @@ impl RunFolder {
         self.write_state()
     }
 
+    /// Ends the run for this process because of `error`, which goes into the log. As far as that can be written: the
+    /// error is the one worth telling, and a full disk may well refuse to be told of it.
+    pub fn fail(self, error: &dyn std::fmt::Display) {
+        let _ = self.log(&format!("error: {error}"));
+        let _ = self.finish(Status::Failed);
+    }
+
     fn write_state(&self) -> Result<(), FolderError> {
         let path = self.dir.join("run.json");
         let mut text = serde_json::to_string_pretty(&self.state).map_err(|e| at("write", &path)(e.into()))?;
@@ -325,7 +345,7 @@ pub fn is_in_use(dir: &Path) -> bool {
 /// Whether a run folder holds nothing but what every run begins with, so that nobody would miss it. What an area
 /// has written there, be it a row, a sample or a data set, somebody may.
 pub fn is_untouched(dir: &Path) -> bool {
-    const BEGINNING: [&str; 4] = ["recipe.toml", "run.json", "lock", "log.txt"];
+    const BEGINNING: [&str; 4] = ["recipe.toml", "run.json", LOCK, "log.txt"];
     let is_empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     let belongs = |entry: std::io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| {
@@ -337,8 +357,12 @@ pub fn is_untouched(dir: &Path) -> bool {
         && fs::read_dir(dir).is_ok_and(|mut entries| entries.all(belongs))
 }
 
-fn lock(dir: &Path) -> Result<File, FolderError> {
-    let path = dir.join("lock");
+/// Locks a folder that exists for this process, until the file that this gives is dropped or the process ends.
+///
+/// # Errors
+/// [`FolderError::Locked`] where another process has it, and where the file `lock` cannot be made.
+pub fn lock(dir: &Path) -> Result<File, FolderError> {
+    let path = dir.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)

@@ -98,18 +98,20 @@ impl<'a> Run<'a> {
     /// A run in an open folder.
     ///
     /// # Errors
-    /// Where rows or checkpoints of the folder cannot be read or cleaned up.
+    /// Where rows or checkpoints of the folder cannot be read or cleaned up; the folder is then marked as failed.
     pub fn new(folder: RunFolder, progress: &'a dyn Progress, stop: Stop) -> Result<Self, RunError> {
-        let dir = folder.path();
-        let checkpoints = Checkpoints::new(dir, 1)?;
-        for stage in folder.state().stages.keys() {
-            // A process that was killed between marking a stage and clearing up after it has left its checkpoint.
-            checkpoints.clear(stage)?;
-        }
+        let files = match Files::open(&folder) {
+            Ok(files) => files,
+            Err(error) => {
+                folder.fail(&error);
+                return Err(error);
+            }
+        };
+        let Files { metrics, trajectories, decisions, checkpoints } = files;
         Ok(Run {
-            metrics: StepLog::open(dir, METRICS)?,
-            trajectories: StepLog::open(dir, TRAJECTORIES)?,
-            decisions: Decisions::open(dir)?,
+            metrics,
+            trajectories,
+            decisions,
             checkpoints,
             progress,
             stop,
@@ -204,6 +206,31 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What a run appends to, opened.
+struct Files {
+    metrics: StepLog,
+    trajectories: StepLog,
+    decisions: Decisions,
+    checkpoints: Checkpoints,
+}
+
+impl Files {
+    fn open(folder: &RunFolder) -> Result<Self, RunError> {
+        let dir = folder.path();
+        let checkpoints = Checkpoints::new(dir, 1)?;
+        for stage in folder.state().stages.keys() {
+            // A process that was killed between marking a stage and clearing up after it has left its checkpoint.
+            checkpoints.clear(stage)?;
+        }
+        Ok(Files {
+            metrics: StepLog::open(dir, METRICS)?,
+            trajectories: StepLog::open(dir, TRAJECTORIES)?,
+            decisions: Decisions::open(dir)?,
+            checkpoints,
+        })
+    }
+}
+
 fn read_left<T: DeserializeOwned>(stage: &str, left: serde_json::Value) -> Result<T, RunError> {
     stored::from_value(left).map_err(|e| unreadable(stage, &e))
 }
@@ -281,6 +308,23 @@ mod tests {
             seen.push(format!("{left:?}"));
         }
         assert_eq!(seen, ["(NaN, None)", "(NaN, None)"]);
+    }
+
+    /// It stayed "running" once, with nothing in the log, as if it had been killed.
+    #[test]
+    fn a_run_whose_files_are_damaged_has_failed_and_says_why() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("run");
+        drop(open(&dir));
+        std::fs::write(dir.join(METRICS), "no row\nno row either\n").unwrap();
+        let folder = RunFolder::open(&dir, Program::default()).unwrap();
+        let Err(error) = Run::new(folder, &Silent, Stop::default()) else { panic!("it should be refused") };
+        assert!(error.to_string().contains(METRICS), "{error}");
+        let state = crate::folder::read_state(&dir).unwrap();
+        assert_eq!(state.status, crate::Status::Failed);
+        assert!(state.finished.is_some());
+        let log = std::fs::read_to_string(dir.join("log.txt")).unwrap();
+        assert!(log.contains(&format!("error: {error}")), "{log}");
     }
 
     #[test]

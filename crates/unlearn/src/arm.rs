@@ -63,7 +63,7 @@ impl Arm {
             model.params.count().1,
             if retain.filler().is_active() { *batch_size } else { 0 }
         ))?;
-        let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps);
+        let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps)?;
         let mut learner =
             Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None };
         let steps = train(run, stop.max_steps, &mut learner)?;

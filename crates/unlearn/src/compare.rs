@@ -42,12 +42,15 @@ pub struct Variation {
     pub guard: Option<Guard>,
     /// Weight γ of the forget gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub forget_weight: Option<f32>,
     /// Weight α of the retain gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub retain_weight: Option<f32>,
     /// Largest learning rate. Rates are not comparable between objectives or places; give each its own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub lr: Option<f64>,
 }
 

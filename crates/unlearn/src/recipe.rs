@@ -152,8 +152,10 @@ pub struct Slots {
     pub guard: Guard,
     /// Weight γ of the forget gradient; default: what the objective's authors use.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub forget_weight: Option<f32>,
     /// Weight α of the retain gradient.
+    #[schemars(range(min = 0.0))]
     pub retain_weight: f32,
     /// Forget items per step; as many retain items are drawn to go with them.
     #[schemars(range(min = 1))]

@@ -63,6 +63,7 @@ pub struct StopRule {
     /// Stop once it is at or below this; default: the gold model's own value, where there is a gold
     /// model, otherwise 0.1. Methods that stop at the same value are compared at matched forgetting.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub below: Option<f64>,
     /// Most steps.
     pub max_steps: u64,

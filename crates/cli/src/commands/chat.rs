@@ -1,6 +1,6 @@
 //! `amend chat`: a conversation in the terminal.
 
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,9 +12,10 @@ use clap::Args;
 use serde_json::json;
 
 use crate::app::Exit;
+use crate::console::Console;
 use crate::constraint::ConstraintArgs;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::interrupt;
 use crate::open::{ModelArgs, Opened};
 use crate::output::Output;
@@ -67,6 +68,7 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
             "continue texts with `amend generate`, or add a chat_template.jinja to the folder",
         ));
     }
+    args.sampling.warn_of_ignored(1, &context.console);
     let constraint = args.constraint.compile(&opened)?;
     let signals = Signals::listen()?;
     if context.console.is_terminal() {
@@ -92,7 +94,14 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
             Input::Unknown(command) => {
                 context.console.warn(&format!("there is no {command}; {HELP}"));
             }
-            Input::Question(text) => chat.ask(&text, &opened, tokenizer, &args, &signals, context)?,
+            Input::Question(text) => {
+                match chat.ask(&text, &opened, tokenizer, args.max_new_tokens, &context.console) {
+                    Ok(prompt) => chat.answer(prompt, &opened, &args, &signals, context)?,
+                    // A person asks something else. Who pipes questions in would miss an answer.
+                    Err(e) if std::io::stdin().is_terminal() => error::report(&e, context.json),
+                    Err(e) => return Err(e),
+                }
+            }
         }
     }
 }
@@ -159,17 +168,29 @@ impl Conversation {
         system.chain(self.turns.iter().cloned()).collect()
     }
 
+    /// The conversation with one more question as ids. A question that cannot be put leaves it as it was.
     fn ask(
         &mut self,
         question: &str,
         opened: &Opened,
         tokenizer: &Tokenizer,
+        answer: usize,
+        console: &Console,
+    ) -> Result<Vec<u32>, Error> {
+        let before = self.turns.clone();
+        self.turns.push(Message::new("user", question));
+        self.prompt(opened, tokenizer, answer, console).inspect_err(|_| self.turns = before)
+    }
+
+    /// Answers a prompt of [`Conversation::ask`] and shows the answer.
+    fn answer(
+        &mut self,
+        prompt: Vec<u32>,
+        opened: &Opened,
         args: &ChatArgs,
         signals: &Signals,
         context: &mut Context,
     ) -> Result<(), Error> {
-        self.turns.push(Message::new("user", question));
-        let prompt = self.prompt(opened, tokenizer, args.max_new_tokens, context)?;
         let options = GenerateOptions {
             max_new_tokens: args.max_new_tokens,
             sampling: args.sampling.settings(self.asked),
@@ -200,7 +221,7 @@ impl Conversation {
         opened: &Opened,
         tokenizer: &Tokenizer,
         answer: usize,
-        context: &Context,
+        console: &Console,
     ) -> Result<Vec<u32>, Error> {
         let limit = opened.model.spec().context;
         // Room for a quarter of the context is enough to begin an answer with.
@@ -211,7 +232,7 @@ impl Conversation {
             let ids = tokenizer.encode_chat_prompt(&self.messages())?;
             if ids.len() + room <= limit {
                 if forgotten > 0 {
-                    context.console.warn(&format!(
+                    console.warn(&format!(
                         "the conversation is longer than the model's context of {limit} tokens; \
                          its first {forgotten} questions and answers are no longer seen"
                     ));
@@ -269,7 +290,42 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
-    use super::Input;
+    use amend_engine::Model;
+    use amend_engine::tokenizer::train_bpe;
+
+    use super::*;
+    use crate::precision::PrecisionArgs;
+
+    /// It ended the chat, and what had been said before was gone.
+    #[test]
+    fn a_question_that_is_too_long_leaves_the_conversation_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("model");
+        let tokenizer = train_bpe(["the cat sat on the mat"].into_iter(), 280, &[]).unwrap();
+        let config = json!({
+            "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "intermediate_size": 8, "vocab_size": tokenizer.vocab_size(), "max_position_embeddings": 40,
+        });
+        let config = config.as_object().unwrap().clone();
+        Model::random(config, 0).unwrap().save(&model, None, None).unwrap();
+        tokenizer.save(&model).unwrap();
+        let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+        std::fs::write(model.join("chat_template.jinja"), template).unwrap();
+        let args = ModelArgs { model, adapter: None, precision: PrecisionArgs::default() };
+        let opened = Opened::open(&args).unwrap();
+        let mut chat = Conversation { system: None, turns: Vec::new(), asked: 0, constraint: None };
+        let console = Console::new(true);
+        let ask = |chat: &mut Conversation, question: &str| {
+            chat.ask(question, &opened, opened.tokenizer().unwrap(), 4, &console)
+        };
+        let first = ask(&mut chat, "the cat").unwrap();
+        chat.turns.push(Message::new("assistant", "sat"));
+        let error = ask(&mut chat, &"the mat ".repeat(40)).unwrap_err().to_string();
+        assert!(error.contains("of the model's context of 40 tokens"), "{error}");
+        assert_eq!(chat.turns.len(), 2);
+        let next = ask(&mut chat, "on the mat").unwrap();
+        assert!(next.starts_with(&first[..2]) && next.len() > first.len());
+    }
 
     #[test]
     fn lines_are_commands_or_questions() {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
-use crate::texts::read_lines;
+use crate::texts::Lines;
 use crate::token_ids::{self, TokenIds};
 
 const EXAMPLES: &str = "\
@@ -55,7 +55,7 @@ pub(crate) struct EmbedArgs {
     #[arg(long)]
     normalize: bool,
     /// Put the folder's prompt of this name before every text
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["ids", "image"])]
     prompt_name: Option<String>,
     /// Texts or pictures per forward pass at most. Has no influence on results
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = crate::args::parse_count)]
@@ -113,7 +113,7 @@ pub(crate) fn execute(args: EmbedArgs, context: &mut Context) -> Result<Exit, Er
     Ok(Exit::Done)
 }
 
-/// Embeds texts batch by batch, so that memory does not grow with their number.
+/// Reads and embeds texts batch by batch, so that memory does not grow with their number.
 fn embed_texts(
     encoder: &Encoder,
     vocabulary: usize,
@@ -121,14 +121,18 @@ fn embed_texts(
     context: &mut Context,
 ) -> Result<(), Error> {
     let tokenizer = Tokenizer::open(encoder.folder().unwrap_or(&args.model))?;
-    let texts = match &args.text_file {
-        Some(path) => read_lines(path)?,
-        None => args.text.clone(),
+    let mut texts: Box<dyn Iterator<Item = Result<String, Error>> + '_> = match &args.text_file {
+        Some(path) => Box::new(Lines::open(path)?),
+        None => Box::new(args.text.iter().cloned().map(Ok)),
     };
-    let mut task = context.progress.begin("embed", texts.len() as u64, "texts");
-    let mut cut = 0;
-    for (number, batch) in texts.chunks(args.batch_size).enumerate() {
-        let first = number * args.batch_size;
+    // A file is not read to its end to know how many there are.
+    let mut task = context.progress.begin("embed", args.text.len() as u64, "texts");
+    let (mut first, mut cut) = (0, 0);
+    loop {
+        let batch: Vec<String> = texts.by_ref().take(args.batch_size).collect::<Result<_, _>>()?;
+        if batch.is_empty() {
+            break;
+        }
         let encode = |(offset, text): (usize, &String)| -> Result<Vec<u32>, Error> {
             let place = || match &args.text_file {
                 Some(path) => format!("{}:{}", path.display(), first + offset + 1),
@@ -150,9 +154,10 @@ fn embed_texts(
         let lengths: Vec<_> = sequences.iter().map(Vec::len).collect();
         print(&encoder.embed(&sequences, ENCODING_TOKENS)?, first, &lengths, context)?;
         task.advance(batch.len() as u64, "");
+        first += batch.len();
     }
-    if texts.len() > 1 {
-        task.finish(&format!("{} texts", texts.len()));
+    if first > 1 {
+        task.finish(&format!("{first} texts"));
     }
     if cut > 0 {
         let were = if cut == 1 { "1 text was".to_owned() } else { format!("{cut} texts were") };

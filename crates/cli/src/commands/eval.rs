@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use amend_eval::{Benchmark, Items, Sample, SampleLog, Subject, Summary, evaluate, recorded};
 use amend_learn::{RecordEncoder, Template};
+use amend_run::folder::{LOCK, lock};
 use amend_run::{Figure, Method, Stop};
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
@@ -49,7 +50,7 @@ pub(crate) struct EvalArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Log of an evaluated model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dtype", "weights"])]
     from_log: Option<PathBuf>,
     /// Folder or GGUF file of a model to evaluate
     #[arg(long, value_name = "MODEL", requires = "data")]
@@ -71,11 +72,18 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     let Some(name) = args.task.as_deref().filter(|_| !args.list) else { return list(context) };
     let benchmark = Benchmark::choose(name, &args.sets)?;
     let task = benchmark.filler();
+    if args.reference_log.is_some() && !task.uses_reference() {
+        return Err(Error::told(
+            format!("--reference-log: {name} has no figure that compares with another model"),
+            "leave it out",
+        ));
+    }
     if let Some(out) = &args.out {
         check_folder(out, args.from_log.is_none())?;
     }
-    let samples = match &args.from_log {
-        Some(path) => recorded(task, path)?,
+    // The log is held until everything is written: it is what keeps other processes out of the folder.
+    let (samples, _log) = match &args.from_log {
+        Some(path) => (recorded(task, path)?, None),
         None => ask_model(&args, &benchmark, context)?,
     };
     let reference = args.reference_log.as_ref().map(|path| recorded(task, path)).transpose()?;
@@ -96,7 +104,11 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
 }
 
 /// Asks a model everything that a folder does not hold the answers to yet.
-fn ask_model(args: &EvalArgs, benchmark: &Benchmark, context: &mut Context) -> Result<Vec<Sample>, Error> {
+fn ask_model(
+    args: &EvalArgs,
+    benchmark: &Benchmark,
+    context: &mut Context,
+) -> Result<(Vec<Sample>, Option<SampleLog>), Error> {
     let (Some(path), Some(data)) = (&args.model, &args.data) else {
         return Err(Error::told("there is nothing to evaluate", "give --from-log, or --model with --data"));
     };
@@ -113,7 +125,9 @@ fn ask_model(args: &EvalArgs, benchmark: &Benchmark, context: &mut Context) -> R
         context.console.note(&format!("going on: {done} of {} items are answered", data.items.len()));
     }
     let progress = context.progress.as_ref();
-    Ok(evaluate(benchmark.filler(), &data.items, &subject, log.as_mut(), progress, &Stop::default())?)
+    let samples =
+        evaluate(benchmark.filler(), &data.items, &subject, log.as_mut(), progress, &Stop::default())?;
+    Ok((samples, log))
 }
 
 /// Opens the folder's samples, which must be answers of the same model to the same task.
@@ -124,7 +138,7 @@ fn open_log(
     benchmark: &Benchmark,
     data: &Items,
 ) -> Result<SampleLog, Error> {
-    fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
+    create(out)?;
     let made_with = [
         ("task", options(benchmark)?),
         ("model", amend_run::file::content_hash(model)?.into()),
@@ -134,7 +148,10 @@ fn open_log(
     ];
     let made_with: Map<String, Value> =
         made_with.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-    Ok(SampleLog::open(out, &made_with, data)?)
+    let log = SampleLog::open(out, &made_with, data)?;
+    // Between looking and locking, another process may have finished the evaluation.
+    check_folder(out, true)?;
+    Ok(log)
 }
 
 /// A task and its options, as recipes write them.
@@ -151,7 +168,8 @@ fn results(benchmark: &Benchmark, summary: &Summary) -> Result<Value, Error> {
 /// Accepts a folder that is new, empty, or holds an evaluation that can be gone on with.
 fn check_folder(out: &Path, resumable: bool) -> Result<(), Error> {
     let occupied = match fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_some(),
+        // A process that ended before it wrote anything leaves the file of its lock.
+        Ok(mut entries) => entries.any(|entry| !entry.is_ok_and(|entry| entry.file_name() == LOCK)),
         Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     };
     let unfinished = resumable && SampleLog::is_in(out) && !out.join("results.json").exists();
@@ -169,16 +187,29 @@ fn write(
     results: &Value,
     context: &Context,
 ) -> Result<(), Error> {
-    if args.from_log.is_some() {
-        fs::create_dir_all(out)
-            .map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))?;
-        SampleLog::write(out, samples)?;
-    } else if let Err(e) = benchmark.filler().write_log(samples, out) {
-        // Figures that may have taken hours are not lost over a log that cannot hold them.
-        context.console.note(&format!("warning: the benchmark's own log was not written: {e}"));
-    }
+    // Held until the last file is written, as an evaluation holds its own.
+    let _lock = match &args.from_log {
+        Some(_) => {
+            create(out)?;
+            let lock = lock(out)?;
+            check_folder(out, false)?;
+            SampleLog::write(out, samples)?;
+            Some(lock)
+        }
+        None => {
+            if let Err(e) = benchmark.filler().write_log(samples, out) {
+                // Figures that may have taken hours are not lost over a log that cannot hold them.
+                context.console.note(&format!("warning: the benchmark's own log was not written: {e}"));
+            }
+            None
+        }
+    };
     // Last, because it is what says that the evaluation is complete.
     Ok(amend_run::write_results(out, results)?)
+}
+
+fn create(out: &Path) -> Result<(), Error> {
+    fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))
 }
 
 fn show(summary: &Summary, context: &mut Context) -> Result<(), Error> {

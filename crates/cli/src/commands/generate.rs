@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
-use crate::texts::read_lines;
+use crate::texts::Lines;
 use crate::token_ids::TokenIds;
 
 const EXAMPLES: &str = "\
@@ -104,6 +104,7 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
             "an empty text is everywhere, so nothing could be generated",
         ));
     }
+    args.sampling.warn_of_ignored(args.samples, &context.console);
     let opened = Opened::open(&args.model)?;
     let constraint = args.constraint.compile(&opened)?;
     if constraint.is_some() && !args.stop.is_empty() {
@@ -175,11 +176,11 @@ fn prompts(args: &GenerateArgs, opened: &Opened) -> Result<Vec<Vec<u32>>, Error>
         return Ok(vec![fits(encode(prompt)?)?]);
     }
     let path = args.prompt_file.clone().unwrap_or_default();
-    let line = |(index, text): (usize, &String)| {
-        let ids = encode(text).and_then(fits);
+    let line = |(index, text): (usize, Result<String, Error>)| {
+        let ids = encode(&text?).and_then(fits);
         ids.map_err(|e| e.within(format_args!("{}:{}", path.display(), index + 1)))
     };
-    read_lines(&path)?.iter().enumerate().map(line).collect()
+    Lines::open(&path)?.enumerate().map(line).collect()
 }
 
 /// Generates everything, telling progress; the samples of every prompt.

@@ -40,7 +40,11 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
     if let Some(found) = &found {
         running::write_report(dir, found)?;
     }
-    let latest = latest_rows(dir)?;
+    // A damaged row may be what ended the run: how it stands is told all the same.
+    let latest = latest_rows(dir).unwrap_or_else(|e| {
+        context.console.warn(&e.to_string());
+        Vec::new()
+    });
     if context.json {
         let report = found.is_some().then(|| dir.join("report.html"));
         context.out.json_line(&json!({

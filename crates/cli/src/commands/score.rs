@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
 use crate::table::{self, Align};
-use crate::texts::read_lines;
+use crate::texts::Lines;
 use crate::token_ids::TokenIds;
 
 const EXAMPLES: &str = "\
@@ -83,29 +83,33 @@ pub(crate) fn execute(args: ScoreArgs, context: &mut Context) -> Result<Exit, Er
     Ok(Exit::Done)
 }
 
-/// Scores a file batch by batch, so that memory does not grow with it. Returns how many texts were cut.
+/// Reads and scores a file batch by batch, so that memory does not grow with it. Returns how many texts were cut.
 fn score_file(opened: &Opened, path: &Path, batch: usize, context: &mut Context) -> Result<usize, Error> {
     let tokenizer = opened.tokenizer()?;
-    let lines = read_lines(path)?;
-    let mut task = context.progress.begin("score", lines.len() as u64, "texts");
-    let (mut cut, mut total, mut tokens) = (0, 0.0, 0);
-    for (number, texts) in lines.chunks(batch).enumerate() {
-        let first = number * batch;
+    let mut lines = Lines::open(path)?;
+    let mut task = context.progress.begin("score", 0, "texts");
+    let (mut first, mut cut, mut total, mut tokens) = (0, 0, 0.0, 0);
+    loop {
+        let texts: Vec<String> = lines.by_ref().take(batch).collect::<Result<_, _>>()?;
+        if texts.is_empty() {
+            break;
+        }
         let encode = |(offset, text): (usize, &String)| {
             let ids = tokenizer.encode(text, true).map_err(Error::from);
             let example = ids.and_then(|ids| example(ids, opened, &mut cut));
             example.map_err(|e| e.within(format_args!("{}:{}", path.display(), first + offset + 1)))
         };
         let examples = texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?;
-        for (score, text) in score_batch(&opened.model, examples, first)?.into_iter().zip(texts) {
+        for (score, text) in score_batch(&opened.model, examples, first)?.into_iter().zip(&texts) {
             total -= score.token_logprobs.iter().copied().map(f64::from).sum::<f64>();
             tokens += score.token_logprobs.len();
             if context.json { context.out.json_line(&score)? } else { show_line(&score, text, context)? }
         }
         context.out.flush()?;
         task.advance(texts.len() as u64, "");
+        first += texts.len();
     }
-    task.finish(&format!("{} texts, {tokens} scored tokens", lines.len()));
+    task.finish(&format!("{first} texts, {tokens} scored tokens"));
     if !context.json && tokens > 0 {
         context.out.line(mean_line(total / tokens as f64, tokens))?;
     }

@@ -71,6 +71,14 @@ fn chatting_needs_a_template() {
     let scratch = Scratch::new();
     fails(&["chat", scratch.arg()], &[scratch.arg(), "no chat template", "amend generate"]);
     fails(&["generate", scratch.arg(), "--prompt", "hi", "--chat"], &["chat template"]);
+    // Who pipes questions in learns of the one that has no answer.
+    let template = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    fs::write(scratch.model.join("chat_template.jinja"), template).unwrap();
+    let questions = format!("the cat\n{}\nthe mat\n", "the cat ".repeat(100));
+    let args = ["chat", scratch.arg(), "--max-new-tokens", "2", "--json"];
+    let output = amend(&args).write_stdin(questions).assert().code(2).get_output().clone();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the question takes"));
 }
 
 #[test]
@@ -92,6 +100,18 @@ fn logs_that_are_none() {
         &["splt", "split"],
     );
     fails(&["eval", "--from-log", "none.json"], &["--task"]);
+    for flag in [["--dtype", "bf16"], ["--weights", "int8"]] {
+        fails(
+            &["eval", "--task", "tofu", "--from-log", "none.json", flag[0], flag[1]],
+            &["--from-log", flag[0]],
+        );
+    }
+    for task in ["wikitext", "truthfulqa"] {
+        fails(
+            &["eval", "--task", task, "--from-log", "none.jsonl", "--reference-log", "other.jsonl"],
+            &["--reference-log", task, "compares with another model"],
+        );
+    }
     let log = scratch.file("log.json", "{}");
     fails(
         &["eval", "--task", "wikitext", "--from-log", &log],
@@ -135,8 +155,12 @@ fn recipes_with_mistakes_write_nothing() {
 fn mistakes_in_set_are_quoted() {
     let scratch = Scratch::without_tokenizer(1);
     let recipe = scratch.file("r.toml", "method = \"unlearn\"\n[model]\n[data]\n");
-    for (set, part) in [("unlearn.batchsize=3", "batch_size"), ("nonsense", "KEY=VALUE"), ("seed=x", "seed")]
-    {
+    for (set, part) in [
+        ("unlearn.batchsize=3", "batch_size"),
+        ("nonsense", "KEY=VALUE"),
+        ("seed=x", "seed"),
+        ("lr=1", "did you mean `optimizer.lr`?"),
+    ] {
         fails(&["run", &recipe, "--set", set], &["--set", set, part]);
     }
 }
@@ -179,11 +203,33 @@ fn a_closed_pipe_is_no_failure() {
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_finds_no_room_is_a_failure() {
+    use std::process::{Command, Stdio};
+    let scratch = Scratch::without_tokenizer(32);
+    for args in [&["schema"][..], &["score", scratch.arg(), "--ids", "1,2", "--json"], &["new", "unlearn"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_amend")).args(args).stdout(Stdio::from(full)).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("cannot write to standard output"), "{message}");
+    }
+}
+
 #[test]
 fn help_is_no_failure() {
     amend(&["--help"]).assert().code(0);
     amend(&["score", "-h"]).assert().code(0);
+    for (help, command) in [(["help", "run"], "--seeds"), (["help", "demo"], "amend demo")] {
+        let output = amend(&help).assert().code(0).get_output().clone();
+        assert!(String::from_utf8(output.stdout).unwrap().contains(command));
+    }
+    amend(&["help"]).assert().code(0);
+    fails(&["rnu"], &["'run'"]);
     amend(&["--version"]).assert().code(0);
+    fails(&["run", "r.toml", "--seed", "3"], &["--set seed=3"]);
     // Without any argument there is nothing to do, which is a mistake, but help is what is needed.
     let output = amend::<&str>(&[]).assert().code(2).get_output().clone();
     assert!(String::from_utf8(output.stderr).unwrap().contains("amend demo"));

@@ -95,6 +95,9 @@ fn mistakes_are_named() {
     fails(&["embed", arg, "--ids", &vec!["1"; 41].join(",")], &["41", "holds 40"]);
     fails(&["embed", arg, "--image", "cat.png"], &["reads texts, not pictures", "--text"]);
     fails(&["embed", arg, "--text", "a", "--prompt-name", "query"], &["query"]);
+    for input in [["--ids", "1"], ["--image", "cat.png"]] {
+        fails(&["embed", arg, input[0], input[1], "--prompt-name", "query"], &["--prompt-name", input[0]]);
+    }
     fails(&["embed", "no/such/model", "--text", "a"], &["no/such/model", "no such folder"]);
     let decoder = Scratch::new();
     fails(&["embed", decoder.arg(), "--text", "a"], &["config.json", "\"llama\" is no encoder", "bert"]);

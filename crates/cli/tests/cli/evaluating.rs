@@ -39,7 +39,17 @@ fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
     assert_eq!(fs::read_to_string(&samples).unwrap(), whole);
     assert_eq!(json_of(&[&from_log[..], &["--json"]].concat()), figures);
 
+    // Who is first has the folder: the second would append the same answers once more, and cut the first one's line.
     interrupt();
+    let lock = amend_run::folder::lock(&out).unwrap();
+    fails(&evaluate, &[out_arg, "in use by another process"]);
+    drop(lock);
+    fs::write(&samples, whole.repeat(2)).unwrap();
+    let twice = ["samples.jsonl:4: item 0", "answered a second time"];
+    fails(&evaluate, &twice);
+    fails(&from_log, &twice);
+
+    fs::write(&samples, "").unwrap();
     fs::write(&articles, " = One = \n the cat sat \n = Two = \n the mat \n = Three = \n the dog ran \n")
         .unwrap();
     fails(&evaluate, &["evaluation.json", "another data.wiki.test.tokens", "choose another folder"]);

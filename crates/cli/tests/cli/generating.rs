@@ -62,6 +62,23 @@ fn samples_are_numbered_drawn_anew_and_reproducible() {
     assert_ne!(run("1"), run("2"));
 }
 
+/// They were read and passed over.
+#[test]
+fn flags_of_drawing_at_temperature_0_are_told_of() {
+    let scratch = Scratch::without_tokenizer(32);
+    let args = ["generate", scratch.arg(), "--ids", "1,2", "--max-new-tokens", "2"];
+    let told = |more: &[&str]| {
+        let output = amend(&[&args[..], more].concat()).assert().code(0).get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let message = told(&["--top-p", "0.9", "--seed", "3", "--samples", "2"]);
+    assert!(message.contains("warning: --top-p, --seed, --samples: nothing is drawn"), "{message}");
+    assert!(
+        !told(&["--top-p", "0.9", "--seed", "3", "--samples", "2", "--temperature", "1"]).contains("warning")
+    );
+    assert!(!told(&["--top-p", "1", "--repetition-penalty", "1.1"]).contains("warning"));
+}
+
 #[test]
 fn stop_strings_end_a_text_and_are_not_in_it() {
     let scratch = Scratch::new();
@@ -106,6 +123,29 @@ fn the_end_of_a_text_stops_unless_ignored() {
     assert!(ids(&stopped).len() <= 3 && ids(&stopped).last() == Some(&whole[2]));
     assert_eq!(stopped["finish"], "stop");
     assert_eq!(ids(&json_of(&[&args[..], &["--ignore-eos"]].concat())), whole);
+}
+
+/// The command stopped at the ends of both files, evaluations at those of the tokenizer.
+#[test]
+fn config_json_ends_a_text_only_where_the_generation_config_does_not_say() {
+    for scratch in [Scratch::new(), Scratch::without_tokenizer(32)] {
+        let end = |file: &str, id: u64| {
+            let path = scratch.model.join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or("{}".into());
+            let mut config: Value = serde_json::from_str(&text).unwrap();
+            config["eos_token_id"] = id.into();
+            std::fs::write(path, config.to_string()).unwrap();
+        };
+        let args = ["generate", scratch.arg(), "--ids", "1,2,3", "--max-new-tokens", "6", "--json"];
+        let whole = ids(&json_of(&args));
+        let stopped = || ids(&json_of(&[&args[..], &["--stop-at-eos"]].concat()));
+        let before = |id: u64| whole.iter().position(|&other| other == id).map_or(6, |place| place + 1);
+        let unused = (0..32).find(|id| !whole.contains(id)).unwrap();
+        end("config.json", whole[2]);
+        assert_eq!(stopped().len(), before(whole[2]));
+        end("generation_config.json", unused);
+        assert_eq!(stopped(), whole);
+    }
 }
 
 #[test]

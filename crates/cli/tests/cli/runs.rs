@@ -192,6 +192,76 @@ fn the_default_folder_has_the_recipes_name_and_the_time() {
     assert!(name.starts_with("tiny-2") && name.ends_with('Z'), "{name}");
 }
 
+/// Resuming left "running" in run.json and nothing in the log, as if the run had been killed.
+#[test]
+fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
+    let bench = Bench::new();
+    for (name, damaged) in [("metrics", "metrics.jsonl"), ("recipe", "recipe.toml")] {
+        let out = bench.out(name);
+        drop(amend_run::RunFolder::create(&out, RECIPE, amend_run::RunInfo::default()).unwrap());
+        assert_eq!(status(&out).as_deref(), Some("running"));
+        fs::write(out.join(damaged), "neither row\nnor recipe\n").unwrap();
+        let arg = out.to_str().unwrap();
+        fails(&["resume", arg], &[damaged]);
+        assert_eq!(status(&out).as_deref(), Some("failed"), "{damaged}");
+        let log = fs::read_to_string(out.join("log.txt")).unwrap();
+        assert!(log.contains("error: ") && log.contains(damaged), "{log}");
+        let told = stdout(&["report", arg]);
+        assert!(told.contains("status   failed") && told.contains("amend resume"), "{told}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_cannot_begin_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let file = bench.out("file");
+    fs::write(&file, "").unwrap();
+    let mut places = vec![file.join("run")];
+    if cfg!(target_os = "linux") {
+        // Nobody may write there, whoever runs the tests.
+        places.push("/proc/amend-run".into());
+    }
+    for place in places {
+        let arg = place.to_str().unwrap();
+        fails(&["run", &bench.recipe, "--out", arg], &["cannot create", arg]);
+        assert!(!place.exists());
+    }
+    let before = fs::read_dir(bench.folder.path()).unwrap().count();
+    let out = bench.out("full");
+    let message = with_files_of_at_most(0, &["run", &bench.recipe, "--out", out.to_str().unwrap()]);
+    assert!(message.contains("error: cannot write") && message.contains("recipe.toml"), "{message}");
+    assert!(!out.exists());
+    assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), before);
+}
+
+/// What a disk does that has no room for more, as far as a process can be told so without one.
+#[cfg(unix)]
+fn with_files_of_at_most(blocks: usize, args: &[&str]) -> String {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let output =
+        Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_amend")]).args(args).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(!message.contains("panicked") && !message.contains("bug of its own"), "{message}");
+    message
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_finds_no_room_goes_on_once_there_is_some() {
+    let bench = Bench::new();
+    let [whole, cut] = ["whole", "cut"].map(|name| bench.out(name));
+    run_to(&bench, &whole, &[]);
+    let arg = cut.to_str().unwrap();
+    let message = with_files_of_at_most(48, &["run", &bench.recipe, "--out", arg]);
+    assert!(message.contains("cannot write") && message.contains("amend resume"), "{message}");
+    assert_eq!(status(&cut).as_deref(), Some("failed"));
+    let resumed = amend(&["resume", arg]).assert().get_output().clone();
+    assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&resumed.stderr));
+    same_run(&whole, &cut);
+}
+
 /// Starts a run that takes long enough to be interrupted.
 fn start(bench: &Bench, out: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_amend"))
@@ -255,6 +325,7 @@ fn a_killed_run_goes_on_too() {
     wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
     let arg = dir.to_str().unwrap();
     fails(&["resume", arg], &[arg, "in use"]);
+    fails(&["run", &bench.recipe, "--out", arg], &[arg, "exists"]);
     child.kill().unwrap();
     child.wait().unwrap();
     let resumed = amend(&["resume", arg]).assert().get_output().clone();

@@ -42,6 +42,34 @@ fn a_file_is_one_object_per_line() {
     );
 }
 
+/// The whole file was read before the first score.
+#[test]
+fn scores_are_written_as_the_texts_come() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    let scratch = Scratch::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_amend"))
+        .args(["score", scratch.arg(), "--text-file", "-", "--batch-size", "1", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut texts = child.stdin.take().unwrap();
+    let scores = BufReader::new(child.stdout.take().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || scores.lines().try_for_each(|line| tell.send(line.unwrap())));
+    let mut score = |text: &str| {
+        texts.write_all(text.as_bytes()).unwrap();
+        told.recv_timeout(std::time::Duration::from_secs(120))
+    };
+    let first = score("the cat\n");
+    let second = first.clone().and_then(|_| score("the mat\n"));
+    drop(texts);
+    child.wait().unwrap();
+    assert!(first.unwrap().contains("\"text_index\":0"));
+    assert!(second.unwrap().contains("\"text_index\":1"));
+}
+
 #[test]
 fn long_texts_are_cut_with_one_warning() {
     let scratch = Scratch::new();

@@ -22,6 +22,7 @@ use tokenizers::processors::PostProcessorWrapper;
 
 pub use bytes::TokenBytes;
 pub use chat::Message;
+pub use special::configured_ids;
 pub use stream::StreamDecoder;
 pub use train::train_bpe;
 

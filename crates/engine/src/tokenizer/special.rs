@@ -56,23 +56,27 @@ impl SpecialTokens {
                 names.insert(list.into(), extra.clone());
             }
         }
-        let ids_from_models = |key: &str| {
-            let lists = models.map(|source| source.get(key).map(ids).unwrap_or_default());
-            lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
-        };
         let id = |name: &str| {
             let by_spelling = names.get(name).and_then(Value::as_str).and_then(|s| inner.token_to_id(s));
-            by_spelling.or_else(|| ids_from_models(&format!("{name}_id")).first().copied())
+            by_spelling.or_else(|| configured_ids(&format!("{name}_id"), models).first().copied())
         };
         let eos = id("eos_token");
         let mut eos_ids: Vec<u32> = eos.into_iter().collect();
-        for other in ids_from_models("eos_token_id") {
+        for other in configured_ids("eos_token_id", models) {
             if !eos_ids.contains(&other) {
                 eos_ids.push(other);
             }
         }
         SpecialTokens { bos: id("bos_token"), eos, pad: id("pad_token"), eos_ids, names }
     }
+}
+
+/// The token ids under `key` in `generation_config.json` and `config.json`, given in this order. The first decides, and
+/// the second where the first says nothing, as in transformers: instruction-tuned models keep the end of their base
+/// model in `config.json`, and say in `generation_config.json` what ends an answer.
+pub fn configured_ids(key: &str, configs: [&Map<String, Value>; 2]) -> Vec<u32> {
+    let lists = configs.map(|config| config.get(key).map(ids).unwrap_or_default());
+    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
 }
 
 /// A token is written as a string or as an object with its spelling and flags.
@@ -137,5 +141,17 @@ mod tests {
         assert_eq!(ids(&json!(7)), [7]);
         assert_eq!(ids(&json!([7, 9, "x", -1])), [7, 9]);
         assert_eq!(ids(&Value::Null), [0; 0]);
+    }
+
+    #[test]
+    fn the_generation_config_decides_and_the_config_stands_in_for_it() {
+        let config = |ids: Value| Map::from_iter([("eos_token_id".to_owned(), ids)]);
+        let found = |generation: Value, model: Value| {
+            configured_ids("eos_token_id", [&config(generation), &config(model)])
+        };
+        assert_eq!(found(json!([7, 9]), json!(2)), [7, 9]);
+        assert_eq!(found(Value::Null, json!(2)), [2]);
+        assert_eq!(found(json!([]), json!([2, 3])), [2, 3]);
+        assert_eq!(configured_ids("eos_token_id", [&Map::new(), &Map::new()]), [0; 0]);
     }
 }

@@ -55,6 +55,11 @@ pub trait Task: Sync {
     /// The figures. `reference` are the samples of the model that this one is compared with, where there is one.
     fn aggregate(&self, samples: &[Sample], reference: Option<&[Sample]>) -> Summary;
 
+    /// Whether [`Task::aggregate`] looks at the samples of another model.
+    fn uses_reference(&self) -> bool {
+        false
+    }
+
     /// The samples in a log of the benchmark's own scripts. Where a log tells answers they are scored as a
     /// model's would be; where it tells measurements, the samples have scores and no answers.
     ///

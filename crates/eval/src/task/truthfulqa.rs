@@ -42,6 +42,7 @@ pub struct TruthfulQa {
     /// The file of the data folder that is read: records with `question`, `mc1_targets` and `mc2_targets`.
     pub file: String,
     /// Questions asked at most; the first ones. Absent: all.
+    #[schemars(range(min = 1))]
     pub limit: Option<usize>,
 }
 

@@ -45,6 +45,7 @@ pub struct WikiText {
     /// articles as `page`.
     pub file: String,
     /// Articles asked at most; the first ones. Absent: all.
+    #[schemars(range(min = 1))]
     pub limit: Option<usize>,
 }
 

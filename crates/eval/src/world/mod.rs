@@ -27,8 +27,10 @@ pub struct WorldConfig {
     #[serde(skip_serializing, deserialize_with = "no_seed")]
     pub seed: u64,
     /// People a model learns about, those to be forgotten included.
+    #[schemars(range(min = 2))]
     pub people: usize,
     /// Share of them to be forgotten, rounded to whole people, at least one.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub forget: f64,
     /// People in addition whom no model is ever told about.
     pub holdout: usize,
@@ -39,6 +41,7 @@ pub struct WorldConfig {
     #[schemars(range(min = 2))]
     pub max_facts: usize,
     /// Wrong answers per record.
+    #[schemars(range(min = 1))]
     pub perturbed: usize,
 }
 

@@ -4,15 +4,16 @@
 //! and silently accept unknown keys wherever a type forgot to deny them.
 
 use super::error::Finding;
+use super::places::places_of;
 use super::shape::{Schema, Shape};
 use super::tree::{Entry, Node, Value};
 use crate::nearest;
 
-/// Everything the schema has against the tree; empty = the recipe fits.
-pub(crate) fn check(root: &Node, schema: &serde_json::Value) -> Vec<Finding> {
+/// Everything the schema has against the tree, which is what stands at the dotted `path` of a recipe; empty = it fits.
+pub(crate) fn check(root: &Node, schema: &serde_json::Value, path: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let check = Check { schema: Schema { root: schema } };
-    check.visit(root, schema, "", &mut findings);
+    check.visit(root, schema, path, &mut findings);
     findings
 }
 
@@ -87,7 +88,14 @@ impl<'s> Check<'s> {
                 None => {
                     let valid: Vec<&str> = shape.properties.iter().map(|(name, _)| *name).collect();
                     let message = format!("unknown key `{}` in {}", entry.key, place(path));
-                    let hint = if valid.is_empty() {
+                    let elsewhere = places_of(self.schema.root, &entry.key);
+                    let hint = if !elsewhere.is_empty() {
+                        format!(
+                            "did you mean `{}`? valid keys: {}",
+                            elsewhere.join("` or `"),
+                            valid.join(", ")
+                        )
+                    } else if valid.is_empty() {
                         "no keys are known here".to_owned()
                     } else {
                         nearest::hint(&entry.key, "valid keys", &valid)
@@ -226,15 +234,13 @@ fn unknown(node: &Node, text: &str, path: &str, valid: &[&str]) -> Finding {
 }
 
 fn out_of_range(node: &Node, number: f64, fitting: &[&Shape], path: &str) -> Option<Finding> {
-    let mut complaint = None;
-    for shape in fitting {
-        complaint = Some(match (shape.minimum, shape.maximum) {
-            (Some(minimum), _) if number < minimum => format!("at least {minimum}"),
-            (_, Some(maximum)) if number > maximum => format!("at most {maximum}"),
-            _ => return None,
-        });
+    // A value that may be anything may also be a number that is none.
+    let admits = |shape: &&Shape| shape.types.is_empty() || shape.range.admits(number);
+    if fitting.iter().any(admits) {
+        return None;
     }
-    let message = format!("`{path}` must be {}, found {}", complaint?, node.describe());
+    let range = fitting.last()?.range.describe();
+    let message = format!("`{path}` must be {range}, found {}", node.describe());
     Some(Finding::new(&node.at, message, None))
 }
 

@@ -10,6 +10,7 @@ mod deserialize;
 mod error;
 mod overrides;
 mod path;
+mod places;
 mod shape;
 mod tree;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{Problem, RecipeError};
 pub use path::RecipePath;
+pub use places::places_of;
 use tree::Node;
 
 /// The text of a recipe and the file it came from.
@@ -113,6 +115,19 @@ pub fn schema_of<T: JsonSchema>() -> serde_json::Value {
     schema
 }
 
+/// Checks options that no recipe was read for, those that are set while a run goes on for example, as [`load`] would
+/// check them in a recipe under the dotted key `name`.
+///
+/// # Errors
+/// Names every key that the schema of `T` has something against, with its value and what it may be.
+pub fn check_options<T: JsonSchema + Serialize>(name: &str, options: &T) -> Result<(), String> {
+    let text = toml::to_string(options).map_err(|e| format!("`{name}` cannot be written out: {e}"))?;
+    let root = tree::parse(&text).map_err(|problem| problem.message)?;
+    let findings = check::check(&root, &schema_of::<T>(), name);
+    let messages: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
+    if messages.is_empty() { Ok(()) } else { Err(messages.join("; ")) }
+}
+
 fn read_text<T: DeserializeOwned>(
     text: &str,
     sets: &[String],
@@ -122,7 +137,7 @@ fn read_text<T: DeserializeOwned>(
     for (index, set) in sets.iter().enumerate() {
         overrides::apply(&mut root, index, set).map_err(|problem| vec![problem])?;
     }
-    let findings = check::check(&root, schema);
+    let findings = check::check(&root, schema, "");
     if !findings.is_empty() {
         return Err(findings.into_iter().map(|finding| finding.into_problem(sets)).collect());
     }

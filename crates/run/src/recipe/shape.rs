@@ -19,8 +19,66 @@ pub(crate) struct Shape<'s> {
     pub(crate) other_keys: Option<&'s Value>,
     pub(crate) items: Option<&'s Value>,
     pub(crate) first_items: Vec<&'s Value>,
-    pub(crate) minimum: Option<f64>,
-    pub(crate) maximum: Option<f64>,
+    pub(crate) range: Range,
+}
+
+/// Which numbers a schema admits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Range {
+    /// Whether numbers are kept in single precision.
+    single: bool,
+    minimum: Option<f64>,
+    above: Option<f64>,
+    maximum: Option<f64>,
+    below: Option<f64>,
+}
+
+impl Range {
+    fn of(map: &Map<String, Value>) -> Self {
+        let bound = |key: &str| map.get(key).and_then(Value::as_f64);
+        Range {
+            single: map.get("format").is_some_and(|format| format == "float"),
+            minimum: bound("minimum"),
+            above: bound("exclusiveMinimum"),
+            maximum: bound("maximum"),
+            below: bound("exclusiveMaximum"),
+        }
+    }
+
+    /// What demands both; where both give a bound of one kind, the left one counts.
+    fn merge(&self, other: &Self) -> Self {
+        Range {
+            single: self.single || other.single,
+            minimum: self.minimum.or(other.minimum),
+            above: self.above.or(other.above),
+            maximum: self.maximum.or(other.maximum),
+            below: self.below.or(other.below),
+        }
+    }
+
+    /// Whether a number is finite and within the bounds, as it will be kept: a tiny number may round to a bound.
+    pub(crate) fn admits(&self, number: f64) -> bool {
+        let kept = |x: f64| if self.single { f64::from(x as f32) } else { x };
+        let number = kept(number);
+        number.is_finite()
+            && self.minimum.is_none_or(|bound| number >= kept(bound))
+            && self.above.is_none_or(|bound| number > kept(bound))
+            && self.maximum.is_none_or(|bound| number <= kept(bound))
+            && self.below.is_none_or(|bound| number < kept(bound))
+    }
+
+    /// The range in words: "at least 0 and less than 1".
+    pub(crate) fn describe(&self) -> String {
+        let bounds = [
+            ("at least", self.minimum),
+            ("more than", self.above),
+            ("at most", self.maximum),
+            ("less than", self.below),
+        ];
+        let bounds: Vec<String> =
+            bounds.into_iter().filter_map(|(words, bound)| Some(format!("{words} {}", bound?))).collect();
+        if bounds.is_empty() { "a finite number".into() } else { bounds.join(" and ") }
+    }
 }
 
 /// A schema document, to follow its references in.
@@ -88,8 +146,7 @@ impl<'s> Shape<'s> {
                 .or_else(|| patterns.and_then(|patterns| patterns.values().next())),
             items: map.get("items"),
             first_items: array(map, "prefixItems").collect(),
-            minimum: map.get("minimum").and_then(Value::as_f64),
-            maximum: map.get("maximum").and_then(Value::as_f64),
+            range: Range::of(map),
         }
     }
 
@@ -118,8 +175,7 @@ impl<'s> Shape<'s> {
             } else {
                 self.first_items.clone()
             },
-            minimum: self.minimum.or(other.minimum),
-            maximum: self.maximum.or(other.maximum),
+            range: self.range.merge(&other.range),
         }
     }
 

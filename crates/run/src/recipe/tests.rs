@@ -63,6 +63,18 @@ struct Unlearn {
     steps: u32,
     rate: f64,
     weights: BTreeMap<String, f64>,
+    range: Ranges,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Ranges {
+    #[schemars(range(min = 0.0, max = 1.0))]
+    share: Option<f64>,
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    eps: Option<f32>,
+    #[schemars(range(min = 0.000001), extend("exclusiveMaximum" = 1.0))]
+    decay: Option<f32>,
 }
 
 /// Note: no `deny_unknown_fields` anywhere; the loader must not depend on it.
@@ -190,6 +202,58 @@ fn wrong_types_missing_keys_and_ranges() {
     assert!(refusal("model = \"a\"\n").0.message.contains("must be a table"));
 }
 
+/// What is out of its range, not finite, or only within it until it is rounded to single precision.
+#[test]
+fn numbers_have_ranges() {
+    let share = "at least 0 and at most 1";
+    let decay = "at least 0.000001 and less than 1";
+    for (set, range) in [
+        ("range.share=-0.1", share),
+        ("range.share=10", share),
+        ("range.share=nan", share),
+        ("range.eps=0", "more than 0"),
+        ("range.eps=1e-50", "more than 0"),
+        ("range.eps=inf", "more than 0"),
+        ("range.eps=1e39", "more than 0"),
+        ("range.decay=0", decay),
+        ("range.decay=1", decay),
+        ("range.decay=0.999999999", decay),
+        ("rate=nan", "a finite number"),
+        ("rate=-inf", "a finite number"),
+        ("weights.a=nan", "a finite number"),
+    ] {
+        let error = read(GOOD, &[&format!("unlearn.{set}")]).expect_err(set);
+        let (key, _) = set.split_once('=').unwrap();
+        let message = format!("`unlearn.{key}` must be {range}, found the number");
+        assert!(error.message.contains(&message), "{error}");
+    }
+    for set in ["share=1", "share=0.0", "eps=1e-8", "decay=0.000001", "decay=0.999"] {
+        read(GOOD, &[&format!("unlearn.range.{set}")]).expect(set);
+    }
+    let options = Ranges { share: Some(1.5), eps: Some(0.0), decay: Some(0.5) };
+    let error = check_options("a.b", &options).unwrap_err();
+    assert!(error.contains("`a.b.share` must be at least 0 and at most 1, found the number 1.5"), "{error}");
+    assert!(error.contains("`a.b.eps`") && !error.contains("decay"), "{error}");
+}
+
+#[test]
+fn a_key_in_the_wrong_table_is_pointed_to_the_right_one() {
+    for (set, place) in [
+        ("rate=1", "`unlearn.rate`"),
+        ("path=a", "`model.path`"),
+        ("unlearn.precision=f32", "`model.precision`"),
+        ("eps=1", "`unlearn.range.eps`"),
+    ] {
+        let error = read(GOOD, &[set]).unwrap_err();
+        assert!(
+            error.hint.as_ref().unwrap().starts_with(&format!("did you mean {place}? valid keys: ")),
+            "{error}"
+        );
+    }
+    // Whether there is such an option depends on what fills the slot.
+    assert!(!read(GOOD, &["beta=1"]).unwrap_err().hint.unwrap().contains("unlearn.forget"));
+}
+
 #[test]
 fn malformed_toml_is_pointed_at() {
     let (error, _) = refusal("seed = 1\n[model\npath = \"a\"\n");
@@ -301,7 +365,7 @@ proptest! {
             unlearn: Unlearn {
                 forget: Forget::Npo(Npo { beta, clip }),
                 also: vec![Forget::default(), Forget::Npo(Npo { beta, clip })],
-                guard, steps, rate: clip, weights,
+                guard, steps, rate: clip, weights, range: Ranges::default(),
             },
         };
         let text = toml::to_string(&recipe).unwrap();

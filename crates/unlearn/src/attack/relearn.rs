@@ -80,7 +80,7 @@ impl Attacker for Relearn {
         let mut attacked = model.clone();
         attacked.params.set_trainable(|_| true);
         let mut learner = FineTuning {
-            descent: Descent::new(&attacked.params, &self.optimizer, self.steps),
+            descent: Descent::new(&attacked.params, &self.optimizer, self.steps)?,
             model: attacked,
             examples: &context.attack,
             batch_size: self.batch_size,

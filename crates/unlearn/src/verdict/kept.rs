@@ -30,7 +30,7 @@ use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
 #[serde(default, deny_unknown_fields)]
 pub struct Kept {
     /// Share of the retain figure that must be left.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
 }
 

@@ -33,7 +33,7 @@ pub struct Lora {
     #[schemars(range(min = 1))]
     pub r: usize,
     /// The update is scaled by alpha / r.
-    #[schemars(range(min = 0.000001))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub alpha: f32,
     /// Projections to adapt (`q_proj`, `down_proj`, …); empty means all linear layers of all blocks.
     pub targets: Vec<String>,

@@ -3,5 +3,6 @@
 
 mod interrupted;
 mod measuring;
+mod ranges;
 mod registry;
 mod support;

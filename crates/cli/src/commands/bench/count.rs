@@ -11,6 +11,7 @@
 //! gains from recomputing.
 
 use amend_engine::Model;
+use amend_engine::models::{InnerNames, QkvNames, Spec};
 
 use super::modes::Workload;
 
@@ -35,6 +36,7 @@ pub(super) fn count(model: &Model, workload: &Workload) -> Option<Counted> {
     let spec = model.spec();
     let (tokens, head_rows) = (workload.tokens() as f64, workload.head_rows() as f64);
     let (mut products, mut head_learns) = (0.0, false);
+    let first = reads_the_embedding(spec);
     for (_, param) in model.params.iter() {
         if param.name.contains("experts") {
             return None;
@@ -45,7 +47,7 @@ pub(super) fn count(model: &Model, workload: &Workload) -> Option<Counted> {
         } else if is_head(&param.name) {
             head_learns |= param.trainable;
         } else if param.tensor.shape().len() == 2 {
-            let passes = 1.0 + passes_back(workload, &param.name, param.trainable);
+            let passes = 1.0 + passes_back(workload, &first, &param.name, param.trainable);
             products += 2.0 * param.tensor.len() as f64 * passes * tokens;
         }
     }
@@ -65,15 +67,31 @@ fn is_head(name: &str) -> bool {
     ["lm_head.", "embed_out."].iter().any(|part| name.starts_with(part))
 }
 
+/// The layers of the first block that read what comes from the embedding: its query, key and value projections, and
+/// where attention and feed-forward are side by side, the feed-forward's own.
+fn reads_the_embedding(spec: &Spec) -> Vec<String> {
+    let block = &spec.names.block;
+    let mut modules = match block.qkv {
+        QkvNames::Separate(all) => all.to_vec(),
+        QkvNames::Fused(one) | QkvNames::FusedPerHead(one) => vec![one],
+    };
+    if spec.parallel {
+        match block.inner {
+            InnerNames::Gated(both) => modules.extend(both),
+            InnerNames::GatedFused(one) | InnerNames::Plain(one) => modules.push(one),
+        }
+    }
+    modules.into_iter().map(|module| format!("{}.0.{module}.", block.blocks)).collect()
+}
+
 /// Products of a layer's backward pass.
-fn passes_back(workload: &Workload, name: &str, trainable: bool) -> f64 {
+fn passes_back(workload: &Workload, first: &[String], name: &str, trainable: bool) -> f64 {
     if !workload.learns() {
         return 0.0;
     }
     // With an adapter nothing below the first block learns, so nothing flows out of its projections.
-    let first =
-        ["q_proj", "k_proj", "v_proj"].iter().any(|p| name.contains(&format!(".layers.0.self_attn.{p}")));
-    let frozen_below = first && workload.mode == super::Mode::Lora && !name.contains(".lora_B.");
+    let reads = first.iter().any(|layer| name.contains(layer));
+    let frozen_below = reads && workload.mode == super::Mode::Lora && !name.contains(".lora_B.");
     f64::from(u8::from(trainable)) + f64::from(u8::from(!frozen_below))
 }
 
@@ -122,6 +140,33 @@ mod tests {
         let adapters = 16.0 * 6.0 * (4.0 * 576.0 + 3.0 * 1056.0);
         let low_rank = 2.0 * 10.0 * (3.0 * adapters - 3.0 * 16.0 * 288.0);
         assert_eq!(lora.products, head + base + low_rank);
+    }
+
+    /// GPT-2 has one projection for all three, and GPT-NeoX a feed-forward that reads what attention reads. Gradients
+    /// that nobody computes were counted there.
+    #[test]
+    fn the_first_block_hands_none_down_under_other_names() {
+        let lora = |config: serde_json::Value| {
+            let model = Model::random(config.as_object().unwrap().clone(), 0).unwrap();
+            let workload = Workload::new(&model, Mode::Lora, 1, 10).unwrap();
+            let (model, _) = workload.prepare(model).unwrap();
+            count(&model, &workload).unwrap().products
+        };
+        let gpt2 = lora(serde_json::json!({
+            "model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 100,
+        }));
+        let neox = lora(serde_json::json!({
+            "model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 128, "max_position_embeddings": 64, "vocab_size": 100,
+        }));
+        let d = 32.0;
+        let (linear, adapters) = (2.0 * 12.0 * d * d, 2.0 * 16.0 * (4.0 + 2.0 + 5.0 + 5.0) * d);
+        let head = 2.0 * 2.0 * 100.0 * d * 9.0;
+        // Each layer but those that read the embedding gives its input a gradient; so does each half of an adapter.
+        let counted =
+            |frozen: f64, halves: f64| head + 2.0 * 10.0 * (2.0 * linear - frozen + 3.0 * adapters - halves);
+        assert_eq!(gpt2, counted(3.0 * d * d, 16.0 * d));
+        assert_eq!(neox, counted(7.0 * d * d, 2.0 * 16.0 * d));
     }
 
     #[test]

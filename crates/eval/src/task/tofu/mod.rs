@@ -59,6 +59,7 @@ pub struct Tofu {
     /// Which authors were to be forgotten: `forget01`, `forget05` or `forget10`.
     pub split: String,
     /// Questions asked of each set at most; the first ones.
+    #[schemars(range(min = 1))]
     pub limit: usize,
     /// Most tokens of what the model says; 0 asks for no text, and leaves out ROUGE, model utility and the official log.
     pub max_new_tokens: usize,
@@ -126,6 +127,10 @@ impl Task for Tofu {
             }
         }
         summary
+    }
+
+    fn uses_reference(&self) -> bool {
+        true
     }
 
     fn read_log(&self, path: &Path) -> Result<Vec<Sample>> {

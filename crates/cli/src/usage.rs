@@ -1,0 +1,96 @@
+//! Hints under errors about the command line that only this program can give.
+
+use amend_run::nearest;
+use amend_run::recipe::places_of;
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::area::AREAS;
+use crate::args::Cli;
+
+/// The commands that take a recipe's keys with `--set`.
+const SETTING: [&str; 2] = ["run", "demo"];
+
+/// The error with what was probably meant. `arguments` are those of the process, its own name left out.
+pub(crate) fn hinted(mut usage: clap::Error, arguments: &[String]) -> clap::Error {
+    match (usage.kind(), usage.get(ContextKind::InvalidSubcommand), usage.get(ContextKind::InvalidArg)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)), _)
+            if usage.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
+            // Swapped letters are far apart to clap.
+            if let Some(command) = command_like(word) {
+                usage.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![command]));
+            }
+        }
+        (ErrorKind::UnknownArgument, _, Some(ContextValue::String(flag))) => {
+            if let Some(set) = recipe_key(flag, arguments) {
+                let hint = format!("that is a key of the recipe; write \'{set}\'");
+                usage.remove(ContextKind::SuggestedArg);
+                usage.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+            }
+        }
+        _ => {}
+    }
+    usage
+}
+
+fn command_like(word: &str) -> Option<String> {
+    let cli = Cli::command();
+    nearest(word, cli.get_subcommands().map(clap::Command::get_name)).map(str::to_owned)
+}
+
+/// `--set seed=3` for `--seed 3`, where recipes have such a key.
+fn recipe_key(flag: &str, arguments: &[String]) -> Option<String> {
+    let command = arguments.iter().find(|argument| !argument.starts_with('-'))?;
+    if !SETTING.contains(&command.as_str()) {
+        return None;
+    }
+    let name = flag.strip_prefix("--")?.replace('-', "_");
+    let path = AREAS.iter().find_map(|area| places_of(&(area.schema)(), &name).into_iter().next())?;
+    let mut rest = arguments.iter().skip_while(|argument| argument.split('=').next() != Some(flag));
+    let value = match rest.next()?.split_once('=') {
+        Some((_, value)) => value,
+        None => rest.next().map_or("VALUE", String::as_str),
+    };
+    Some(format!("--set {path}={value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn told(line: &str) -> String {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let usage = Cli::try_parse_from(&words).unwrap_err();
+        hinted(usage, &words[1..]).render().to_string()
+    }
+
+    #[test]
+    fn mistyped_commands_are_corrected() {
+        for (line, command) in
+            [("amend rnu r.toml", "'run'"), ("amend scroe m", "'score'"), ("amend hlep", "'help'")]
+        {
+            let told = told(line);
+            let tip = told.lines().find(|line| line.trim_start().starts_with("tip: "));
+            assert!(tip.is_some_and(|tip| tip.contains(command)), "{told}");
+        }
+        assert!(!told("amend bananas").contains("tip: "));
+    }
+
+    #[test]
+    fn keys_of_the_recipe_are_set_with_set() {
+        for (line, set) in [
+            ("amend run r.toml --seed 3", "'--set seed=3'"),
+            ("amend --json run r.toml --seed=3", "'--set seed=3'"),
+            ("amend demo --lr 1e-4", "'--set optimizer.lr=1e-4'"),
+            ("amend run r.toml --max-steps", "'--set stop.max_steps=VALUE'"),
+        ] {
+            let told = told(line);
+            assert!(told.contains(&format!("write {set}")) && !told.contains("'--seeds'"), "{told}");
+        }
+        assert!(!told("amend run r.toml --bananas 3").contains("--set b"));
+        assert!(!told("amend score m --lr 3").contains("key of the recipe"));
+    }
+}
