@@ -54,9 +54,9 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     let expected = 1 + usize::from(is_asked) + usize::from(paraphrased.is_some()) + perturbed.len();
     let question = question_of(&record.content);
     let (prompt, generation, likelihoods) = match answers.split_last() {
-        _ if !is_asked && answers.len() == expected => (record.content.prompt(), "", answers),
+        _ if !is_asked && answers.len() == expected => (record.content.prompt(), None, answers),
         Some((Answer::Written(written), rest)) if is_asked && answers.len() == expected => {
-            (written.prompt.as_str(), written.text.as_str(), rest)
+            (written.prompt.as_str(), written.text.clone(), rest)
         }
         _ => {
             let found = answers.len();
@@ -78,7 +78,7 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
         measured: Measured {
             prompt: prompt.to_owned(),
             answer: answer_of(&record.content),
-            generation: generation.to_owned(),
+            generation,
             answer_loss: losses[0],
             paraphrased_loss: paraphrased.map(|_| losses[1]),
             perturbed_losses: losses[first_wrong..].to_vec(),

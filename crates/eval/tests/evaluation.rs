@@ -288,7 +288,7 @@ fn of_documents_only_the_likelihood_is_asked() {
     Asked::new().ask(|subject| {
         let answered = questions::ask(&records, 4, subject).unwrap();
         let [document, question] = [0, 1].map(|i| &answered[i].measured);
-        assert_eq!((document.prompt.as_str(), document.generation.as_str()), (text, ""));
+        assert_eq!((document.prompt.as_str(), &document.generation), (text, &None));
         assert!(document.answer_loss.tokens > 2 && !answered[0].matches.is_empty());
         assert!(question.prompt.starts_with("Question: "));
     });
