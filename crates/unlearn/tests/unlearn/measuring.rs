@@ -27,7 +27,15 @@ fn figures_of_a_run_are_those_of_its_logs() {
     };
     let (seed, arm) = (&outcome.seeds[0], &outcome.seeds[0].arms[0]);
     assert!(arm.after.forget.probability.value < 1e-10, "{}", arm.after.forget.probability);
-    let official = aggregate(&log(&format!("{}-eval", arm.name)), Some(&log("gold-eval")));
+    let logged = log(&format!("{}-eval", arm.name));
+    // Logarithms, because the ratios themselves no longer tell the items apart.
+    let ratios: Vec<f64> =
+        logged.iter().filter(|row| row.set == TofuSet::Forget).map(|row| row.log_truth_ratio).collect();
+    assert_eq!(ratios.len(), arm.after.forget_log_ratios.len());
+    for (logged, stated) in ratios.iter().zip(&arm.after.forget_log_ratios) {
+        assert!((logged - stated).abs() < 1e-9, "{stated} and {logged}");
+    }
+    let official = aggregate(&logged, Some(&log("gold-eval")));
     let quality = arm.after.forget_quality(seed.gold.as_ref().unwrap());
     assert_eq!(quality, Some(official.forget_quality.clone().unwrap()));
     let sets = [
