@@ -14,10 +14,8 @@ const SETTING: [&str; 2] = ["run", "demo"];
 /// The error with what was probably meant. `arguments` are those of the process, its own name left out.
 pub(crate) fn hinted(mut usage: clap::Error, arguments: &[String]) -> clap::Error {
     match (usage.kind(), usage.get(ContextKind::InvalidSubcommand), usage.get(ContextKind::InvalidArg)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)), _)
-            if usage.get(ContextKind::SuggestedSubcommand).is_none() =>
-        {
-            // Swapped letters are far apart to clap.
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)), _) => {
+            // Swapped letters are far apart to clap: nothing, or another command, is nearer.
             if let Some(command) = command_like(word) {
                 usage.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![command]));
             }

@@ -444,7 +444,7 @@ fn the_relation_of_two_segments_is_that_of_the_classifier_for_it() {
     config.insert("architectures".into(), json!(["BertForNextSentencePrediction"]));
     std::fs::write(dir.join("config.json"), Value::Object(config).to_string()).unwrap();
     let classifier = Encoder::open(&dir).unwrap();
-    let types = [vec![0, 0, 1, 1], vec![0, 1, 1]];
+    let types = [vec![0, 0, 0, 1, 1], vec![0, 0, 1, 1]];
     let input = Input::typed_tokens(&[sequence(1, 4), sequence(2, 3)], &types).unwrap();
     let taps = Taps::none();
     let (mut g, mut own) = (Graph::inference(&encoder.params), Graph::inference(&classifier.params));

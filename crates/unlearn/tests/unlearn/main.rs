@@ -1,6 +1,7 @@
 //! The whole pipeline on a world of few people.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+mod claims;
 mod interrupted;
 mod measuring;
 mod ranges;

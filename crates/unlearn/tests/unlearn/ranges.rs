@@ -39,7 +39,12 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
         (slot("where", "lora", "alpha"), "unlearn.where.alpha", positive, "more than 0"),
         (slot("where", "lora", "r"), "unlearn.where.r", counts, "at least 1"),
         (list("verdict", "kept", "share"), "unlearn.verdict[0].share", shares, "at least 0 and at most 1"),
-        (list("verdict", "above-gold", "margin"), "unlearn.verdict[0].margin", not_negative, "at least 0"),
+        (
+            list("verdict", "withstands", "margin"),
+            "unlearn.verdict[0].margin",
+            shares,
+            "at least 0 and at most 1",
+        ),
         (list("attack", "relearn", "every"), "unlearn.attack[0].every", counts, "at least 1"),
     ];
     for (key, bad, range) in [
