@@ -14,6 +14,7 @@ mod open;
 mod output;
 mod precision;
 mod progress;
+mod provenance;
 mod running;
 mod sampling;
 mod snippet;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
-use amend_run::folder::is_untouched;
+use amend_run::folder::{is_untouched, read_state};
 use amend_run::report::Section;
 use amend_run::{Activity, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::app::Exit;
 use crate::area::{Found, Plan, absolute};
 use crate::context::Context;
 use crate::error::Error;
-use crate::{interrupt, progress, table};
+use crate::{interrupt, progress, provenance, table};
 
 /// Starts a new run.
 pub(crate) fn start(
@@ -28,7 +28,7 @@ pub(crate) fn start(
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
-    let base = absolute(source.folder());
+    let base = base_of(source.folder());
     let plan = Plan::read(source, sets)?;
     let [model, data] = plan.hashes(&base)?;
     let info = RunInfo {
@@ -52,6 +52,11 @@ pub(crate) fn start(
         }
     }
     exit
+}
+
+/// Where a recipe's relative paths start: at its folder, or, where it is that of a run, where the run's did.
+fn base_of(folder: &Path) -> PathBuf {
+    read_state(folder).map_or_else(|_| absolute(folder), |state| state.info.recipe_folder)
 }
 
 fn this_program() -> Program {
@@ -126,10 +131,10 @@ fn carry_out(
     let listener = Logged { inner: context.progress.as_ref(), log: Arc::new(Mutex::new(log)) };
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
-    let command = command_line(&run.folder.state().info.command);
-    let found = (plan.work)(base, &command, &mut run);
+    let found = (plan.work)(base, &mut run);
     let folder = run.into_folder();
-    let finished = found.and_then(|found| {
+    let finished = found.and_then(|mut found| {
+        provenance::add(&mut found.report, &dir, &folder.state().clone().ending())?;
         write_found(&dir, &found)?;
         folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
         Ok(found)

@@ -40,6 +40,9 @@ pub enum Error {
         /// What to do about it, starting with "; ", or empty.
         hint: String,
     },
+    /// Somebody asked to stop, by [`Params::interrupt_by`](crate::params::Params::interrupt_by).
+    #[error("stopped on request")]
+    Interrupted,
     /// A combination of options that has no meaning, or an input that does not fit the model.
     #[error("{0}")]
     Invalid(String),

@@ -1,6 +1,7 @@
 //! A model's named parameters, and which of them may change.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::kernels::{Compute, Mat, Packed, Storage};
@@ -51,6 +52,7 @@ pub struct Params {
     list: Vec<Param>,
     by_name: HashMap<String, ParamId>,
     precision: Precision,
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 impl Params {
@@ -63,6 +65,20 @@ impl Params {
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
         self.list.iter_mut().for_each(|param| drop(param.packed.take()));
+    }
+
+    /// From now on a pass through the model fails with [`Error::Interrupted`] at its next block once the flag is set.
+    /// For passes that leave nothing behind, such as measuring: half of a training step cannot be gone on with.
+    pub fn interrupt_by(&mut self, flag: Arc<AtomicBool>) {
+        self.interrupt = Some(flag);
+    }
+
+    /// Fails where a stop was asked for.
+    pub(crate) fn check_interrupted(&self) -> Result<()> {
+        match &self.interrupt {
+            Some(flag) if flag.load(Ordering::Relaxed) => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
     }
 
     /// Adds a trainable parameter; a name must not occur twice.
@@ -156,7 +172,7 @@ impl Params {
     pub(crate) fn before(&self, id: ParamId) -> Params {
         let kept = self.list[..id.0].to_vec();
         let by_name = kept.iter().enumerate().map(|(i, p)| (p.name.clone(), ParamId(i))).collect();
-        Params { list: kept, by_name, precision: self.precision }
+        Params { list: kept, by_name, precision: self.precision, interrupt: self.interrupt.clone() }
     }
 
     /// The number types in which parameters are written that have one of their own, by name.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{Answer, Answerer, Generation, Request};
 use crate::scorers::{
-    ExtractionMode, closer_to_one, exact_memorization, extraction_strength, true_is_better, word_for_word,
+    ExtractionMode, closer_to_one, exact_memorization, extraction_strength, leak, true_is_better,
+    word_for_word,
 };
 use crate::stats::{harmonic_mean, mean};
 use crate::tofu::{AnswerLoss, Measured};
@@ -87,20 +88,27 @@ pub fn answered(record: &Record, answers: &[Answer]) -> Result<Answered> {
     })
 }
 
+/// The answers to the [`requests`] about every record, asked all at a time.
+///
+/// # Errors
+/// A record that cannot be put to the model, or a model that fails.
+pub fn answers(
+    records: &[Record],
+    max_new_tokens: usize,
+    answerer: &dyn Answerer,
+) -> Result<Vec<Vec<Answer>>> {
+    let asked: Vec<Vec<Request>> = records.iter().map(|record| requests(record, max_new_tokens)).collect();
+    let mut answers = answerer.answer(&asked.concat())?.into_iter();
+    Ok(asked.iter().map(|asked| answers.by_ref().take(asked.len()).collect()).collect())
+}
+
 /// Asks about records, all at a time.
 ///
 /// # Errors
 /// A record that cannot be put to the model, or a model that fails.
 pub fn ask(records: &[Record], max_new_tokens: usize, answerer: &dyn Answerer) -> Result<Vec<Answered>> {
-    let asked: Vec<Vec<Request>> = records.iter().map(|record| requests(record, max_new_tokens)).collect();
-    let answers = answerer.answer(&asked.concat())?;
-    let mut rest = answers.as_slice();
-    let answered = |(record, asked): (&Record, &Vec<Request>)| {
-        let own;
-        (own, rest) = rest.split_at(asked.len().min(rest.len()));
-        answered(record, own)
-    };
-    records.iter().zip(&asked).map(answered).collect()
+    let answers = answers(records, max_new_tokens, answerer)?;
+    records.iter().zip(&answers).map(|(record, answers)| answered(record, answers)).collect()
 }
 
 /// What may be answered to a record's question besides its own answer.
@@ -154,6 +162,8 @@ pub struct SetFigures {
     pub rouge1_recall: Option<Figure>,
     /// ROUGE-L recall of the free answer, stemmed; null where none was generated.
     pub rouge_l_recall: Option<Figure>,
+    /// Share of the right answer's content words that the free answer gives away; null where none was generated.
+    pub leak: Option<Figure>,
     /// Probability of the right answer among the wrong ones, each length-normalised and in the same
     /// frame; null where the data has no wrong answers.
     pub choice: Option<Figure>,
@@ -194,6 +204,7 @@ impl SetFigures {
             accuracy: each(&|a| word_for_word(&a.matches)),
             rouge1_recall: some(each(&|a| Some(a.measured.rouge()?.rouge1.recall))),
             rouge_l_recall,
+            leak: some(each(&|a| leak(&a.question, &a.measured.answer, a.measured.generation.as_deref()?))),
             choice: some(each(&|a| a.measured.choice())),
             closer_to_one: ratio(closer_to_one),
             true_is_better,

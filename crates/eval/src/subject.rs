@@ -1,6 +1,6 @@
 //! A model that runs here, and answers.
 
-use amend_engine::generate::GenerateOptions;
+use amend_engine::generate::{Event, GenerateOptions, Session, SessionOptions};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_learn::{Error, RecordEncoder, Result};
@@ -15,12 +15,21 @@ pub struct Subject<'a> {
     pub tokenizer: &'a Tokenizer,
     /// How texts become tokens.
     pub encoder: &'a RecordEncoder<'a>,
+    /// Hears now and then how far a long answer is.
+    pub hears: Option<&'a dyn Fn(&str)>,
 }
+
+/// Tokens between two reports of how far answers are.
+const HEARD_EVERY: usize = 16;
 
 impl Answerer for Subject<'_> {
     fn answer(&self, requests: &[Request]) -> Result<Vec<Answer>> {
         let examples = requests.iter().map(|request| self.examples(request)).collect::<Result<Vec<_>>>()?;
-        let mut scored = self.model.scored(&examples.concat(), SCORING_TOKENS)?.into_iter();
+        let examples_of_all = examples.concat();
+        if !examples_of_all.is_empty() {
+            self.tell(&format!("scoring {} texts", examples_of_all.len()));
+        }
+        let mut scored = self.model.scored(&examples_of_all, SCORING_TOKENS)?.into_iter();
         let mut written = self.written(requests)?.into_iter();
         let answer = |(request, examples): (&Request, &Vec<Example>)| match request {
             Request::Generation(_) => Answer::Written(written.next().unwrap_or_default()),
@@ -38,6 +47,12 @@ impl Answerer for Subject<'_> {
 }
 
 impl Subject<'_> {
+    fn tell(&self, how_far: &str) {
+        if let Some(hears) = self.hears {
+            hears(how_far);
+        }
+    }
+
     /// The sequences to score for a request.
     fn examples(&self, request: &Request) -> Result<Vec<Example>> {
         match request {
@@ -120,7 +135,19 @@ impl Subject<'_> {
                 stop_ids: self.tokenizer.eos_ids().to_vec(),
                 ..Default::default()
             };
-            let answers = self.model.generate(&prompts, &options)?.into_iter().flatten();
+            let mut session = Session::new(self.model, SessionOptions::default());
+            session.submit_all(&prompts, options)?;
+            let (mut tokens, mut done) = (0, 0);
+            let answers = session.run(|event| match event {
+                Event::Token { .. } => {
+                    tokens += 1;
+                    if tokens % HEARD_EVERY == 0 {
+                        self.tell(&format!("answering: {tokens} tokens, {done} of {} done", prompts.len()));
+                    }
+                }
+                Event::Finished { .. } | Event::Failed { .. } => done += 1,
+            })?;
+            let answers = answers.into_iter().flatten();
             for (place, answer) in places.into_iter().zip(answers) {
                 written[place].text = Some(self.tokenizer.decode(&answer.ids, true)?.trim().to_owned());
             }

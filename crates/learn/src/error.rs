@@ -11,7 +11,7 @@ use amend_run::{FileError, RecipeError, RunError};
 pub enum Error {
     /// The engine's.
     #[error(transparent)]
-    Engine(#[from] amend_engine::Error),
+    Engine(amend_engine::Error),
     /// A training step's, with where and on what it happened.
     #[error("{stage}, step {step}: {source}{kept}")]
     Step {
@@ -42,6 +42,15 @@ impl Error {
     /// Options or data that do not fit together, said in one sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::Invalid(message.into())
+    }
+}
+
+impl From<amend_engine::Error> for Error {
+    fn from(error: amend_engine::Error) -> Self {
+        match error {
+            amend_engine::Error::Interrupted => Error::Run(RunError::Interrupted),
+            error => Error::Engine(error),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::now;
 use crate::file::{FileError, at, write_atomic};
-use crate::machine::Machine;
+use crate::machine::{Machine, peak_memory};
 
 /// The file by which a folder is locked. It stays when the lock is gone.
 pub const LOCK: &str = "lock";
@@ -129,6 +129,9 @@ pub struct RunState {
     pub resumed: Vec<Resumed>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
+    /// The most memory in bytes that the last process had resident, where the system tells.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     /// The stages that are done, in order, each with what later stages need of it.
     #[serde(default)]
     pub stages: Map<String, Value>,
@@ -143,8 +146,14 @@ impl RunState {
             started: now(),
             resumed: Vec::new(),
             finished: None,
+            peak_memory: None,
             stages: Map::new(),
         }
+    }
+
+    /// The state of a run that ends now.
+    pub fn ending(self) -> Self {
+        Self { finished: Some(now()), peak_memory: peak_memory(), ..self }
     }
 
     /// Every program that has worked on the run, in order, each once.
@@ -299,8 +308,7 @@ impl RunFolder {
     /// # Errors
     /// Where `run.json` cannot be written.
     pub fn finish(mut self, status: Status) -> Result<(), FolderError> {
-        self.state.status = status;
-        self.state.finished = Some(now());
+        self.state = RunState { status, ..self.state.clone().ending() };
         self.write_state()
     }
 

@@ -49,8 +49,18 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
     })
 }
 
+/// The most memory in bytes that this process has had resident so far; `None` where the system does not tell.
+pub fn peak_memory() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes(meminfo, "MemTotal:")
+}
+
+/// The bytes of a line such as `MemTotal:  16384 kB`.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }

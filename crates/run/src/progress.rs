@@ -55,6 +55,11 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for those who know nothing of runs.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     /// Whether a stop was asked for. Cheap enough for every step and every token.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)

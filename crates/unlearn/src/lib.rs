@@ -4,6 +4,7 @@
 //! objective, retain objective, combination, where the update lives, guard (see `arm.rs`) → measurement → attacks →
 //! verdicts. Each slot is a folder, each filler a file.
 
+mod answers;
 mod arm;
 pub mod attack;
 pub mod combine;

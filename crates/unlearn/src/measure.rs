@@ -1,5 +1,7 @@
 //! Measuring one model on all sets of a run.
 
+use std::cell::RefCell;
+
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::Subject;
 use amend_eval::questions::{self, Answered, Replies, SetFigures};
@@ -7,9 +9,10 @@ use amend_eval::scorers::{multiple_choice, word_for_word};
 use amend_eval::stats::{KsTest, ks_two_sample};
 use amend_eval::tofu::{AnswerLoss, TofuLog, aggregate, rows, tofu_items};
 use amend_learn::{RecordEncoder, Result};
-use amend_run::{Content, Figure, Record, Run};
+use amend_run::{Activity, Content, Figure, Record, Run};
 use serde::{Deserialize, Serialize};
 
+use crate::answers::{AnswerLog, Row};
 use crate::context::Context;
 
 /// Most samples kept of each set.
@@ -58,32 +61,41 @@ impl Snapshot {
     }
 }
 
-/// Measures a model as stage `name`, and writes its answers in TOFU's log format to `eval/<name>.json`.
-pub fn snapshot(run: &mut Run<'_>, name: &str, model: &Model, context: &Context<'_>) -> Result<Snapshot> {
+/// Questions that are asked at a time: enough for full batches, few enough to lose where a process is killed.
+const PIECE: usize = 32;
+
+/// Measures a model as stage `name`. Answers are kept as they come, in `answers/<name>.jsonl`, from which an interrupted
+/// measurement goes on; in the end they are also written in TOFU's log format to `eval/<name>.json`.
+pub(crate) fn snapshot(
+    run: &mut Run<'_>,
+    name: &str,
+    model: &Model,
+    context: &Context<'_>,
+) -> Result<Snapshot> {
     run.once(name, |run| {
-        let (subject, options, sets) = (subject(model, context), context.evaluation, context.sets);
+        let sets = context.sets;
         let wanted = [
-            Some(&sets.forget_eval),
-            Some(&sets.retain_eval),
-            sets.real_authors.as_ref(),
-            sets.world_facts.as_ref(),
+            ("forget", Some(&sets.forget_eval)),
+            ("retain", Some(&sets.retain_eval)),
+            ("real authors", sets.real_authors.as_ref()),
+            ("world facts", sets.world_facts.as_ref()),
         ];
-        let total: usize = wanted.iter().flatten().map(|r| r.len().min(options.limit)).sum();
+        let limited = |records: &Vec<Record>| records.len().min(context.evaluation.limit);
+        let total: usize = wanted.iter().filter_map(|(_, records)| *records).map(limited).sum();
+        let log = AnswerLog::open(run.folder.path(), name)?;
         let mut bar = run.progress.begin(name, total as u64, "questions");
-        let mut ask = |records: Option<&Vec<_>>| -> Result<Option<Vec<Answered>>> {
-            let Some(records) = records else { return Ok(None) };
-            let mut answered = Vec::new();
-            for piece in records[..options.limit.min(records.len())].chunks(64) {
-                run.check_stop()?;
-                answered.extend(questions::ask(piece, options.max_new_tokens, &subject)?);
-                bar.advance(piece.len() as u64, "");
-            }
-            Ok(Some(answered))
+        bar.resumed(log.len() as u64);
+        let mut model = model.clone();
+        model.params.interrupt_by(run.stop.flag());
+        let mut survey = Survey { model, context, log, bar: RefCell::new(bar) };
+        let mut ask = |(set, records): (&str, Option<&Vec<Record>>)| {
+            records.map(|records| survey.ask(set, &records[..limited(records)])).transpose()
         };
-        let forget = ask(wanted[0])?.unwrap_or_default();
-        let retain = ask(wanted[1])?.unwrap_or_default();
-        let (authors, facts) = (ask(wanted[2])?, ask(wanted[3])?);
-        bar.finish(&format!("{total} questions"));
+        let [forget, retain, authors, facts] = wanted;
+        let forget = ask(forget)?.unwrap_or_default();
+        let retain = ask(retain)?.unwrap_or_default();
+        let (authors, facts) = (ask(authors)?, ask(facts)?);
+        survey.bar.into_inner().finish(&format!("{total} questions"));
         let log = TofuLog {
             forget: logged(&forget),
             retain: logged(&retain),
@@ -103,6 +115,38 @@ pub fn snapshot(run: &mut Run<'_>, name: &str, model: &Model, context: &Context<
     })
 }
 
+/// A measurement at work.
+struct Survey<'a> {
+    model: Model,
+    context: &'a Context<'a>,
+    log: AnswerLog,
+    bar: RefCell<Box<dyn Activity>>,
+}
+
+impl Survey<'_> {
+    /// Asks the questions of one set that have not been answered yet.
+    fn ask(&mut self, set: &str, records: &[Record]) -> Result<Vec<Answered>> {
+        let mut all = Vec::with_capacity(records.len());
+        while let Some(record) = records.get(all.len()) {
+            let Some(answers) = self.log.take(set, all.len()) else { break };
+            all.push(questions::answered(record, &answers)?);
+        }
+        let max_new_tokens = self.context.evaluation.max_new_tokens;
+        while all.len() < records.len() {
+            let piece = &records[all.len()..records.len().min(all.len() + PIECE)];
+            let hears = |how_far: &str| self.bar.borrow_mut().working(how_far);
+            let subject = Subject { hears: Some(&hears), ..subject(&self.model, self.context) };
+            for (record, answers) in piece.iter().zip(questions::answers(piece, max_new_tokens, &subject)?) {
+                let answered = questions::answered(record, &answers)?;
+                self.log.append(&Row::new(set, all.len(), &answered, answers))?;
+                all.push(answered);
+            }
+            self.bar.borrow_mut().advance(piece.len() as u64, "");
+        }
+        Ok(all)
+    }
+}
+
 /// What a model says to the first `count` records; nothing where the recipe asks for no free answers.
 pub(crate) fn ask(
     model: &Model,
@@ -120,7 +164,7 @@ pub(crate) fn ask(
 }
 
 fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
-    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder }
+    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder, hears: None }
 }
 
 fn said(answered: &Answered) -> Option<Said> {

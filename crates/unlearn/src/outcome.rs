@@ -11,6 +11,7 @@ use crate::attack::Findings;
 use crate::measure::Snapshot;
 use crate::premise;
 use crate::recipe::UnlearnRecipe;
+use crate::stop::Watched;
 use crate::verdict::{Claim, Evidence, JudgedBy, Verdict, over_seeds};
 
 /// Results of one arm of one seed.
@@ -82,6 +83,8 @@ pub struct ArmFigures {
 pub struct Outcome {
     /// What was watched and down to where, for the reader.
     pub aim: String,
+    /// What was watched.
+    pub watched: Watched,
     /// What verdicts on answers rest on.
     pub judged_by: JudgedBy,
     /// The comparison, arm by arm.
@@ -112,6 +115,7 @@ impl Outcome {
         let has_gold = seeds.first().is_some_and(|s| s.gold.is_some());
         Outcome {
             aim: recipe.stop.describe(has_gold),
+            watched: recipe.stop.watch,
             judged_by,
             known_before,
             premises: premise::broken(recipe, &seeds, judged_by, &arms),

@@ -27,7 +27,7 @@ pub(crate) struct Area {
     /// JSON schema of its recipes.
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,
-    read_results: fn(Value, &Path, &str) -> Result<Found, Error>,
+    read_results: fn(Value, &Path) -> Result<Found, Error>,
 }
 
 impl Area {
@@ -47,8 +47,8 @@ pub(crate) const AREAS: &[Area] = &[unlearn::AREA];
 /// The recipe that `amend demo` runs.
 pub(crate) const DEMO: &str = unlearn::DEMO;
 
-/// The work of a run, given the folder that relative paths start at and the command that reproduces it.
-type Work = Box<dyn FnOnce(&Path, &str, &mut Run<'_>) -> Result<Found, Error>>;
+/// The work of a run, given the folder that relative paths start at.
+type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> Result<Found, Error>>;
 
 /// A recipe that was read, checked and can be run.
 pub(crate) struct Plan {
@@ -75,9 +75,9 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Reads the results of a finished run again. `recipe` is the resolved one, `command` what reproduces it.
-    pub(crate) fn read(results: Value, recipe: &str, dir: &Path, command: &str) -> Result<Self, Error> {
-        (area_of(recipe).read_results)(results, dir, command)
+    /// Reads the results of a finished run again. `recipe` is the resolved one.
+    pub(crate) fn read(results: Value, recipe: &str, dir: &Path) -> Result<Self, Error> {
+        (area_of(recipe).read_results)(results, dir)
     }
 
     /// What stands before the report's first heading: the verdict and what it rests on.

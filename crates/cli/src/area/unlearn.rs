@@ -38,24 +38,24 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
             &data.real_authors,
             &data.world_facts,
         ]),
-        work: Box::new(move |base, command, run| work(&recipe, base, command, run)),
+        work: Box::new(move |base, run| work(&recipe, base, run)),
     })
 }
 
-fn work(recipe: &UnlearnRecipe, base: &Path, command: &str, run: &mut Run<'_>) -> Result<Found, Error> {
+fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found, Error> {
     let outcome = amend_unlearn::run(recipe, base, run)?;
     let results = stored::to_value(&outcome);
     let results = results.map_err(|e| Error::plain(format!("the results cannot be written: {e}")))?;
-    found(&outcome, results, run.folder.path(), command)
+    found(&outcome, results, run.folder.path())
 }
 
-fn read_results(results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
+fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
     let outcome: Outcome = stored::from_value(results.clone())
         .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
-    found(&outcome, results, dir, command)
+    found(&outcome, results, dir)
 }
 
-fn found(outcome: &Outcome, results: Value, dir: &Path, command: &str) -> Result<Found, Error> {
-    let report = amend_unlearn::report(outcome, dir, command)?;
+fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found, Error> {
+    let report = amend_unlearn::report(outcome, dir)?;
     Ok(Found { passed: outcome.passed, results, report })
 }

@@ -116,7 +116,7 @@ fn ask_model(
     let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = RecordEncoder::new(tokenizer, Template::default(), opened.model.spec().context);
-    let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder };
+    let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder, hears: None };
     let mut log = match &args.out {
         Some(out) => Some(open_log(out, path, args.precision, benchmark, &data)?),
         None => None,

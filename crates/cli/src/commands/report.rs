@@ -14,7 +14,7 @@ use crate::app::Exit;
 use crate::area::Found;
 use crate::context::Context;
 use crate::error::Error;
-use crate::running::{self, command_line};
+use crate::{provenance, running};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,7 +74,9 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
 fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
     let recipe = dir.join("recipe.toml");
     let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, &e))?;
-    Found::read(read_results(dir)?, &recipe, dir, &command_line(&state.info.command))
+    let mut found = Found::read(read_results(dir)?, &recipe, dir)?;
+    provenance::add(&mut found.report, dir, state)?;
+    Ok(found)
 }
 
 fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {

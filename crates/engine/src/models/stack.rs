@@ -94,6 +94,7 @@ impl Stack {
         let tables: Vec<RotaryTable> = self.ropes.iter().map(|rope| rope.table(layout)).collect();
         let mut x = x;
         for (layer, block) in self.blocks.iter().enumerate() {
+            g.check_interrupted()?;
             let rotary = self.rope_of_layer.get(layer).map(|&rope| &tables[rope]);
             x = if recompute && caches.is_none() {
                 let (layout, rotary) = (layout.clone(), rotary.cloned());

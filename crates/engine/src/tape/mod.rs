@@ -114,6 +114,11 @@ impl<'m> Graph<'m> {
         matches!(self.mode, Mode::Recording | Mode::Replaying)
     }
 
+    /// Fails where somebody asked to stop.
+    pub(crate) fn check_interrupted(&self) -> Result<()> {
+        self.params.check_interrupted()
+    }
+
     fn param(&self, id: ParamId) -> &'m Param {
         self.params.get(id)
     }

@@ -1,76 +1,157 @@
 //! Curves over steps: what was logged while forgetting, and what attacks brought back.
 
+use amend_run::Figure;
 use amend_run::report::{Plot, Series};
 use amend_run::step_log::StepRow;
 use serde_json::Value;
 
 use super::Attacked;
+use crate::attack::{Curve, Findings};
 use crate::outcome::{Outcome, SeedResult};
+use crate::stop::Watched;
 use crate::{tag, unlearning};
 
-/// How forgetting went.
-pub(super) fn progress(outcome: &Outcome, seed: &SeedResult, rows: &[StepRow]) -> Vec<Plot> {
-    let plot = |titles, keys| of_arms(outcome, seed, rows, titles, keys);
-    vec![
-        plot(["Retained knowledge", "retain accuracy"], &[("retain_accuracy", "")]),
-        plot(["Forgetting", "forget accuracy"], &[("forget_accuracy", "")]),
-        plot(["Retain loss", "nats per token"], &[("loss_retain", "")]),
-        plot(["Forget objective", "nats"], &[("loss_forget", "")]),
-    ]
+/// How forgetting went: the watched figure down to its aim, what was kept meanwhile, and the two losses. Arms begin at
+/// step 0, with what was measured before; of several seeds the curve is their mean, the band a standard error.
+pub(super) fn progress(outcome: &Outcome, rows: &[StepRow]) -> Vec<Plot> {
+    let Some(first) = outcome.seeds.first() else { return Vec::new() };
+    let watched = outcome.watched.name();
+    let mean = |read: &dyn Fn(&SeedResult) -> Option<f64>| {
+        let values: Option<Vec<f64>> = outcome.seeds.iter().map(read).collect();
+        values.map(|values| Figure::mean(&values).value).filter(|value| value.is_finite())
+    };
+    let before = mean(&|seed| outcome.watched.measured(&seed.before));
+    let aim = mean(&|seed| Some(seed.arms.first()?.unlearned.aim));
+    let gold = mean(&|seed| outcome.watched.measured(seed.gold.as_ref()?));
+    let mut forgetting =
+        of_arms(outcome, rows, ["Forgetting", &format!("forget {watched}")], "forget_watched", before);
+    if let Some(aim) = aim {
+        forgetting = forgetting.with_level("aim", aim);
+    }
+    if let Some(gold) = gold.filter(|gold| aim.is_none_or(|aim| (aim - gold).abs() > 1e-9)) {
+        forgetting = forgetting.with_level("gold", gold);
+    }
+    // Whole sets are measured before and after, the first of the retain set meanwhile: a curve of that alone.
+    let retained = of_arms(outcome, rows, ["Retained knowledge", "retain accuracy"], "retain_accuracy", None)
+        .with_level("before", first.before.retain.accuracy.value);
+    let mut plots = vec![forgetting.holding([0.0, 1.0]), retained.holding([0.0, 1.0])];
+    if outcome.watched != Watched::Accuracy {
+        let before = mean(&|seed| Some(seed.before.forget.accuracy.value));
+        let titles = ["Forget accuracy", "forget accuracy"];
+        plots.push(of_arms(outcome, rows, titles, "forget_accuracy", before).holding([0.0, 1.0]));
+    }
+    plots.push(of_arms(outcome, rows, ["Retain loss", "nats per token"], "loss_retain", None));
+    plots.push(of_arms(outcome, rows, ["Forget objective", "nats"], "loss_forget", None));
+    plots
 }
 
 /// What the two gradients looked like to each other.
-pub(super) fn geometry(outcome: &Outcome, seed: &SeedResult, rows: &[StepRow]) -> Vec<Plot> {
-    let plot = |titles, keys| of_arms(outcome, seed, rows, titles, keys);
+pub(super) fn geometry(outcome: &Outcome, rows: &[StepRow]) -> Vec<Plot> {
+    let plot = |titles, key| of_arms(outcome, rows, titles, key, None);
     vec![
-        plot(["Forget against retain gradient", "cosine"], &[("cos_forget_retain", "")]),
-        plot(["Update against retain gradient", "cosine"], &[("cos_update_retain", "")]),
-        plot(
-            ["Coordinates in conflict", "share"],
-            &[("conflict", "signs differ"), ("opposed", "update opposes retain")],
-        ),
+        plot(["Forget against retain gradient", "cosine"], "cos_forget_retain").holding([-1.0, 1.0]),
+        plot(["Update against retain gradient", "cosine"], "cos_update_retain").holding([-1.0, 1.0]),
+        plot(["Coordinates whose signs differ", "share"], "conflict").holding([0.0, 1.0]),
+        plot(["Coordinates in which the update opposes the retain gradient", "share"], "opposed")
+            .holding([0.0, 1.0]),
     ]
 }
 
-/// What an attack brought back, one plot per title.
+/// What an attack brought back, one plot per title, over all seeds.
 pub(super) fn findings(attack: &Attacked<'_>) -> Vec<Plot> {
-    let Some((_, first)) = attack.models.first() else { return Vec::new() };
-    let plot = |i: usize| {
-        let curve = &first.curves[i];
-        let of_models = attack.models.iter().filter_map(|(name, findings)| {
-            let same = findings.curves.iter().find(|c| c.title == curve.title)?;
-            Some(Series::new(*name, same.points.clone()))
+    let Some(first) = attack.models.first().and_then(|(_, seeds)| seeds.first()) else { return Vec::new() };
+    let plot = |curve: &Curve| {
+        let of_models = attack.models.iter().filter_map(|(name, seeds)| {
+            let points = |findings: &&Findings| {
+                let same = findings.curves.iter().find(|c| c.title == curve.title)?;
+                Some(same.points.clone())
+            };
+            let points: Option<Vec<_>> = seeds.iter().map(points).collect();
+            points.map(|points| over_seeds(name, &points))
         });
-        of_models.fold(Plot::new(&curve.title, &curve.x, &curve.y), Plot::with)
+        of_models.fold(Plot::new(&curve.title, &curve.x, &curve.y), Plot::with).holding([0.0])
     };
-    (0..first.curves.len()).map(plot).collect()
+    first.curves.iter().map(plot).collect()
 }
 
-/// Logged values of every arm, over its steps.
+/// Logged values of every arm over its steps: of one seed as they are, of several their mean with its standard error.
 fn of_arms(
     outcome: &Outcome,
-    seed: &SeedResult,
     rows: &[StepRow],
     [title, y]: [&str; 2],
-    keys: &[(&str, &str)],
+    key: &str,
+    before: Option<f64>,
 ) -> Plot {
     let mut plot = Plot::new(title, "step", y);
-    let tag = tag(seed.seed, outcome.seeds.len() as u64);
-    for arm in &seed.arms {
-        let stage = unlearning(&tag, &arm.name);
-        for (key, label) in keys {
-            let points = series(rows, &stage, key);
-            if !points.is_empty() {
-                let name = if label.is_empty() { arm.name.clone() } else { format!("{}: {label}", arm.name) };
-                plot = plot.with(Series::new(name, points));
+    let Some(first) = outcome.seeds.first() else { return plot };
+    for arm in &first.arms {
+        let of_seeds: Vec<Vec<(f64, f64)>> = outcome
+            .seeds
+            .iter()
+            .map(|seed| {
+                let stage = unlearning(&tag(seed.seed, outcome.seeds.len() as u64), &arm.name);
+                series(rows, &stage, key)
+            })
+            .collect();
+        let mut curve = over_seeds(&arm.name, &of_seeds);
+        if curve.points.is_empty() {
+            continue;
+        }
+        if let Some(before) = before {
+            curve.points.insert(0, (0.0, before));
+            if let Some(band) = &mut curve.band {
+                band.insert(0, (before, before));
             }
         }
+        plot = plot.with(curve);
     }
     plot
+}
+
+/// One curve of several seeds: their mean at every step that any of them logged. A seed that ended earlier stays at its
+/// last value, which its model kept.
+fn over_seeds(name: &str, seeds: &[Vec<(f64, f64)>]) -> Series {
+    if let [only] = seeds {
+        return Series::new(name, only.clone());
+    }
+    let mut steps: Vec<f64> = seeds.iter().flatten().map(|point| point.0).collect();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup();
+    let at = |seed: &Vec<(f64, f64)>, step: f64| {
+        let until = seed.partition_point(|point| point.0 <= step);
+        until.checked_sub(1).map(|last| seed[last].1)
+    };
+    let (mut points, mut band) = (Vec::new(), Vec::new());
+    for step in steps {
+        let values: Option<Vec<f64>> = seeds.iter().map(|seed| at(seed, step)).collect();
+        let Some(values) = values else { continue };
+        let Figure { value, stderr, .. } = Figure::mean(&values);
+        let error = stderr.unwrap_or(0.0);
+        points.push((step, value));
+        band.push((value - error, value + error));
+    }
+    Series::new(name, points).with_band(band)
 }
 
 /// The values of one metric over the steps of a stage.
 fn series(rows: &[StepRow], stage: &str, key: &str) -> Vec<(f64, f64)> {
     let value = |row: &StepRow| row.values.get(key).and_then(Value::as_f64);
     rows.iter().filter(|r| r.stage == stage).filter_map(|r| Some((r.step as f64, value(r)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::over_seeds;
+
+    #[test]
+    fn a_curve_over_seeds_is_their_mean_with_its_error() {
+        let seeds = [vec![(1.0, 0.8), (2.0, 0.4)], vec![(1.0, 0.6), (2.0, 0.2), (3.0, 0.0)]];
+        let curve = over_seeds("sago", &seeds);
+        let means: Vec<f64> = curve.points.iter().map(|point| (point.1 * 1e9).round() / 1e9).collect();
+        // The first seed had ended at step 2.
+        assert_eq!(means, [0.7, 0.3, 0.2]);
+        let (low, high) = curve.band.unwrap()[0];
+        assert!((high - low - 0.2).abs() < 1e-12, "twice the standard error of 0.8 and 0.6");
+        assert_eq!(over_seeds("one", &seeds[..1]).band, None);
+    }
 }

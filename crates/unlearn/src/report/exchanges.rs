@@ -19,8 +19,11 @@ pub(super) fn before_after(seed: &SeedResult) -> Exchanges {
 
 /// What every model says under an attack; `None` where the attack does not ask.
 pub(super) fn findings(attack: &Attacked<'_>) -> Option<Exchanges> {
-    let models: Vec<_> =
-        attack.models.iter().map(|(name, found)| (*name, found.samples.as_slice())).collect();
+    let models: Vec<_> = attack
+        .models
+        .iter()
+        .filter_map(|(name, seeds)| Some((*name, seeds.first()?.samples.as_slice())))
+        .collect();
     let any = models.iter().any(|(_, said)| !said.is_empty());
     any.then(|| side_by_side("What they say once attacked", &models))
 }

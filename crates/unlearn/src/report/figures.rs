@@ -5,67 +5,203 @@ use amend_run::report::{Cell, Table};
 
 use super::Attacked;
 use crate::measure::Snapshot;
-use crate::outcome::SeedResult;
+use crate::outcome::{Outcome, SeedResult};
+use crate::verdict::{Better, over_seeds};
 
 /// Tensors shown in the table of changes.
 const CHANGES: usize = 8;
 
-type Read = fn(&Snapshot) -> Option<Figure>;
+/// A figure of a snapshot, as the report names and explains it.
+struct Shown {
+    name: &'static str,
+    /// Which way is better; nothing where it is to be like the gold model's.
+    better: Option<Better>,
+    explained: &'static str,
+    read: fn(&Snapshot) -> Option<Figure>,
+}
 
-const FIGURES: [(&str, Read); 15] = [
-    ("forget: probability", |s| Some(s.forget.probability)),
-    ("forget: accuracy", |s| Some(s.forget.accuracy)),
-    ("forget: ROUGE-L recall", |s| s.forget.rouge_l_recall),
-    ("forget: right among wrong", |s| s.forget.choice),
-    ("forget: truth ratio", |s| s.forget.closer_to_one),
-    ("forget: right above wrong, max(0, 1 − R)", |s| s.forget.true_is_better),
-    ("forget: extraction strength", |s| Some(s.forget.extraction_strength)),
-    ("forget: exact memorisation", |s| Some(s.forget.exact_memorization)),
-    ("retain: probability", |s| Some(s.retain.probability)),
-    ("retain: accuracy", |s| Some(s.retain.accuracy)),
-    ("retain: ROUGE-L recall", |s| s.retain.rouge_l_recall),
-    ("retain: truth ratio", |s| s.retain.true_is_better),
-    ("real authors: ROUGE-L recall", |s| s.real_authors.as_ref()?.rouge_l_recall),
-    ("world facts: ROUGE-L recall", |s| s.world_facts.as_ref()?.rouge_l_recall),
-    ("utility (TOFU's, or the retain set's)", Snapshot::utility),
+const LOW: Option<Better> = Some(Better::Lower);
+const HIGH: Option<Better> = Some(Better::Higher);
+const PROBABILITY: &str =
+    "exp(−NLL/|y|): the geometric mean of the probabilities of the right answer's tokens";
+const ACCURACY: &str = "share of right answers of which every token is the model's first choice";
+const ROUGE: &str = "share of the right answer's words, in order, that the free answer has";
+const LEAK: &str =
+    "share of the right answer's content words that the free answer gives away, in whatever words it stands";
+const TRUE_IS_BETTER: &str = "max(0, 1 − R), R = P(wrong)/P(right): 1 where wrong answers are impossible, 0 where they are as likely as right ones";
+
+const FIGURES: [Shown; 16] = [
+    Shown {
+        name: "forget: probability",
+        better: LOW,
+        explained: PROBABILITY,
+        read: |s| Some(s.forget.probability),
+    },
+    Shown { name: "forget: accuracy", better: LOW, explained: ACCURACY, read: |s| Some(s.forget.accuracy) },
+    Shown { name: "forget: leak", better: LOW, explained: LEAK, read: |s| s.forget.leak },
+    Shown {
+        name: "forget: ROUGE-L recall",
+        better: LOW,
+        explained: ROUGE,
+        read: |s| s.forget.rouge_l_recall,
+    },
+    Shown {
+        name: "forget: right among wrong",
+        better: None,
+        explained: "probability of the right answer among wrong ones in the same frame",
+        read: |s| s.forget.choice,
+    },
+    Shown {
+        name: "forget: truth ratio",
+        better: HIGH,
+        explained: "min(R, 1/R), R = P(wrong)/P(right): 1 where wrong answers are as likely as right ones",
+        read: |s| s.forget.closer_to_one,
+    },
+    Shown {
+        name: "forget: right above wrong",
+        better: None,
+        explained: TRUE_IS_BETTER,
+        read: |s| s.forget.true_is_better,
+    },
+    Shown {
+        name: "forget: extraction strength",
+        better: LOW,
+        explained: "1 − k/T, k the tokens of the answer that must be given before the model says the rest by itself",
+        read: |s| Some(s.forget.extraction_strength),
+    },
+    Shown {
+        name: "forget: exact memorisation",
+        better: LOW,
+        explained: "share of the right answer's tokens that are the model's first choice",
+        read: |s| Some(s.forget.exact_memorization),
+    },
+    Shown {
+        name: "retain: probability",
+        better: HIGH,
+        explained: PROBABILITY,
+        read: |s| Some(s.retain.probability),
+    },
+    Shown { name: "retain: accuracy", better: HIGH, explained: ACCURACY, read: |s| Some(s.retain.accuracy) },
+    Shown {
+        name: "retain: ROUGE-L recall",
+        better: HIGH,
+        explained: ROUGE,
+        read: |s| s.retain.rouge_l_recall,
+    },
+    Shown {
+        name: "retain: truth ratio",
+        better: HIGH,
+        explained: TRUE_IS_BETTER,
+        read: |s| s.retain.true_is_better,
+    },
+    Shown {
+        name: "real authors: ROUGE-L recall",
+        better: HIGH,
+        explained: ROUGE,
+        read: |s| s.real_authors.as_ref()?.rouge_l_recall,
+    },
+    Shown {
+        name: "world facts: ROUGE-L recall",
+        better: HIGH,
+        explained: ROUGE,
+        read: |s| s.world_facts.as_ref()?.rouge_l_recall,
+    },
+    Shown {
+        name: "utility",
+        better: HIGH,
+        explained: "TOFU's model utility, the harmonic mean of nine figures; where its sets are missing, that of the retain \
+                    set's three",
+        read: Snapshot::utility,
+    },
 ];
 
-/// Every figure of every model that was measured.
-pub(super) fn before_after(seed: &SeedResult) -> Table {
-    let mut models: Vec<(&str, &Snapshot)> = vec![("before", &seed.before)];
-    models.extend(seed.gold.iter().map(|g| ("gold (never saw it)", g)));
-    models.extend(seed.arms.iter().map(|a| (a.name.as_str(), &a.after)));
-    let row = |name: &str, read: &dyn Fn(&Snapshot) -> Option<Cell>| {
-        let cells = models.iter().map(|(_, s)| read(s).unwrap_or_else(absent));
-        std::iter::once(Cell::from(name)).chain(cells).collect::<Vec<_>>()
-    };
-    let measured = FIGURES.iter().filter(|(_, read)| models.iter().any(|(_, s)| read(s).is_some()));
-    let mut rows: Vec<Vec<Cell>> =
-        measured.map(|(name, read)| row(name, &|s| read(s).map(Cell::from))).collect();
-    if let Some(gold) = &seed.gold {
-        let quality = |s: &Snapshot| Some(Cell::from(format!("{:.2}", s.forget_quality(gold)?.log10_p)));
-        rows.push(row("forget quality, log10 p (0 is best)", &quality));
+const QUALITY: &str = "forget quality, log10 p";
+const QUALITY_EXPLAINED: &str = "Kolmogorov–Smirnov test of the forget set's truth ratios against the gold model's: 0 where \
+                                 the two cannot be told apart";
+
+impl Shown {
+    fn heading(&self) -> String {
+        match self.better {
+            Some(better) => format!("{} {}", self.name, better.arrow()),
+            None => self.name.to_owned(),
+        }
     }
+}
+
+/// The models of a run over its seeds: before, gold where there is one, and the arms.
+fn models(outcome: &Outcome) -> Vec<(String, Vec<&Snapshot>)> {
+    let seeds = &outcome.seeds;
+    let mut models = vec![("before".to_owned(), seeds.iter().map(|seed| &seed.before).collect::<Vec<_>>())];
+    let gold: Vec<&Snapshot> = seeds.iter().filter_map(|seed| seed.gold.as_ref()).collect();
+    if gold.len() == seeds.len() && !gold.is_empty() {
+        models.push(("gold (never saw it)".to_owned(), gold));
+    }
+    for (index, arm) in outcome.arms.iter().enumerate() {
+        models.push((arm.name.clone(), seeds.iter().map(|seed| &seed.arms[index].after).collect()));
+    }
+    models
+}
+
+/// A figure of one model over the seeds; nothing where a seed has none.
+fn over(snapshots: &[&Snapshot], read: impl Fn(usize, &Snapshot) -> Option<Figure>) -> Option<Figure> {
+    let figures: Option<Vec<Figure>> = snapshots.iter().enumerate().map(|(i, s)| read(i, s)).collect();
+    figures.map(over_seeds)
+}
+
+/// Every figure of every model that was measured, over all seeds.
+pub(super) fn before_after(outcome: &Outcome) -> Table {
+    let models = models(outcome);
+    let row = |name: String, read: &dyn Fn(usize, &Snapshot) -> Option<Figure>| {
+        let cells: Vec<Option<Figure>> = models.iter().map(|(_, snapshots)| over(snapshots, read)).collect();
+        let any = cells.iter().any(Option::is_some);
+        let cells = cells.into_iter().map(|figure| figure.map_or_else(absent, Cell::from));
+        any.then(|| std::iter::once(Cell::from(name)).chain(cells).collect::<Vec<_>>())
+    };
+    let mut rows: Vec<Vec<Cell>> =
+        FIGURES.iter().filter_map(|shown| row(shown.heading(), &|_, s| (shown.read)(s))).collect();
+    rows.extend(row(format!("{QUALITY} {}", Better::Higher.arrow()), &|i, s| {
+        let quality = s.forget_quality(outcome.seeds[i].gold.as_ref()?)?;
+        Some(Figure::exact(quality.log10_p, 0))
+    }));
+    let of = if outcome.seeds.len() == 1 { "questions" } else { "seeds" };
     Table {
-        caption: "Mean ± standard error over questions".into(),
-        columns: headings("figure", &models),
+        caption: format!("Mean ± standard error over {of}; an arrow says which way is better"),
+        columns: headings("figure", models.iter().map(|(name, _)| name.as_str())),
         rows,
     }
 }
 
-/// What came back under an attack.
+/// What every figure is, for those that were measured.
+pub(super) fn explained(outcome: &Outcome) -> Vec<(String, String)> {
+    let models = models(outcome);
+    let measured = |shown: &&Shown| {
+        models.iter().any(|(_, snapshots)| snapshots.iter().any(|s| (shown.read)(s).is_some()))
+    };
+    let of = |shown: &Shown| (shown.name.to_owned(), shown.explained.to_owned());
+    let mut pairs: Vec<_> = FIGURES.iter().filter(measured).map(of).collect();
+    if outcome.seeds.iter().any(|seed| seed.gold.is_some()) {
+        pairs.push((QUALITY.into(), QUALITY_EXPLAINED.into()));
+    }
+    pairs
+}
+
+/// What came back under an attack, over all seeds.
 pub(super) fn findings(attack: &Attacked<'_>) -> Table {
-    let names = attack.models.first().map_or(&[][..], |(_, findings)| &findings.figures);
+    let first = attack.models.first().and_then(|(_, seeds)| seeds.first());
+    let names = first.map_or(&[][..], |findings| &findings.figures);
     let row = |(name, _): &(String, Figure)| {
-        let cells = attack.models.iter().map(|(_, findings)| {
-            let figure = findings.figures.iter().find(|(n, _)| n == name);
-            figure.map_or_else(absent, |(_, figure)| Cell::from(*figure))
+        let cells = attack.models.iter().map(|(_, seeds)| {
+            let of = |findings: &&crate::attack::Findings| {
+                findings.figures.iter().find(|(n, _)| n == name).map(|(_, figure)| *figure)
+            };
+            let figures: Option<Vec<Figure>> = seeds.iter().map(of).collect();
+            figures.map_or_else(absent, |figures| Cell::from(over_seeds(figures)))
         });
-        std::iter::once(Cell::from(name.as_str())).chain(cells).collect()
+        std::iter::once(Cell::from(format!("{name} {}", Better::Lower.arrow()))).chain(cells).collect()
     };
     Table {
         caption: "What came back".into(),
-        columns: headings("figure", &attack.models),
+        columns: headings("figure", attack.models.iter().map(|(name, _)| *name)),
         rows: names.iter().map(row).collect(),
     }
 }
@@ -89,8 +225,8 @@ pub(super) fn changes(seed: &SeedResult) -> Table {
     }
 }
 
-fn headings<T>(first: &str, models: &[(&str, T)]) -> Vec<String> {
-    std::iter::once(first).chain(models.iter().map(|(name, _)| *name)).map(str::to_owned).collect()
+fn headings<'a>(first: &str, models: impl Iterator<Item = &'a str>) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(models.map(str::to_owned)).collect()
 }
 
 fn absent() -> Cell {

@@ -1,9 +1,12 @@
 //! The report of a run: the comparison a person understands first, then the evidence. It is written over claims,
 //! figures, curves and answers, and knows no attack and no verdict by name.
 
+mod answers;
 mod curves;
+mod differences;
 mod exchanges;
 mod figures;
+mod methods;
 mod summary;
 
 use std::path::Path;
@@ -16,8 +19,8 @@ use amend_run::step_log::{METRICS, StepLog};
 use crate::attack::Findings;
 use crate::outcome::{Outcome, SeedResult};
 
-/// Makes the report of the run in `dir`; `command` is what reproduces it.
-pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
+/// Makes the report of the run in `dir`.
+pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     let rows = StepLog::read(dir, METRICS)?;
     let mut report = Report::new("Unlearning report");
     for premise in &outcome.premises {
@@ -29,61 +32,84 @@ pub fn report(outcome: &Outcome, dir: &Path, command: &str) -> Result<Report> {
     report.prose(summary::introduction(outcome));
     report.push(Section::Table(summary::comparison(outcome)));
     report.prose(summary::reading(outcome));
+    report.heading("What was done");
+    report.push(Section::Table(methods::of_arms(dir)?));
     report.heading("What the verdict rests on");
     report.push(Section::Table(summary::claims(outcome)));
+    report.heading("Before and after");
+    report.push(Section::Table(figures::before_after(outcome)));
+    report.push(Section::Details {
+        summary: "What the figures are".into(),
+        pairs: figures::explained(outcome),
+    });
+    if let Some(differences) = differences::between_arms(outcome, dir)? {
+        report.push(Section::Table(differences));
+    }
+    report.heading("While forgetting");
+    for plot in curves::progress(outcome, &rows) {
+        report.push(Section::Plot(plot));
+    }
+    report.heading("Gradient geometry");
+    for plot in curves::geometry(outcome, &rows) {
+        report.push(Section::Plot(plot));
+    }
+    for attack in Attacked::all(&outcome.seeds) {
+        report.heading(format!("Attack: {}", attack.name));
+        report.prose(attack.reading());
+        report.push(Section::Table(figures::findings(&attack)));
+        for plot in curves::findings(&attack) {
+            report.push(Section::Plot(plot));
+        }
+        if let Some(said) = exchanges::findings(&attack) {
+            report.push(Section::Exchanges(said));
+        }
+    }
     if let Some(seed) = outcome.seeds.first() {
+        // Texts and tensors have no mean.
         let note = match outcome.seeds.len() {
             1 => String::new(),
             n => format!(" (seed {} of {n})", seed.seed),
         };
-        report.heading(format!("Before and after{note}"));
-        report.push(Section::Table(figures::before_after(seed)));
-        report.heading(format!("While forgetting{note}"));
-        for plot in curves::progress(outcome, seed, &rows) {
-            report.push(Section::Plot(plot));
-        }
-        report.heading(format!("Gradient geometry{note}"));
-        for plot in curves::geometry(outcome, seed, &rows) {
-            report.push(Section::Plot(plot));
-        }
-        for attack in Attacked::all(seed) {
-            report.heading(format!("Attack: {}{note}", attack.name));
-            report.prose(attack.models.first().map_or("", |(_, findings)| &findings.reading));
-            report.push(Section::Table(figures::findings(&attack)));
-            for plot in curves::findings(&attack) {
-                report.push(Section::Plot(plot));
-            }
-            if let Some(said) = exchanges::findings(&attack) {
-                report.push(Section::Exchanges(said));
-            }
-        }
-        report.heading("What they say");
-        report.push(Section::Exchanges(exchanges::before_after(seed)));
-        report.heading("What changed");
+        report.heading(format!("What they say{note}"));
+        match answers::all(outcome, seed, dir)? {
+            Some(all) => report.push(Section::Answers(all)),
+            // Where no text was asked for there are no samples either, and nothing is shown.
+            None => report.push(Section::Exchanges(exchanges::before_after(seed))),
+        };
+        report.heading(format!("What changed{note}"));
         report.push(Section::Table(figures::changes(seed)));
     }
-    report.heading("How to reproduce");
-    report.command("The same recipe and seed give the same numbers.", command);
     Ok(report)
 }
 
-/// What one attack brought to light on every model.
+/// What one attack brought to light on every model, seed by seed.
 struct Attacked<'a> {
     name: &'a str,
     /// The arms, and the gold model at the end.
-    models: Vec<(&'a str, &'a Findings)>,
+    models: Vec<(&'a str, Vec<&'a Findings>)>,
 }
 
 impl<'a> Attacked<'a> {
-    /// The attacks of a seed, in their order.
-    fn all(seed: &'a SeedResult) -> Vec<Self> {
+    /// The attacks of a run, in their order.
+    fn all(seeds: &'a [SeedResult]) -> Vec<Self> {
+        let Some(first) = seeds.first() else { return Vec::new() };
         let names =
-            seed.arms.first().map_or(&[][..], |arm| &arm.attacks).iter().map(|(name, _)| name.as_str());
+            first.arms.first().map_or(&[][..], |arm| &arm.attacks).iter().map(|(name, _)| name.as_str());
         let on_models = |i: usize| {
-            let arms = seed.arms.iter().map(|arm| (arm.name.as_str(), &arm.attacks));
-            let all = arms.chain(std::iter::once(("gold", &seed.gold_findings)));
-            all.filter_map(|(model, attacks)| Some((model, &attacks.get(i)?.1))).collect()
+            let of = |all: &'a [(String, Findings)]| all.get(i).map(|(_, findings)| findings);
+            let arm = |index: usize| {
+                seeds.iter().map(|seed| of(&seed.arms[index].attacks)).collect::<Option<Vec<_>>>()
+            };
+            let gold = seeds.iter().map(|seed| of(&seed.gold_findings)).collect::<Option<Vec<_>>>();
+            let arms =
+                first.arms.iter().enumerate().filter_map(|(index, a)| Some((a.name.as_str(), arm(index)?)));
+            arms.chain(gold.map(|gold| ("gold", gold))).collect()
         };
         names.enumerate().map(|(i, name)| Attacked { name, models: on_models(i) }).collect()
+    }
+
+    /// How its findings are to be read.
+    fn reading(&self) -> &'a str {
+        self.models.first().and_then(|(_, seeds)| seeds.first()).map_or("", |findings| &findings.reading)
     }
 }

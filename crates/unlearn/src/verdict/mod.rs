@@ -65,6 +65,16 @@ pub enum Better {
     Higher,
 }
 
+impl Better {
+    /// An arrow in this direction.
+    pub fn arrow(self) -> char {
+        match self {
+            Better::Lower => '↓',
+            Better::Higher => '↑',
+        }
+    }
+}
+
 impl Quantity {
     /// A figure that should be low.
     pub fn low(name: impl Into<String>, figure: Figure) -> Self {
@@ -78,11 +88,7 @@ impl Quantity {
 
     /// The name with an arrow in the better direction, for the heading of a column.
     pub fn heading(&self) -> String {
-        let arrow = match self.better {
-            Better::Lower => '↓',
-            Better::Higher => '↑',
-        };
-        format!("{} {arrow}", self.name)
+        format!("{} {}", self.name, self.better.arrow())
     }
 
     /// How good it is, to be compared with others of its name: the larger the better, undefined ones last.

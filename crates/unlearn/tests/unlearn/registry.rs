@@ -202,7 +202,7 @@ fn a_report_shows_attacks_and_claims_it_does_not_know() {
     }
     outcome.arms[0].claims[2].name = "unheard of".into();
     let page =
-        amend_unlearn::report(&outcome, &folder.path().join("run"), "amend run x.toml").unwrap().to_html();
+        amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
     for part in [
         "Attack: invented",
         "How it is read.",

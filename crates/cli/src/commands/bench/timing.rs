@@ -106,7 +106,7 @@ pub(super) fn measure(
         tokens_per_second: tokens as f64 / seconds,
         seconds_per_round: seconds,
         prompt_seconds: (!prompts.is_empty()).then(|| median(prompts.into_iter())),
-        peak_resident_bytes: peak_resident_bytes(),
+        peak_resident_bytes: peak_memory(),
         peak_tensor_bytes: memory_use().peak,
         flops_per_token: counted.as_ref().map(|c| c.total() / tokens as f64),
         peak_fraction: rate.map(|rate| rate / peak_flops),
@@ -157,13 +157,6 @@ fn parts(profiles: &[Profile], counted: Option<&Counted>) -> Vec<Part> {
     let (seconds, share) = (rest.max(0.0) / rounds, rest.max(0.0) / elapsed);
     parts.push(Part { operation: "rest".into(), seconds, share, calls: 1.0, gflops_per_second: None });
     parts
-}
-
-/// The largest resident size this process has had; only Linux tells.
-fn peak_resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 impl Timing {

@@ -1,0 +1,74 @@
+//! What was run, on what, by what: the end of every report.
+
+use std::path::Path;
+use std::time::Duration;
+
+use amend_run::Report;
+use amend_run::clock::seconds_between;
+use amend_run::folder::RunState;
+use amend_run::report::Section;
+use indicatif::DecimalBytes;
+
+use crate::error::Error;
+use crate::progress::duration;
+use crate::running::command_line;
+
+/// Files of a run that a reader may want, with what they are.
+const FILES: [(&str, &str); 6] = [
+    ("every figure, as JSON", "results.json"),
+    ("every step, as JSON lines", "metrics.jsonl"),
+    ("every answer, as JSON lines", "answers"),
+    ("the plots, as SVG", "figures"),
+    ("the recipe with every default", "recipe.toml"),
+    ("what happened when", "log.txt"),
+];
+
+/// Adds it to the report of the run in `dir`.
+pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(), Error> {
+    let path = dir.join("recipe.toml");
+    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
+    report.heading("What was run");
+    report.push(Section::KeyValues(facts(state)));
+    let pairs = vec![("recipe.toml".to_owned(), recipe)];
+    report.push(Section::Details { summary: "The recipe, with every default written out".into(), pairs });
+    let there = FILES.iter().filter(|(_, file)| dir.join(file).exists());
+    report.push(Section::Files(there.map(|(what, file)| ((*what).to_owned(), (*file).to_owned())).collect()));
+    report.heading("How to reproduce");
+    let again = again(dir)?;
+    report.command("The same recipe and seed give the same numbers, in a folder of their own:", again);
+    Ok(())
+}
+
+/// A command that can be given anywhere and repeats the run beside it.
+fn again(dir: &Path) -> Result<String, Error> {
+    let dir = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let recipe = dir.join("recipe.toml").display().to_string();
+    let out = dir.with_file_name(format!("{name}-again")).display().to_string();
+    Ok(command_line(&["amend".into(), "run".into(), recipe, "--out".into(), out]))
+}
+
+fn facts(state: &RunState) -> Vec<(String, String)> {
+    let info = &state.info;
+    let programs: Vec<String> = state.programs().iter().map(ToString::to_string).collect();
+    let took = state.finished.as_deref().and_then(|end| seconds_between(&state.started, end));
+    let mut facts = vec![
+        ("command".to_owned(), command_line(&info.command)),
+        ("version".to_owned(), programs.join(", then ")),
+        ("seed".to_owned(), info.seed.to_string()),
+    ];
+    for (kind, hashes) in [("model", &info.model), ("data", &info.data)] {
+        for (path, hash) in hashes {
+            facts.push((kind.to_owned(), format!("{path}, SHA-256 {hash}")));
+        }
+    }
+    facts.push(("started".to_owned(), state.started.clone()));
+    if let Some(took) = took {
+        facts.push(("took".to_owned(), duration(Duration::from_secs_f64(took))));
+    }
+    if let Some(bytes) = state.peak_memory {
+        facts.push(("peak memory".to_owned(), DecimalBytes(bytes).to_string()));
+    }
+    facts.push(("machine".to_owned(), state.machine.to_string()));
+    facts
+}

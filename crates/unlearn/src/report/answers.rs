@@ -1,0 +1,57 @@
+//! All answers of all models, side by side.
+
+use std::path::Path;
+
+use amend_eval::scorers::content_words;
+use amend_learn::Result;
+use amend_run::report::{AnswerRow, Answers};
+
+use crate::answers::{Row, read};
+use crate::outcome::{Outcome, SeedResult};
+use crate::tag;
+
+/// What every model of a seed said to every question that was measured; `None` where none was asked for text. What was
+/// to be forgotten comes first, and there those questions whose answers give most away.
+pub(super) fn all(outcome: &Outcome, seed: &SeedResult, dir: &Path) -> Result<Option<Answers>> {
+    let tag = tag(seed.seed, outcome.seeds.len() as u64);
+    let mut stages = vec![("before".to_owned(), "base".to_owned())];
+    stages.extend(seed.arms.iter().map(|arm| (arm.name.clone(), arm.name.clone())));
+    stages.extend(seed.gold.iter().map(|_| ("gold".to_owned(), "gold".to_owned())));
+    let rows = |(_, stage): &(String, String)| read(dir, &format!("{tag}{stage}-eval"));
+    let all: Vec<Vec<Row>> = stages.iter().map(rows).collect::<Result<_>>()?;
+    let Some((first, others)) = all.split_first() else { return Ok(None) };
+    if first.iter().all(|row| row.answer.is_none()) {
+        return Ok(None);
+    }
+    let arms = &others[..seed.arms.len()];
+    let mut places: Vec<usize> = (0..first.len()).collect();
+    let leaks = |place: usize| {
+        let leaked = arms.iter().filter_map(|rows| Some(rows.get(place)?.leaked.len()));
+        if first[place].set == FORGET { leaked.max().unwrap_or(0) } else { 0 }
+    };
+    // Stable: within equals, and in the other sets, the order of the data.
+    places.sort_by_key(|&place| (first[place].set != FORGET, std::cmp::Reverse(leaks(place))));
+    let said = |rows: &Vec<Row>, place: usize| {
+        rows.get(place).and_then(|row| row.answer.clone()).unwrap_or_default()
+    };
+    let row = |&place: &usize| {
+        let Row { set, question, expected, .. } = &first[place];
+        AnswerRow {
+            set: set.clone(),
+            question: question.clone(),
+            expected: expected.clone(),
+            answers: all.iter().map(|rows| said(rows, place)).collect(),
+            marked: if set == FORGET { content_words(question, expected) } else { Vec::new() },
+        }
+    };
+    Ok(Some(Answers {
+        caption: "Everything that was answered; of what was to be forgotten, what gives most away comes first, and its \
+                  content words are marked"
+            .into(),
+        models: stages.iter().map(|(name, _)| name.clone()).collect(),
+        rows: places.iter().map(row).collect(),
+    }))
+}
+
+/// The set of what was to be forgotten.
+const FORGET: &str = "forget";
