@@ -52,6 +52,7 @@ fn scores_are_written_as_the_texts_come() {
         .args(["score", scratch.arg(), "--text-file", "-", "--batch-size", "1", "--json"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut texts = child.stdin.take().unwrap();
