@@ -31,7 +31,13 @@ pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(
     report.push(Section::KeyValues(facts(state)));
     let pairs = vec![("recipe.toml".to_owned(), recipe)];
     report.push(Section::Details { summary: "The recipe, with every default written out".into(), pairs });
-    let there = FILES.iter().filter(|(_, file)| dir.join(file).exists());
+    // The figures are written after the report, which must not differ from one that is written anew.
+    let has_plots = report.sections.iter().any(|section| matches!(section, Section::Plot(_)));
+    let there = FILES.iter().filter(|(_, file)| match *file {
+        "results.json" => true,
+        "figures" => has_plots,
+        other => dir.join(other).exists(),
+    });
     report.push(Section::Files(there.map(|(what, file)| ((*what).to_owned(), (*file).to_owned())).collect()));
     report.heading("How to reproduce");
     let again = again(dir)?;

@@ -132,9 +132,10 @@ fn carry_out(
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
     let found = (plan.work)(base, &mut run);
-    let folder = run.into_folder();
+    let mut folder = run.into_folder();
+    folder.end();
     let finished = found.and_then(|mut found| {
-        provenance::add(&mut found.report, &dir, &folder.state().clone().ending())?;
+        provenance::add(&mut found.report, &dir, folder.state())?;
         write_found(&dir, &found)?;
         folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
         Ok(found)

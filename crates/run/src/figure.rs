@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(show(1234.5, Some(25.0)), "1234 ± 25 (n = 400)");
         assert_eq!(show(0.5, None), "0.500 (n = 400)");
         assert_eq!(show(123.456, None), "123.5 (n = 400)");
-        assert_eq!(show(0.000_123_4, None), "0.0001234 (n = 400)");
+        assert_eq!(show(0.000_012_34, None), "0.00001234 (n = 400)");
         assert_eq!(show(3.0, None), "3 (n = 400)");
         assert_eq!(show(-0.0001, Some(0.01)), "0.000 ± 0.010 (n = 400)");
         assert_eq!(show(f64::NAN, None), "n/a (n = 400)");
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(show(0.9599, 0.0077), "0.960 ± 0.008");
         assert_eq!(show(0.153, 0.043), "0.153 ± 0.043");
         assert_eq!(show(0.44, 0.11), "0.440 ± 0.110");
-        assert_eq!(show(0.961_23, 0.000_12), "0.96123 ± 0.00012");
+        assert_eq!(show(0.961_23, 0.000_12), "0.9612 ± 0.0001");
     }
 
     #[test]

@@ -151,11 +151,6 @@ impl RunState {
         }
     }
 
-    /// The state of a run that ends now.
-    pub fn ending(self) -> Self {
-        Self { finished: Some(now()), peak_memory: peak_memory(), ..self }
-    }
-
     /// Every program that has worked on the run, in order, each once.
     pub fn programs(&self) -> Vec<&Program> {
         let mut programs = vec![&self.info.program];
@@ -303,12 +298,21 @@ impl RunFolder {
         self.dir.join("log.txt")
     }
 
+    /// Notes that the work ends now: what is left is to write down what it came to, the time it took included.
+    pub fn end(&mut self) {
+        self.state.finished = Some(now());
+        self.state.peak_memory = peak_memory();
+    }
+
     /// Ends the run for this process and releases the folder.
     ///
     /// # Errors
     /// Where `run.json` cannot be written.
     pub fn finish(mut self, status: Status) -> Result<(), FolderError> {
-        self.state = RunState { status, ..self.state.clone().ending() };
+        self.state.status = status;
+        if self.state.finished.is_none() {
+            self.end();
+        }
         self.write_state()
     }
 

@@ -84,6 +84,7 @@ pub struct Outcome {
     /// What was watched and down to where, for the reader.
     pub aim: String,
     /// What was watched.
+    #[serde(default)]
     pub watched: Watched,
     /// What verdicts on answers rest on.
     pub judged_by: JudgedBy,
@@ -98,6 +99,7 @@ pub struct Outcome {
     /// Whether the model knew more of the forget set than the aim, so that there was something to forget.
     pub known_before: bool,
     /// What is wrong with the experiment itself, to be read before anything else.
+    #[serde(default)]
     pub premises: Vec<String>,
     /// Whether at least one arm passed.
     pub passed: bool,

@@ -125,8 +125,20 @@ fn a_run_leaves_everything_behind_and_tells_where() {
     fs::remove_file(&report).unwrap();
     let told = stdout(&["report", out.to_str().unwrap()]);
     assert!(told.contains("verdict") && told.contains("report.html"), "{told}");
-    assert_eq!(fs::read(&report).unwrap(), html, "the report is the same when it is written anew");
+    assert!(fs::read(&report).unwrap() == html, "the report is the same when it is written anew");
     assert_eq!(json_of(&["report", out.to_str().unwrap(), "--json"])["results"], result["results"]);
+
+    // The command at its end repeats the run from anywhere.
+    let page = String::from_utf8(html).unwrap();
+    let command = page.split("<code>amend ").last().unwrap().split("</code>").next().unwrap();
+    let words: Vec<&str> = command.split(' ').collect();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let repeated = amend(&words).current_dir(elsewhere.path()).output().unwrap();
+    assert!(matches!(repeated.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&repeated.stderr));
+    let results =
+        |dir: &Path| fs::read_to_string(dir.join("results.json")).unwrap().replace("first-again", "first");
+    assert_eq!(results(&bench.out("first-again")), results(&out));
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "nothing is left elsewhere");
 
     let arg = out.to_str().unwrap();
     fails(&["resume", arg], &[arg, "finished"]);

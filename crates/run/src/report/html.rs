@@ -188,12 +188,15 @@ fn table(table: &Table) -> String {
 fn cell(cell: &Cell, room_for_mark: bool) -> String {
     let mut html = inline(&cell.text);
     if let Some(error) = &cell.error {
-        html.push_str(&format!("<span class=\"error\"> ± {}</span>", escape(error)));
+        html =
+            format!("<span class=\"figure\">{html}<span class=\"error\"> ± {}</span></span>", escape(error));
     }
     match cell.verdict {
         Some(verdict) => {
             let (word, mark) = (verdict.word(), verdict.mark());
-            let mark = format!("<span class=\"mark\" role=\"img\" aria-label=\"{word}\">{mark}</span>");
+            // Under numbers a mark has a width of its own; after words a space that does not break holds it.
+            let (class, space) = if room_for_mark { (" class=\"mark\"", "") } else { ("", "\u{a0}") };
+            let mark = format!("{space}<span{class} role=\"img\" aria-label=\"{word}\">{mark}</span>");
             format!("<span class=\"{word}\">{html}{mark}</span>")
         }
         None if room_for_mark => html + "<span class=\"mark\"></span>",

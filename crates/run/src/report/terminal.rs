@@ -103,11 +103,15 @@ fn exchange(exchange: &Exchange, width: usize) -> Vec<String> {
 fn plain(cell: &Cell, room_for_mark: bool) -> String {
     let error = cell.error.iter().map(|error| format!(" ± {error}"));
     let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
-    match cell.verdict {
-        Some(verdict) => format!("{}\u{a0}{}", one_line(&text), verdict.mark()),
-        // Not the ordinary space, which is where lines are broken.
-        None if room_for_mark => one_line(&text) + "\u{a0}\u{a0}",
+    // Not the ordinary space, which is where lines are broken: a figure and its error stay together.
+    let text = match cell.error {
+        Some(_) => one_line(&text).replace(' ', "\u{a0}"),
         None => one_line(&text),
+    };
+    match cell.verdict {
+        Some(verdict) => format!("{text}\u{a0}{}", verdict.mark()),
+        None if room_for_mark => text + "\u{a0}\u{a0}",
+        None => text,
     }
 }
 
@@ -130,9 +134,25 @@ fn table(table: &Table, width: usize) -> Vec<String> {
         let cells = rows.iter().map(|row| columns(&row[column]));
         cells.chain([columns(&headings[column])]).max().unwrap_or(0)
     };
-    let widths = fit((0..count).map(widest).collect(), width.saturating_sub(GAP * count.saturating_sub(1)));
-
+    let longest_word = |column: usize| {
+        let texts = rows.iter().map(|row| &row[column]).chain([&headings[column]]);
+        texts.flat_map(|text| text.split(' ')).map(columns).max().unwrap_or(0)
+    };
+    let least: Vec<usize> = (0..count).map(longest_word).collect();
+    let available = width.saturating_sub(GAP * count.saturating_sub(1));
     let mut lines = caption(&table.caption, width);
+    if least.iter().sum::<usize>() > available && count > 1 {
+        // Words would be broken: a row becomes a list, each value beside its name.
+        for row in &rows {
+            let pairs = headings.iter().zip(row).skip(1).filter(|(_, text)| !text.is_empty());
+            let pairs: Vec<(&str, &str)> =
+                pairs.map(|(name, text)| (name.trim_end(), text.trim_end())).collect();
+            lines.extend(wrap(&row[0], width));
+            lines.extend(named(&pairs, 2, width));
+        }
+        return lines;
+    }
+    let widths = fit((0..count).map(widest).collect(), &least, available);
     lines.extend(row_lines(&headings, &widths, &numeric));
     lines.push("─".repeat(widths.iter().sum::<usize>() + GAP * count.saturating_sub(1)));
     for row in &rows {
@@ -141,13 +161,13 @@ fn table(table: &Table, width: usize) -> Vec<String> {
     lines
 }
 
-/// Takes columns away from the widest until the table fits, but never below a readable width.
-fn fit(mut widths: Vec<usize>, available: usize) -> Vec<usize> {
-    const READABLE: usize = 6;
+/// Takes columns away from the widest until the table fits, from none more than its longest word allows.
+fn fit(mut widths: Vec<usize>, least: &[usize], available: usize) -> Vec<usize> {
     while widths.iter().sum::<usize>() > available {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > READABLE => *widest -= 1,
-            _ => break,
+        let can_shrink = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+        match can_shrink.map(|(width, _)| width).max() {
+            Some(widest) => *widest -= 1,
+            None => break,
         }
     }
     widths

@@ -227,3 +227,30 @@ proptest! {
         report.to_terminal(width);
     }
 }
+
+/// At 90 columns `0.639 ±` stood above `0.081`, and words were broken in the middle.
+#[test]
+fn tables_break_neither_words_nor_figures() {
+    let figure = |value: f64, stderr: f64| Cell::from(Figure { value, n: 400, stderr: Some(stderr) });
+    let mut report = Report::new("t");
+    report.push(Section::Table(Table {
+        caption: String::new(),
+        columns: ["arm", "forgotten?", "forget accuracy ↓", "(withstands relearn?)", "relearn: accuracy ↓"]
+            .map(String::from)
+            .to_vec(),
+        rows: vec![vec![
+            "pcgrad".into(),
+            Cell::from("yes").good(),
+            figure(0.042, 0.024),
+            Cell::from("no, 0.36 above gold").bad(),
+            figure(0.528, 0.084),
+        ]],
+    }));
+    for width in [40, 60, 72, 90, 120] {
+        let text = report.to_terminal(width);
+        for whole in ["0.042 ± 0.024", "0.528 ± 0.084", "forgotten?", "accuracy", "(withstands", "pcgrad"] {
+            assert!(text.contains(whole), "{width}: {text}");
+        }
+        assert!(text.lines().all(|line| width::columns(line) <= width), "{width}: {text}");
+    }
+}

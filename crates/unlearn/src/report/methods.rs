@@ -15,7 +15,7 @@ pub(super) fn of_arms(dir: &Path) -> Result<Table> {
     let path = dir.join("recipe.toml");
     let text =
         std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;
-    let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[])?.recipe;
+    let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[]).map_err(Box::new)?.recipe;
     let row = |arm: crate::compare::Arm| {
         let slots = &arm.slots;
         let weights = slots.weights();
@@ -31,7 +31,8 @@ pub(super) fn of_arms(dir: &Path) -> Result<Table> {
             Cell::from(Figure::exact(slots.batch_size as f64, 0)),
         ]
     };
-    let columns = ["arm", "forget", "retain", "combine", "where", "guard", "forget : retain", "learning rate", "batch"];
+    let columns =
+        ["arm", "forget", "retain", "combine", "where", "guard", "forget : retain", "learning rate", "batch"];
     Ok(Table {
         caption: "What fills each slot; `amend methods NAME` explains a filler".into(),
         columns: columns.map(str::to_owned).to_vec(),
@@ -46,7 +47,8 @@ fn filler(slot: &impl Serialize) -> Cell {
         Value::String(name) => Cell::from(name),
         Value::Object(mut options) => {
             let name = options.shift_remove("name").and_then(|name| name.as_str().map(str::to_owned));
-            let options: Vec<String> = options.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect();
+            let options: Vec<String> =
+                options.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect();
             let name = name.unwrap_or_default();
             if options.is_empty() { name.into() } else { format!("{name} ({})", options.join(", ")).into() }
         }

@@ -100,8 +100,7 @@ fn what_was_not_known_is_neither_forgotten_nor_kept() {
     assert!(!outcome.passed);
     assert!(outcome.premises[0].starts_with("There was nothing to forget"), "{:?}", outcome.premises);
     assert!(outcome.premises[1].starts_with("There was nothing to keep"), "{:?}", outcome.premises);
-    let page =
-        amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
+    let page = amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
     let (premise, verdict) = (page.find("There was nothing to forget"), page.find("Failed:"));
     assert!(premise.is_some() && premise < verdict, "what is wrong with the premise comes first");
 }

@@ -62,3 +62,33 @@ fn a_run_interrupted_in_every_arm_and_attack_ends_with_the_same_bits() {
     };
     assert_eq!(figures(&through, &whole), figures(&resumed, &cut), "seed {nanoseconds}");
 }
+
+/// A measurement of a real model takes minutes, and all of it was lost.
+#[test]
+fn a_measurement_stops_between_blocks_and_goes_on_where_it_was() {
+    let loaded = recipe(&[]);
+    let scratch = tempfile::tempdir().unwrap();
+    let (whole, cut) = (scratch.path().join("whole"), scratch.path().join("cut"));
+    let through = carry_out(create(&whole, &loaded), &loaded, &Silent, Stop::default()).unwrap();
+
+    // Asked to stop once the forget set is answered: the next pass through the model, over the retain set, gives up.
+    let stop = Stop::default();
+    let ended = carry_out(create(&cut, &loaded), &loaded, &StopAt::new("base-eval", 1, &stop), stop.clone());
+    assert!(matches!(ended, Err(Error::Run(RunError::Interrupted))), "{:?}", ended.err());
+    let kept = || std::fs::read_to_string(cut.join("answers/base-eval.jsonl")).unwrap();
+    let (before, questions) = (kept(), through.seeds[0].before.forget.probability.n);
+    assert_eq!(before.lines().count(), questions, "the answers about the forget set are kept");
+
+    // A line that was being written when the process was killed.
+    std::fs::write(cut.join("answers/base-eval.jsonl"), format!("{before}{{\"set\":\"ret")).unwrap();
+    let open = RunFolder::open(&cut, Program::default()).unwrap();
+    let resumed = carry_out(open, &loaded, &Silent, Stop::default()).unwrap();
+    assert!(kept().starts_with(&before), "nothing is asked twice");
+    for name in ["base-eval", "gold-eval", "ga-sago-eval", "npo-sago-eval"] {
+        let [one, other] =
+            [&whole, &cut].map(|dir| std::fs::read(dir.join(format!("answers/{name}.jsonl"))).ok());
+        assert!(one == other, "{name}");
+    }
+    assert_eq!(through.seeds[0].before, resumed.seeds[0].before);
+    assert_eq!(through.seeds[0].arms[0].after, resumed.seeds[0].arms[0].after);
+}

@@ -52,8 +52,7 @@ fn figures_of_a_run_are_those_of_its_logs() {
 #[test]
 fn the_report_has_the_truth_ratios_of_the_benchmark() {
     let (outcome, folder) = run(&["unlearn.attack=[]"]);
-    let text =
-        amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
+    let text = amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
     let row =
         |name: &str| text.split("<tr").find(|row| row.contains(name)).unwrap_or_else(|| panic!("{name}"));
     let before = &outcome.seeds[0].before;

@@ -201,16 +201,8 @@ fn a_report_shows_attacks_and_claims_it_does_not_know() {
         findings.figures[0].0 = "leakage".into();
     }
     outcome.arms[0].claims[2].name = "unheard of".into();
-    let page =
-        amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
-    for part in [
-        "Attack: invented",
-        "How it is read.",
-        "A curve of its own",
-        "leakage",
-        "unheard of?",
-        "amend run x.toml",
-    ] {
+    let page = amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
+    for part in ["Attack: invented", "How it is read.", "A curve of its own", "leakage", "unheard of?"] {
         assert!(page.contains(part), "no {part:?} in the report");
     }
 }

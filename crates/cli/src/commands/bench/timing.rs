@@ -1,11 +1,11 @@
 //! Rounds, their medians, and how they are told.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use amend_engine::profile::{self, Cost, Profile};
 use amend_engine::tensor::memory_use;
 use amend_engine::{Model, kernels};
+use amend_run::machine::peak_memory;
 use serde::Serialize;
 
 use super::count::{Counted, count};
