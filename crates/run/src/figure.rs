@@ -83,7 +83,12 @@ fn number(value: f64, stderr: Option<f64>) -> String {
         None if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e15 => return format!("{value:.0}"),
         None => (value.abs(), 4, 0.0005..10.0),
     };
-    let decimals = if of_shares.contains(&scale) { 3 } else { digits - 1 - scale.log10().floor() as i32 };
+    let decimals = match scale {
+        _ if of_shares.contains(&scale) => 3,
+        // One more, where the error would be lost.
+        _ if (0.00005..0.0005).contains(&scale) => 4,
+        _ => digits - 1 - scale.log10().floor() as i32,
+    };
     if value.abs() >= 1e7 || decimals > 9 {
         return format!("{value:.3e}");
     }

@@ -122,7 +122,7 @@ const QUALITY_EXPLAINED: &str = "Kolmogorov–Smirnov test of the forget set's t
 impl Shown {
     fn heading(&self) -> String {
         match self.better {
-            Some(better) => format!("{} {}", self.name, better.arrow()),
+            Some(better) => format!("{}\u{a0}{}", self.name, better.arrow()),
             None => self.name.to_owned(),
         }
     }

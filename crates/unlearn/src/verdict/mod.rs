@@ -88,7 +88,7 @@ impl Quantity {
 
     /// The name with an arrow in the better direction, for the heading of a column.
     pub fn heading(&self) -> String {
-        format!("{} {}", self.name, self.better.arrow())
+        format!("{}\u{a0}{}", self.name, self.better.arrow())
     }
 
     /// How good it is, to be compared with others of its name: the larger the better, undefined ones last.
