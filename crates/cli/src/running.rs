@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
-use amend_run::folder::{is_untouched, read_state};
+use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
-use amend_run::{Activity, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
+use amend_run::{
+    Activity, FolderError, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop,
+};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -19,11 +21,33 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::{interrupt, progress, provenance, table};
 
+/// Where a new run goes.
+pub(crate) struct Place {
+    /// Its folder, where it is not chosen here.
+    pub(crate) out: Option<PathBuf>,
+    /// Whether a run that is there is replaced.
+    pub(crate) overwrite: bool,
+}
+
+impl Place {
+    /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does.
+    fn clear(&self, dir: &Path) -> Result<(), Error> {
+        if !self.overwrite || read_state(dir).is_err() {
+            return Ok(());
+        }
+        if is_in_use(dir) {
+            return Err(FolderError::Locked { path: dir.to_path_buf() }.into());
+        }
+        std::fs::remove_dir_all(dir)
+            .map_err(|e| Error::plain(format!("{}: cannot remove: {e}", dir.display())))
+    }
+}
+
 /// Starts a new run.
 pub(crate) fn start(
     source: RecipeSource,
     sets: &[String],
-    out: Option<PathBuf>,
+    place: Place,
     checkpoint_every: Duration,
     context: &mut Context,
 ) -> Result<Exit, Error> {
@@ -39,7 +63,9 @@ pub(crate) fn start(
         model,
         data,
     };
-    let dir = out.unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
+    let dir =
+        place.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
+    place.clear(&dir)?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     context.console.note(&format!("run folder: {}", dir.display()));

@@ -23,7 +23,7 @@ pub const LOCK: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// A new run was sent to a folder that already holds something.
-    #[error("{} exists; choose another --out or `amend resume {}`", path.display(), path.display())]
+    #[error("{} exists; choose another --out, `--overwrite` it, or `amend resume {}`", path.display(), path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -433,7 +433,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "years").unwrap();
         let error = RunFolder::create(dir.path(), "", info()).unwrap_err().to_string();
-        assert!(error.contains("exists; choose another --out or `amend resume "), "{error}");
+        assert!(
+            error.contains("exists; choose another --out, `--overwrite` it, or `amend resume "),
+            "{error}"
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let error = RunFolder::open(dir.path(), program("b")).unwrap_err().to_string();
         assert!(error.contains("is not a run folder: it has no run.json"), "{error}");

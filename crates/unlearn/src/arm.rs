@@ -1,5 +1,6 @@
 //! One arm of a run: a model forgets, from the first look at the data to the saved weights.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use amend_engine::{Gradients, Model};
@@ -127,7 +128,10 @@ impl Learner for Unlearning<'_> {
         if self.stop.looks_after(step + 1) {
             self.look(&mut row)?;
         }
-        let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
+        let mut shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
+        if let Some(watched) = &self.watched {
+            let _ = write!(shown, ", {} {:.3} → {:.3}", self.stop.watch.name(), watched.value, self.aim);
+        }
         let done = self.watched.is_some_and(|watched| watched.value <= self.aim);
         Ok(Step { row, shown, done, ..Step::default() })
     }

@@ -26,11 +26,9 @@ pub struct Objectives<'a> {
 impl<'a> Objectives<'a> {
     /// Draws the items of step `step`, counted from 0: forget items in their turn, as many retain items at random.
     pub fn draw(slots: &'a Slots, context: &'a Context<'a>, step: u64) -> Result<Self> {
-        Ok(Objectives {
-            slots,
-            forget: ForgetBatch::draw(context, slots.batch_size, step)?,
-            retain: RetainBatch::draw(context, slots.batch_size, step),
-        })
+        let forget = ForgetBatch::draw(context, slots.batch_size, step)?;
+        let retain = RetainBatch::draw(context, forget.items.len(), step);
+        Ok(Objectives { slots, forget, retain })
     }
 
     /// Which items of the forget set the step is made of.

@@ -46,6 +46,9 @@ pub(super) struct HowArgs {
     /// Run folder, which must not exist [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace the run that is in the folder, if there is one and nobody works on it
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
 }
@@ -79,5 +82,6 @@ pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Erro
 pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
     let mut sets = how.set;
     sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
-    running::start(source, &sets, how.out, how.checkpoints.every(), context)
+    let place = running::Place { out: how.out, overwrite: how.overwrite };
+    running::start(source, &sets, place, how.checkpoints.every(), context)
 }

@@ -143,6 +143,15 @@ fn a_run_leaves_everything_behind_and_tells_where() {
     let arg = out.to_str().unwrap();
     fails(&["resume", arg], &[arg, "finished"]);
     fails(&["run", &bench.recipe, "--out", arg], &[arg, "exists"]);
+    let overwritten: Value =
+        serde_json::from_slice(&run_to(&bench, &bench.out("first-again"), &["--overwrite", "--json"]))
+            .unwrap();
+    assert_eq!(overwritten["results"]["arms"], result["results"]["arms"]);
+    let strange = bench.out("strange");
+    fs::create_dir(&strange).unwrap();
+    fs::write(strange.join("thesis.tex"), "years").unwrap();
+    let strange = strange.to_str().unwrap();
+    fails(&["run", &bench.recipe, "--out", strange, "--overwrite"], &[strange, "exists"]);
     // The resolved recipe is a recipe, and the same one.
     let again = bench.out("again");
     let resolved = out.join("recipe.toml");
