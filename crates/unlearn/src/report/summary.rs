@@ -15,11 +15,11 @@ pub(super) fn introduction(outcome: &Outcome) -> String {
         n => format!("{n} seeds; ± is the standard error over seeds"),
     };
     format!(
-        "Before: {} of the forget questions and {} of the retain questions answered word for word. Each of {} \
-         stopped at {} ({seeds}).",
+        "Before: {} of the forget questions and {} of the retain questions answered word for word. Unlearning by {} \
+         was to stop at {} ({seeds}).",
         percent(&outcome.forget_accuracy_before),
         percent(&outcome.retain_accuracy_before),
-        arms.join(", "),
+        list(&arms),
         outcome.aim,
     )
 }
@@ -82,8 +82,8 @@ fn asked(outcome: &Outcome) -> String {
         outcome.arms.iter().filter(|arm| arm.passed).map(|arm| format!("`{}`", arm.name)).collect();
     match (passed.is_empty(), outcome.arms.len()) {
         (false, _) => format!("Passed by {}: {names}.", list(&passed)),
-        (true, 1) => format!("Failed: {names} was asked for, {} holds.", held(outcome)),
-        (true, _) => format!("Failed: no arm is all that was asked for ({names})."),
+        (true, 1) => format!("Failed: of what was asked for ({names}) {} holds.", held(outcome)),
+        (true, _) => format!("Failed: for no arm all that was asked for ({names}) holds."),
     }
 }
 
