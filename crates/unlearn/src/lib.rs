@@ -100,7 +100,9 @@ fn run_seed(
     let before = snapshot(run, &format!("{tag}base-eval"), reference, &context)?;
     let measure = |gold| snapshot(run, &format!("{tag}gold-eval"), gold, &context);
     let gold = models.gold.as_ref().map(measure).transpose()?;
-    if recipe.stop.is_met_by(&before, gold.as_ref()) {
+    let watched_before =
+        run.once(&format!("{tag}base-watched"), |_| recipe.stop.watch.of(reference, &context))?;
+    if watched_before.value <= recipe.stop.aim(gold.as_ref()) {
         run.progress.note(
             "warning: the aim is met before the first step; the model may never have learnt the forget set",
         );
@@ -111,6 +113,7 @@ fn run_seed(
     Ok(SeedResult {
         seed: context.seed,
         before,
+        watched_before,
         gold,
         gold_findings: gold_findings.unwrap_or_default(),
         arms,

@@ -38,12 +38,20 @@ pub struct SeedResult {
     pub seed: u64,
     /// Measurement of the model before unlearning.
     pub before: Snapshot,
+    /// The watched figure before unlearning, on the items on which it is watched: on all, where a measurement is limited.
+    #[serde(default = "unknown")]
+    pub watched_before: Figure,
     /// Measurement of the model that never saw the forget set.
     pub gold: Option<Snapshot>,
     /// The attacks on that model; empty where there is none.
     pub gold_findings: Vec<(String, Findings)>,
     /// The arms.
     pub arms: Vec<ArmResult>,
+}
+
+/// What older results do not say.
+fn unknown() -> Figure {
+    Figure::exact(f64::NAN, 0)
 }
 
 /// One arm over all seeds.
@@ -109,7 +117,8 @@ impl Outcome {
     /// Aggregates the seeds and passes the verdicts.
     pub fn of(recipe: &UnlearnRecipe, seeds: Vec<SeedResult>) -> Self {
         let judged_by = JudgedBy::of(&seeds);
-        let known_before = seeds.iter().all(|s| !recipe.stop.is_met_by(&s.before, s.gold.as_ref()));
+        let known_before =
+            seeds.iter().all(|seed| seed.watched_before.value > recipe.stop.aim(seed.gold.as_ref()));
         let evidence = |arm| Evidence { seeds: &seeds, arm, stop: &recipe.stop, judged_by, known_before };
         let arms = seeds.first().map_or(0, |s| s.arms.len());
         let arms: Vec<_> = (0..arms).map(|arm| ArmOutcome::of(recipe, &evidence(arm))).collect();

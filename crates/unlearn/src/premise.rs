@@ -14,17 +14,15 @@ pub(crate) fn broken(
 ) -> Vec<String> {
     let what = judged_by.name();
     let mut all = Vec::new();
-    let watched = recipe.stop.watch;
-    for seed in seeds {
-        let aim = recipe.stop.aim(seed.gold.as_ref());
-        if let Some(before) = watched.measured(&seed.before).filter(|&before| before <= aim) {
-            all.push(format!(
-                "There was nothing to forget: before the first step the forget {} was {before:.3}, and the aim is \
-                 {aim:.3}. Is this the model that learnt the forget set?",
-                watched.name()
-            ));
-            break;
-        }
+    let known = |seed: &&SeedResult| seed.watched_before.value > recipe.stop.aim(seed.gold.as_ref());
+    if let Some(seed) = seeds.iter().find(|seed| !known(seed)) {
+        all.push(format!(
+            "There was nothing to forget: before the first step the forget {} was {:.3}, and the aim is {:.3}. Is this \
+             the model that learnt the forget set?",
+            recipe.stop.watch.name(),
+            seed.watched_before.value,
+            recipe.stop.aim(seed.gold.as_ref())
+        ));
     }
     let kept = over_seeds(seeds.iter().map(|seed| judged_by.figure(&seed.before.retain)).collect());
     if kept.value < KNOWN {

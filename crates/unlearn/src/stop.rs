@@ -94,11 +94,6 @@ impl StopRule {
         format!("{} on the forget set at most {aim}", self.watch.name())
     }
 
-    /// Whether a model is there before the first step, so that nothing would be shown by stopping there.
-    pub fn is_met_by(&self, before: &Snapshot, gold: Option<&Snapshot>) -> bool {
-        self.watch.measured(before).is_some_and(|value| value <= self.aim(gold))
-    }
-
     /// Whether unlearning looks at the watched figure after `taken` steps.
     pub(crate) fn looks_after(&self, taken: u64) -> bool {
         taken.is_multiple_of(self.check_every) || taken == self.max_steps

@@ -88,7 +88,9 @@ fn limits(values: impl Iterator<Item = f64>, log: bool) -> (f64, f64) {
         return (low, high);
     }
     let room = if log { 0.5 } else { low.abs().max(1.0) * 0.5 };
-    (low - room, high + room)
+    // What is never negative is not shown as if it could be.
+    let below = if log || low < 0.0 { low - room } else { (low - room).max(0.0) };
+    (below, high + room)
 }
 
 /// Multiples of 1, 2 or 5 times a power of ten, about `wanted` of them, and how many decimals they need.

@@ -20,7 +20,7 @@ pub(super) fn progress(outcome: &Outcome, rows: &[StepRow]) -> Vec<Plot> {
         let values: Option<Vec<f64>> = outcome.seeds.iter().map(read).collect();
         values.map(|values| Figure::mean(&values).value).filter(|value| value.is_finite())
     };
-    let before = mean(&|seed| outcome.watched.measured(&seed.before));
+    let before = mean(&|seed| Some(seed.watched_before.value));
     let aim = mean(&|seed| Some(seed.arms.first()?.unlearned.aim));
     let gold = mean(&|seed| outcome.watched.measured(seed.gold.as_ref()?));
     let mut forgetting =

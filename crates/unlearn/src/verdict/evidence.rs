@@ -75,8 +75,7 @@ impl Evidence<'_> {
 
     /// The watched figure before the first step, over all seeds.
     pub(crate) fn watched_before(&self) -> f64 {
-        let before = |seed: &SeedResult| self.stop.watch.measured(&seed.before).unwrap_or(f64::NAN);
-        over_seeds(self.seeds.iter().map(|seed| Figure::exact(before(seed), 0)).collect()).value
+        over_seeds(self.seeds.iter().map(|seed| seed.watched_before).collect()).value
     }
 
     /// A figure of the arm over all seeds: its own where there is one seed, otherwise mean and standard error.

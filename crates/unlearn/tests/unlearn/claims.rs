@@ -13,6 +13,7 @@ fn seeds() -> Vec<SeedResult> {
     let (outcome, _folder) = run(&[]);
     let mut seeds = outcome.seeds;
     for seed in &mut seeds {
+        seed.watched_before = Figure::exact(0.9, 10);
         seed.before.forget.accuracy = Figure::share(9, 10);
         seed.before.retain.accuracy = Figure::share(9, 10);
         seed.before.forget.probability = Figure::exact(0.9, 10);
