@@ -30,10 +30,17 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does.
-    fn clear(&self, dir: &Path) -> Result<(), Error> {
+    /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does, nor what the new one reads.
+    fn clear(&self, dir: &Path, reads: impl Iterator<Item = PathBuf>) -> Result<(), Error> {
         if !self.overwrite || read_state(dir).is_err() {
             return Ok(());
+        }
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| absolute(path));
+        if let Some(path) = reads.map(|path| whole(&path)).find(|path| path.starts_with(whole(dir))) {
+            return Err(Error::told(
+                format!("{} is read by the recipe and lies in the folder to be overwritten", path.display()),
+                "choose another --out",
+            ));
         }
         if is_in_use(dir) {
             return Err(FolderError::Locked { path: dir.to_path_buf() }.into());
@@ -65,7 +72,7 @@ pub(crate) fn start(
     };
     let dir =
         place.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
-    place.clear(&dir)?;
+    place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     context.console.note(&format!("run folder: {}", dir.display()));

@@ -108,14 +108,16 @@ fn file(run: &Path, name: &str) -> PathBuf {
 
 /// The rows of a file and the bytes they take, a torn last line left out.
 fn parse(path: &Path) -> Result<(Vec<Row>, usize)> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    // Bytes and not text: a line may be torn within a character.
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         Err(e) => return Err(amend_engine::Error::io(path, "cannot read", e).into()),
     };
     let (mut rows, mut whole) = (Vec::new(), 0);
-    for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
-        rows.push(serde_json::from_str(line).map_err(|e| {
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    for (number, line) in lines.enumerate() {
+        rows.push(serde_json::from_slice(line).map_err(|e| {
             amend_engine::Error::format(path, format!("line {}: this is no answer: {e}", number + 1))
         })?);
         whole += line.len();

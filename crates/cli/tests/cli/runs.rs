@@ -147,6 +147,9 @@ fn a_run_leaves_everything_behind_and_tells_where() {
         serde_json::from_slice(&run_to(&bench, &bench.out("first-again"), &["--overwrite", "--json"]))
             .unwrap();
     assert_eq!(overwritten["results"]["arms"], result["results"]["arms"]);
+    let own = format!("model.path={arg}/model");
+    fails(&["run", &bench.recipe, "--out", arg, "--overwrite", "--set", &own], &["read by the recipe"]);
+    assert!(out.join("model/model.safetensors").exists());
     let strange = bench.out("strange");
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("thesis.tex"), "years").unwrap();

@@ -79,8 +79,9 @@ fn a_measurement_stops_between_blocks_and_goes_on_where_it_was() {
     let (before, questions) = (kept(), through.seeds[0].before.forget.probability.n);
     assert_eq!(before.lines().count(), questions, "the answers about the forget set are kept");
 
-    // A line that was being written when the process was killed.
-    std::fs::write(cut.join("answers/base-eval.jsonl"), format!("{before}{{\"set\":\"ret")).unwrap();
+    // A line that was being written when the process was killed, in the middle of a character.
+    let torn = [before.as_bytes(), b"{\"set\":\"retain\",\"question\":\"caf\xc3"].concat();
+    std::fs::write(cut.join("answers/base-eval.jsonl"), torn).unwrap();
     let open = RunFolder::open(&cut, Program::default()).unwrap();
     let resumed = carry_out(open, &loaded, &Silent, Stop::default()).unwrap();
     assert!(kept().starts_with(&before), "nothing is asked twice");
