@@ -14,6 +14,7 @@ mod open;
 mod output;
 mod precision;
 mod progress;
+mod prospect;
 mod provenance;
 mod running;
 mod sampling;
@@ -22,6 +23,7 @@ mod table;
 mod texts;
 mod token_ids;
 mod usage;
+mod whole;
 
 fn main() -> std::process::ExitCode {
     app::run()

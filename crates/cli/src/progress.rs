@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use amend_run::{Activity, Progress, Silent};
+use amend_run::{Activity, Forecast, Progress, Silent};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::console::Console;
+use crate::prospect;
+use crate::whole::Whole;
 
 /// Where nobody watches a screen, an activity says something this often during its first minute.
 const AT_FIRST: Duration = Duration::from_secs(5);
@@ -22,10 +24,18 @@ pub(crate) fn listener(console: &Console, no_progress: bool) -> Box<dyn Progress
     } else if no_progress {
         Box::new(Notes(console.clone()))
     } else if console.is_terminal() {
-        Box::new(Bars(console.clone()))
+        Box::new(Bars { console: console.clone(), whole: Arc::default() })
     } else {
-        Box::new(Lines(console.clone()))
+        Box::new(Lines { console: console.clone(), whole: Arc::default() })
     }
+}
+
+/// Says what a run will take, and what one should think about before.
+fn announce(console: &Console, forecast: &Forecast) {
+    for warning in &forecast.warnings {
+        console.warn(warning);
+    }
+    console.note(&prospect::in_short(forecast));
 }
 
 /// Notes and summaries, but nothing that moves.
@@ -38,6 +48,10 @@ impl Progress for Notes {
 
     fn note(&self, line: &str) {
         self.0.note(line);
+    }
+
+    fn plan(&self, forecast: &Forecast) {
+        announce(&self.0, forecast);
     }
 }
 
@@ -104,6 +118,11 @@ impl Pace {
         }
     }
 
+    /// How much of it is done, from 0 to 1; all of it where nobody knows how much there is.
+    fn share(&self) -> f64 {
+        if self.total == 0 { 1.0 } else { self.done as f64 / self.total as f64 }
+    }
+
     /// Time left at this rate.
     fn left(&self) -> Option<Duration> {
         let rate = self.rate().filter(|_| self.total > self.done)?;
@@ -116,29 +135,56 @@ fn singular(unit: &str) -> &str {
     unit.strip_suffix('s').unwrap_or(unit)
 }
 
-/// Bars with rate and time left; a spinner where the total is unknown.
-struct Bars(Console);
+/// Bars with rate and time left; a spinner where the total is unknown. Below them, how far the whole run is.
+struct Bars {
+    console: Console,
+    whole: Arc<Mutex<Whole>>,
+}
 
 impl Progress for Bars {
     fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
         let pace = Arc::new(Mutex::new(Pace::new(total, unit)));
-        bar.set_style(style(pace.clone(), total > 0));
-        let bar = self.0.bars().add(bar);
+        locked(&self.whole).begin(label);
+        let within = locked(&self.whole).place(None, 0.0).is_some();
+        bar.set_style(style(pace.clone(), total > 0, within.then(|| self.whole.clone())));
+        let bar = self.console.bars().add(bar);
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Box::new(Bar { bar, pace, console: self.0.clone(), label: label.to_owned() })
+        let (console, whole) = (self.console.clone(), self.whole.clone());
+        Box::new(Bar { bar, pace, console, whole, label: label.to_owned() })
     }
 
     fn note(&self, line: &str) {
-        self.0.note(line);
+        self.console.note(line);
+    }
+
+    fn plan(&self, forecast: &Forecast) {
+        announce(&self.console, forecast);
+        locked(&self.whole).plan(forecast);
     }
 }
 
-fn style(pace: Arc<Mutex<Pace>>, bounded: bool) -> ProgressStyle {
-    let template = match bounded {
-        true => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}",
-        false => "{spinner} {prefix:<12} {place}  {msg}",
+fn template(bounded: bool, within: bool) -> &'static str {
+    match (bounded, within) {
+        (true, false) => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}",
+        (true, true) => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}\n  {whole}",
+        (false, false) => "{spinner} {prefix:<12} {place}  {msg}",
+        (false, true) => "{spinner} {prefix:<12} {place}  {msg}\n  {whole}",
+    }
+}
+
+/// A bar of one line, and of a second one for a stage of a whole run.
+fn style(pace: Arc<Mutex<Pace>>, bounded: bool, whole: Option<Arc<Mutex<Whole>>>) -> ProgressStyle {
+    let template = template(bounded, whole.is_some());
+    let of_run = pace.clone();
+    let of_run = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let (left, share) = {
+            let pace = locked(&of_run);
+            (pace.left(), pace.share())
+        };
+        let place = whole.as_ref().and_then(|whole| locked(whole).place(left, share));
+        let _ = write!(out, "{}", place.unwrap_or_default());
     };
     let place = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
         let pace = locked(&pace);
@@ -148,18 +194,19 @@ fn style(pace: Arc<Mutex<Pace>>, bounded: bool) -> ProgressStyle {
         }
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("place", place).progress_chars("=> ")
+    style.with_key("place", place).with_key("whole", of_run).progress_chars("=> ")
 }
 
-/// The pace, also after a panic elsewhere: its numbers are whole at any time.
-fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
-    pace.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is shared, also after a panic elsewhere: its numbers are whole at any time.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Bar {
     bar: ProgressBar,
     pace: Arc<Mutex<Pace>>,
     console: Console,
+    whole: Arc<Mutex<Whole>>,
     label: String,
 }
 
@@ -181,6 +228,7 @@ impl Activity for Bar {
 
     fn finish(self: Box<Self>, summary: &str) {
         self.bar.finish_and_clear();
+        locked(&self.whole).finish(&self.label, locked(&self.pace).share());
         self.console.note(&format!("{}: {summary}", self.label));
     }
 }
@@ -192,21 +240,32 @@ impl Drop for Bar {
 }
 
 /// Log lines.
-struct Lines(Console);
+struct Lines {
+    console: Console,
+    whole: Arc<Mutex<Whole>>,
+}
 
 impl Progress for Lines {
     fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
         let pace = Pace::new(total, unit);
-        Box::new(LineActivity { console: self.0.clone(), label: label.to_owned(), said: pace.began, pace })
+        locked(&self.whole).begin(label);
+        let (console, whole) = (self.console.clone(), self.whole.clone());
+        Box::new(LineActivity { console, whole, label: label.to_owned(), said: pace.began, pace })
     }
 
     fn note(&self, line: &str) {
-        self.0.note(line);
+        self.console.note(line);
+    }
+
+    fn plan(&self, forecast: &Forecast) {
+        announce(&self.console, forecast);
+        locked(&self.whole).plan(forecast);
     }
 }
 
 struct LineActivity {
     console: Console,
+    whole: Arc<Mutex<Whole>>,
     label: String,
     pace: Pace,
     said: Instant,
@@ -231,12 +290,13 @@ impl Activity for LineActivity {
     }
 
     fn finish(self: Box<Self>, summary: &str) {
+        locked(&self.whole).finish(&self.label, self.pace.share());
         self.console.note(&format!("{}: {summary}", self.label));
     }
 }
 
 impl LineActivity {
-    /// `forget: 120/500 steps, 3.20/s, 2m 00s left, loss 1.23`
+    /// `forget: 120/500 steps, 3.20/s, 2m 00s left, loss 1.23; stage 2 of 5, about 10m 00s left`
     fn line(&self, status: &str) -> String {
         let mut line = format!("{}: {}, {}", self.label, self.pace.position(), self.pace.speed());
         if let Some(left) = self.pace.left() {
@@ -244,6 +304,9 @@ impl LineActivity {
         }
         if !status.is_empty() {
             let _ = write!(line, ", {status}");
+        }
+        if let Some(place) = locked(&self.whole).place(self.pace.left(), self.pace.share()) {
+            let _ = write!(line, "; {place}");
         }
         line
     }
@@ -275,7 +338,8 @@ mod tests {
     fn activity(seconds: u64, total: u64, done: u64) -> LineActivity {
         let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let pace = Pace { done, began, ..Pace::new(total, "steps") };
-        LineActivity { console: Console::new(true), label: "forget".into(), pace, said: began }
+        let (console, whole) = (Console::new(true), Arc::default());
+        LineActivity { console, whole, label: "forget".into(), pace, said: began }
     }
 
     #[test]
@@ -305,14 +369,11 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in
-            ["{spinner} {prefix:<12} [{bar:24}] {place}  {msg}", "{spinner} {prefix:<12} {place}  {msg}"]
-        {
-            ProgressStyle::with_template(template).unwrap();
-        }
-        for bounded in [true, false] {
+        for (bounded, within) in [(true, true), (true, false), (false, true), (false, false)] {
+            ProgressStyle::with_template(template(bounded, within)).unwrap();
             let bar = ProgressBar::hidden();
-            bar.set_style(style(Arc::new(Mutex::new(Pace::new(10, "steps"))), bounded));
+            let whole = within.then(Arc::default);
+            bar.set_style(style(Arc::new(Mutex::new(Pace::new(10, "steps"))), bounded, whole));
             bar.inc(1);
         }
     }

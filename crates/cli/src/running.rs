@@ -11,7 +11,8 @@ use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
 use amend_run::{
-    Activity, FolderError, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop,
+    Activity, FolderError, Forecast, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo,
+    Status, Stop,
 };
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::app::Exit;
 use crate::area::{Found, Plan, absolute};
 use crate::context::Context;
 use crate::error::Error;
-use crate::{interrupt, progress, provenance, table};
+use crate::{interrupt, progress, prospect, provenance, table};
 
 /// Where a new run goes.
 pub(crate) struct Place {
@@ -92,13 +93,34 @@ fn base_of(folder: &Path) -> PathBuf {
     read_state(folder).map_or_else(|_| absolute(folder), |state| state.info.recipe_folder)
 }
 
+/// Says what a run would take, without one.
+pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context) -> Result<Exit, Error> {
+    let base = base_of(source.folder());
+    let recipe = source.path.clone();
+    let plan = Plan::read(source, sets)?;
+    plan.hashes(&base)?;
+    let forecast = (plan.forecast)(&base, context.progress.as_ref())?;
+    prospect::show(&recipe, &forecast, context)?;
+    Ok(Exit::Done)
+}
+
 fn this_program() -> Program {
     Program { version: env!("CARGO_PKG_VERSION").into(), commit: env!("AMEND_COMMIT").into() }
 }
 
-/// Goes on with a run that was interrupted.
-pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Context) -> Result<Exit, Error> {
-    let folder = RunFolder::open(dir, this_program())?;
+/// Goes on with a run that was interrupted, with some of its recipe changed.
+pub(crate) fn resume(
+    dir: &Path,
+    sets: &[String],
+    checkpoint_every: Duration,
+    context: &mut Context,
+) -> Result<Exit, Error> {
+    let mut folder = RunFolder::open(dir, this_program())?;
+    if let Err(e) = revise(&mut folder, sets, context) {
+        // Nothing was changed: the run is as it was.
+        folder.finish(Status::Interrupted)?;
+        return Err(e);
+    }
     match prepare(&folder, context) {
         Ok(plan) => {
             let base = folder.state().info.recipe_folder.clone();
@@ -109,6 +131,22 @@ pub(crate) fn resume(dir: &Path, checkpoint_every: Duration, context: &mut Conte
             Err(e)
         }
     }
+}
+
+/// Changes the recipe of an interrupted run, where that changes nothing that was done.
+fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<(), Error> {
+    if sets.is_empty() {
+        return Ok(());
+    }
+    let source = RecipeSource { path: folder.path().join("recipe.toml"), text: folder.recipe()? };
+    let plan = Plan::read(source.clone(), sets)?;
+    let anew =
+        (plan.revise)(source, folder).map_err(|e| e.within(format!("--set {}", sets.join(" --set "))))?;
+    folder.revise(&plan.resolved, sets)?;
+    if !anew.is_empty() {
+        context.console.note(&format!("to be done with the changed recipe: {}", anew.join(", ")));
+    }
+    Ok(())
 }
 
 /// What is left to do in a folder, whose recipe is to read what it read when the run began.
@@ -176,6 +214,12 @@ fn carry_out(
     match finished {
         Ok(found) => {
             folder.finish(Status::Done)?;
+            for unwanted in &found.superfluous {
+                // The results stand; what could not be removed takes room and nothing else.
+                if let Err(e) = std::fs::remove_dir_all(unwanted) {
+                    context.console.warn(&format!("{}: cannot remove: {e}", unwanted.display()));
+                }
+            }
             tell(&dir, &found, began.elapsed(), context)?;
             Ok(if found.passed { Exit::Done } else { Exit::Negative })
         }
@@ -288,6 +332,14 @@ impl Progress for Logged<'_> {
     fn note(&self, line: &str) {
         log(&self.log, line);
         self.inner.note(line);
+    }
+
+    fn plan(&self, forecast: &Forecast) {
+        log(&self.log, &prospect::in_short(forecast));
+        for warning in &forecast.warnings {
+            log(&self.log, &format!("warning: {warning}"));
+        }
+        self.inner.plan(forecast);
     }
 }
 

@@ -82,6 +82,21 @@ impl Pretrain {
         Ok(train_bpe(texts, self.vocabulary, &[])?)
     }
 
+    /// The model before its first step: random weights, the tokenizer's special tokens.
+    ///
+    /// # Errors
+    /// Sizes that make no model.
+    pub fn untrained(&self, tokenizer: &Tokenizer, seed: u64) -> Result<Model> {
+        let mut model = Model::random(self.config(tokenizer), seed)?;
+        model.set_special_tokens(tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
+        Ok(model)
+    }
+
+    /// How many steps it learns so many records in.
+    pub fn steps(&self, records: usize) -> u64 {
+        self.epochs * records.div_ceil(self.batch_size) as u64
+    }
+
     fn config(&self, tokenizer: &Tokenizer) -> Map<String, Value> {
         let config = json!({
             "architectures": ["LlamaForCausalLM"],
@@ -124,15 +139,13 @@ pub fn pretrain(
 ) -> Result<PathBuf> {
     let dir = run.folder.path().join("models").join(name);
     run.once(name, |run| {
-        let mut model = Model::random(options.config(tokenizer), seed)?;
+        let mut model = options.untrained(tokenizer, seed)?;
         computing.apply(&mut model);
-        model.set_special_tokens(tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
         let examples: Vec<Example> = match options.learn_prompts {
             true => examples.iter().map(|e| Example::text(e.ids.clone())).collect(),
             false => examples.to_vec(),
         };
-        let per_epoch = examples.len().div_ceil(options.batch_size) as u64;
-        let total = options.epochs * per_epoch;
+        let total = options.steps(examples.len());
         let mut learner = FineTuning {
             batch_size: options.batch_size,
             seed,

@@ -79,6 +79,15 @@ pub struct Resumed {
     pub program: Program,
 }
 
+/// A time at which the recipe of an interrupted run was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// The time, UTC, RFC 3339.
+    pub at: String,
+    /// What was set, as `key=value`.
+    pub set: Vec<String>,
+}
+
 /// What is known about a run before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunInfo {
@@ -127,6 +136,9 @@ pub struct RunState {
     /// When it was resumed, and by what.
     #[serde(default)]
     pub resumed: Vec<Resumed>,
+    /// How its recipe was changed on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revised: Vec<Revision>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
     /// The most memory in bytes that the last process had resident, where the system tells.
@@ -145,6 +157,7 @@ impl RunState {
             status: Status::Running,
             started: now(),
             resumed: Vec::new(),
+            revised: Vec::new(),
             finished: None,
             peak_memory: None,
             stages: Map::new(),
@@ -248,6 +261,18 @@ impl RunFolder {
     pub fn recipe(&self) -> Result<String, FolderError> {
         let path = self.dir.join("recipe.toml");
         Ok(fs::read_to_string(&path).map_err(at("read", &path))?)
+    }
+
+    /// Goes on with another recipe, which is the old one with `sets` applied. What was begun under the old one must have
+    /// been cleared away before.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn revise(&mut self, resolved_recipe: &str, sets: &[String]) -> Result<(), FolderError> {
+        write_atomic(&self.dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
+        self.state.revised.push(Revision { at: now(), set: sets.to_vec() });
+        self.write_state()?;
+        self.log(&format!("recipe changed: {}", sets.join(" ")))
     }
 
     /// Whether a stage was completed, in this process or before.

@@ -54,6 +54,26 @@ pub fn peak_memory() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// The most memory in bytes that this process may have: the machine's, within what its group is allowed; `None` where
+/// the system does not tell.
+pub fn memory_limit() -> Option<u64> {
+    let system = total_memory(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    Some(group_memory("max").map_or(system, |limit| limit.min(system)))
+}
+
+/// Memory in bytes that this process could still get: what the system could give without swapping, within what its group
+/// is allowed; `None` where the system does not tell.
+pub fn available_memory() -> Option<u64> {
+    let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let group = group_memory("max").zip(group_memory("current"));
+    Some(group.map_or(system, |(limit, used)| limit.saturating_sub(used).min(system)))
+}
+
+/// What the kernel says of the memory of a container's group, in bytes; `None` where there is no limit.
+fn group_memory(what: &str) -> Option<u64> {
+    fs::read_to_string(format!("/sys/fs/cgroup/memory.{what}")).ok()?.trim().parse().ok()
+}
+
 fn total_memory(meminfo: &str) -> Option<u64> {
     kibibytes(meminfo, "MemTotal:")
 }

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::forecast::Forecast;
+
 /// A listener: a progress bar, a log, nobody.
 pub trait Progress: Send + Sync {
     /// Begins an activity of `total` units (0 = unknown), named by `unit` in the plural: "steps", "tokens".
     fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity>;
     /// One line for the user to keep, printed above any bar.
     fn note(&self, line: &str);
+    /// What the run that begins is going to do, for those who tell how far it is and how long it will take.
+    fn plan(&self, _forecast: &Forecast) {}
 }
 
 /// Something in progress. Dropping it without [`Activity::finish`] means that it was given up.

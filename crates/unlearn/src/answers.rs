@@ -102,6 +102,17 @@ pub(crate) fn read(run: &Path, name: &str) -> Result<Vec<Row>> {
     Ok(parse(&file(run, name))?.0)
 }
 
+/// Removes what an evaluation kept, if it kept anything.
+pub(crate) fn forget(run: &Path, name: &str) -> Result<()> {
+    let path = file(run, name);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(amend_engine::Error::io(&path, "cannot remove", e).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn file(run: &Path, name: &str) -> PathBuf {
     run.join(FOLDER).join(format!("{name}.jsonl"))
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use amend_engine::tensor::{memory_use, restart_peak};
 use amend_engine::{Gradients, Model};
-use amend_learn::{Descent, Learner, Result, StateReader, StateWriter, Step, train};
+use amend_learn::{Descent, Learner, Optimizer, Result, StateReader, StateWriter, Step, train};
 use amend_run::{Figure, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -15,10 +17,11 @@ use crate::context::Context;
 use crate::measure::share_exact;
 use crate::objectives::Objectives;
 use crate::recipe::Slots;
+use crate::save::SaveType;
 use crate::stop::StopRule;
 
 /// Retain items looked at while unlearning goes on: enough for a curve.
-const RETAIN_LOOK: usize = 64;
+pub(crate) const RETAIN_LOOK: usize = 64;
 
 /// How an arm's unlearning ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,9 +80,36 @@ impl Arm {
         Ok((model, Unlearned { steps, watched, aim, reached: watched.value <= aim }))
     }
 
+    /// Takes two steps as `unlearn` does, with `batch_size` items each, and says what the second took: the most bytes
+    /// that tensors of this process held, and the time. Nothing of it is kept.
+    pub(crate) fn rehearse(&self, batch_size: usize, context: &Context<'_>) -> Result<(usize, Duration)> {
+        let slots = Slots { batch_size, ..self.slots.clone() };
+        let mut model = context.reference.clone();
+        slots.r#where.filler().prepare(&mut model, context)?;
+        // A step that changes nothing takes what any step takes, and cannot diverge.
+        let still = Optimizer { lr: 0.0, ..self.optimizer.clone() };
+        let descent = Descent::new(&model.params, &still, u64::MAX)?;
+        // Nothing is looked at on the way.
+        let stop = StopRule { check_every: u64::MAX, max_steps: u64::MAX, ..StopRule::default() };
+        let mut learner =
+            Unlearning { slots: &slots, context, stop: &stop, aim: 0.0, model, descent, watched: None };
+        learner.step(0)?;
+        restart_peak();
+        let began = Instant::now();
+        learner.step(1)?;
+        Ok((memory_use().peak, began.elapsed()))
+    }
+
     /// Writes the unlearned model to `dir`, and the adapter it came from beside it where there is one. `base_dir` is
     /// the folder of the model it was made of.
-    pub(crate) fn save(&self, model: &Model, base_dir: &Path, dir: &Path) -> Result<()> {
+    pub(crate) fn save(
+        &self,
+        model: &Model,
+        base_dir: &Path,
+        dir: &Path,
+        dtype: Option<SaveType>,
+    ) -> Result<()> {
+        let dtype = dtype.map(SaveType::dtype);
         let adapter_dir = adapter_dir(dir);
         for stale in [dir, &adapter_dir] {
             if stale.exists() {
@@ -88,11 +118,11 @@ impl Arm {
             }
         }
         if !model.is_adapted() {
-            return Ok(model.save(dir, Some(base_dir), None)?);
+            return Ok(model.save(dir, Some(base_dir), dtype)?);
         }
         let base = base_dir.canonicalize().unwrap_or_else(|_| base_dir.to_owned());
         model.save_adapter(&adapter_dir, &base.display().to_string())?;
-        Ok(model.merged()?.save(dir, Some(base_dir), None)?)
+        Ok(model.merged()?.save(dir, Some(base_dir), dtype)?)
     }
 }
 
@@ -168,7 +198,7 @@ impl Unlearning<'_> {
 }
 
 /// Where the adapter of the model in `dir` goes.
-fn adapter_dir(dir: &Path) -> PathBuf {
+pub(crate) fn adapter_dir(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_os_string();
     name.push("-adapter");
     dir.with_file_name(name)

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use amend_engine::Rng;
-use amend_eval::world::{Split, World, WorldConfig, jsonl};
+use amend_eval::world::{FactRecord, Split, World, WorldConfig, jsonl};
 use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
-use amend_run::{Content, Dataset, RecipePath, Record, Run, overlap};
+use amend_run::records::Row;
+use amend_run::{Content, Dataset, Progress, RecipePath, Record, Run, overlap};
 
 use crate::recipe::Data;
 
@@ -32,11 +33,13 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Reads or makes the sets of one seed.
-    pub fn prepare(run: &mut Run<'_>, data: &Data, base: &Path, seed: u64) -> Result<Self> {
+    /// Reads or makes the sets of one seed, whose files' paths start at `base`.
+    pub fn prepare(data: &Data, base: &Path, seed: u64, progress: &dyn Progress) -> Result<Self> {
         let sets = match (&data.world, &data.forget, &data.retain) {
-            (Some(world), None, None) => Self::from_world(run, world, seed)?,
-            (None, Some(forget), Some(retain)) => Self::from_files(run, data, forget, retain, base, seed)?,
+            (Some(config), None, None) => Self::of_world(&world(config, seed)?, seed)?,
+            (None, Some(forget), Some(retain)) => {
+                Self::from_files(data, forget, retain, base, seed, progress)?
+            }
             (Some(_), ..) => {
                 return Err(Error::invalid("[data]: give either `world` or `forget` and `retain`, not both"));
             }
@@ -48,7 +51,7 @@ impl Sets {
         };
         let same = overlap(&sets.forget, &sets.retain).len();
         if same > 0 {
-            run.progress.note(&format!(
+            progress.note(&format!(
                 "warning: {same} records are in both the forget and the retain set; they pull both ways"
             ));
         }
@@ -56,16 +59,16 @@ impl Sets {
     }
 
     fn from_files(
-        run: &Run<'_>,
         data: &Data,
         forget: &RecipePath,
         retain: &RecipePath,
         base: &Path,
         seed: u64,
+        progress: &dyn Progress,
     ) -> Result<Self> {
         let read = |path: &RecipePath| -> Result<Vec<Record>> {
             let set = read_answered(&path.resolve(base))?;
-            run.progress.note(&format!("{path}: {}", set.reading));
+            progress.note(&format!("{path}: {}", set.reading));
             Ok(set.records)
         };
         let optional = |path: &Option<RecipePath>| path.as_ref().map(read).transpose();
@@ -83,25 +86,13 @@ impl Sets {
         })
     }
 
-    /// Makes the world, writes it into the run folder and reads it back, so that a run on one's own
-    /// files can start from what the demo wrote.
-    fn from_world(run: &Run<'_>, config: &WorldConfig, seed: u64) -> Result<Self> {
-        let config = WorldConfig { seed, ..config.clone() };
-        let world = World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))?;
-        let dir = run.folder.path().join("data").join(format!("seed{seed}"));
-        std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
-        let keep = |name: &str, records: Vec<amend_eval::world::FactRecord>| -> Result<Vec<Record>> {
-            let path = dir.join(name);
-            let text = jsonl(&records).map_err(|e| Error::invalid(e.to_string()))?;
-            write_atomic(&path, text.as_bytes())?;
-            Ok(Dataset::read(&[path])?.records)
-        };
-        let forget = keep("forget.jsonl", world.records(Split::Forget))?;
-        let retain = keep("retain.jsonl", world.records(Split::Retain))?;
-        let split = world.relearn_split(seed);
+    fn of_world(world: &World, seed: u64) -> Result<Self> {
+        let [forget, retain, attack, attack_test] =
+            files_of(world, seed).map(|(_, facts)| facts.iter().map(record_of).collect::<Result<Vec<_>>>());
+        let (forget, retain) = (forget?, retain?);
         Ok(Sets {
-            attack: keep("attack.jsonl", world.records_of_facts(&split.attack))?,
-            attack_test: keep("attack_test.jsonl", world.records_of_facts(&split.test))?,
+            attack: attack?,
+            attack_test: attack_test?,
             forget_eval: forget.clone(),
             retain_eval: retain.clone(),
             forget,
@@ -114,6 +105,41 @@ impl Sets {
     pub fn texts(&self) -> Vec<String> {
         self.retain.iter().chain(&self.forget).flat_map(record_texts).collect()
     }
+}
+
+/// The world of one seed.
+fn world(config: &WorldConfig, seed: u64) -> Result<World> {
+    let config = WorldConfig { seed, ..config.clone() };
+    World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))
+}
+
+/// The sets that a world is made into: forget set, retain set, and the two halves of the attack.
+fn files_of(world: &World, seed: u64) -> [(&'static str, Vec<FactRecord>); 4] {
+    let split = world.relearn_split(seed);
+    [
+        ("forget.jsonl", world.records(Split::Forget)),
+        ("retain.jsonl", world.records(Split::Retain)),
+        ("attack.jsonl", world.records_of_facts(&split.attack)),
+        ("attack_test.jsonl", world.records_of_facts(&split.test)),
+    ]
+}
+
+fn record_of(fact: &FactRecord) -> Result<Record> {
+    let row = serde_json::to_value(fact).and_then(serde_json::from_value::<Row>);
+    let row = row.map_err(|e| Error::invalid(e.to_string()))?;
+    Record::try_from(row).map_err(Error::invalid)
+}
+
+/// Writes the world of one seed into the run folder, so that a run on one's own files can start from what the demo
+/// used.
+pub(crate) fn write_world(run: &Run<'_>, config: &WorldConfig, seed: u64) -> Result<()> {
+    let dir = run.folder.path().join("data").join(format!("seed{seed}"));
+    std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
+    for (name, facts) in files_of(&world(config, seed)?, seed) {
+        let text = jsonl(&facts).map_err(|e| Error::invalid(e.to_string()))?;
+        write_atomic(&dir.join(name), text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The records of a file, each of which has an answer that can be forgotten, kept or measured.
@@ -172,6 +198,21 @@ mod tests {
         std::fs::write(&file, format!("{thanked}\n{unanswered}\n")).unwrap();
         let error = read_answered(&file).unwrap_err().to_string();
         assert!(error.contains("talk.jsonl: record 2: the conversation has no message"), "{error}");
+    }
+
+    /// Whoever starts from the files that a run wrote has what the run had.
+    #[test]
+    fn a_world_in_memory_is_the_world_in_its_files() {
+        let world = world(&WorldConfig::default(), 3).unwrap();
+        let sets = Sets::of_world(&world, 3).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for ((name, facts), held) in
+            files_of(&world, 3).iter().zip([&sets.forget, &sets.retain, &sets.attack, &sets.attack_test])
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, jsonl(facts).unwrap()).unwrap();
+            assert!(Dataset::read(&[path]).unwrap().records == *held, "{name}");
+        }
     }
 
     #[test]

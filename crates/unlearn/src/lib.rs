@@ -11,16 +11,22 @@ pub mod combine;
 pub mod compare;
 pub mod context;
 pub mod data;
+mod forecast;
 pub mod forget;
 pub mod guard;
 pub mod measure;
 pub mod models;
 pub mod objectives;
 pub mod outcome;
+mod plan;
 mod premise;
 pub mod recipe;
+mod rehearsal;
 mod report;
 pub mod retain;
+mod revision;
+pub mod save;
+mod stages;
 mod starter;
 pub mod stop;
 pub mod verdict;
@@ -33,9 +39,11 @@ use amend_learn::{RecordEncoder, Result};
 use amend_run::Run;
 use amend_run::method::Method;
 
+pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
 pub use report::report;
+pub use revision::revise;
 pub use starter::{DEMO, STARTER};
 
 use attack::Findings;
@@ -45,6 +53,7 @@ use data::Sets;
 use measure::{Snapshot, snapshot};
 use models::Models;
 use outcome::{ArmResult, SeedResult};
+use stages::Stages;
 
 /// Every method of the area, slot by slot in the order data flows.
 pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
@@ -64,15 +73,12 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
 
 /// Runs a recipe whose relative paths start at `base`, for all its seeds.
 pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Outcome> {
-    // What is wrong with the recipe is said before anything is written.
-    recipe.model.given()?;
+    // What is wrong is said before anything is computed or written.
+    let forecast = forecast(recipe, base, run.progress)?;
+    run.progress.plan(&forecast.without(|stage| run.folder.stage_done(stage)));
     let arms = recipe.arms();
-    for arm in &arms {
-        arm.check()?;
-    }
-    recipe.unlearn.check()?;
     let mut seeds = Vec::new();
-    for seed in recipe.seed..recipe.seed + recipe.seeds {
+    for seed in recipe.seeds() {
         seeds.push(run_seed(recipe, &arms, base, run, seed)?);
     }
     Ok(Outcome::of(recipe, seeds))
@@ -86,28 +92,26 @@ fn run_seed(
     run: &mut Run<'_>,
     seed: u64,
 ) -> Result<SeedResult> {
-    let tag = tag(seed, recipe.seeds);
-    let sets = Sets::prepare(run, &recipe.data, base, seed)?;
-    for attack in &recipe.unlearn.attack {
-        attack.filler().check(&sets)?;
+    let stages = Stages::of(seed, recipe.seeds().len());
+    let sets = Sets::prepare(&recipe.data, base, seed, run.progress)?;
+    if let Some(world) = &recipe.data.world {
+        data::write_world(run, world, seed)?;
     }
-    let models = Models::prepare(run, recipe, &sets, base, seed, &tag)?;
+    let models = Models::prepare(run, recipe, &sets, base, seed, &stages)?;
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
     let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
-    recipe.stop.check(&context)?;
 
-    let before = snapshot(run, &format!("{tag}base-eval"), reference, &context)?;
-    let measure = |gold| snapshot(run, &format!("{tag}gold-eval"), gold, &context);
+    let before = snapshot(run, &stages.eval("base"), reference, &context)?;
+    let measure = |gold| snapshot(run, &stages.eval("gold"), gold, &context);
     let gold = models.gold.as_ref().map(measure).transpose()?;
-    let watched_before =
-        run.once(&format!("{tag}base-watched"), |_| recipe.stop.watch.of(reference, &context))?;
+    let watched_before = run.once(&stages.watched(), |_| recipe.stop.watch.of(reference, &context))?;
     if watched_before.value <= recipe.stop.aim(gold.as_ref()) {
         run.progress.note(
             "warning: the aim is met before the first step; the model may never have learnt the forget set",
         );
     }
-    let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), tag };
+    let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages };
     let arms = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
     let gold_findings = models.gold.as_ref().map(|model| seed.attack(run, "gold", model)).transpose()?;
     Ok(SeedResult {
@@ -120,43 +124,33 @@ fn run_seed(
     })
 }
 
-/// What the names of a seed's stages and folders start with: nothing, where it is the only one of a run.
-fn tag(seed: u64, seeds: u64) -> String {
-    if seeds > 1 { format!("seed{seed}-") } else { String::new() }
-}
-
-/// The stage in which an arm unlearns.
-fn unlearning(tag: &str, arm: &str) -> String {
-    format!("{tag}{arm}-unlearn")
-}
-
 /// What the arms of one seed share.
 struct Seed<'a> {
     recipe: &'a UnlearnRecipe,
     context: &'a Context<'a>,
     models: &'a Models,
     gold: Option<&'a Snapshot>,
-    tag: String,
+    stages: Stages,
 }
 
 impl Seed<'_> {
     /// One arm: unlearn, measure, attack.
     fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
-        let (recipe, context, name) = (self.recipe, self.context, format!("{}{}", self.tag, arm.name));
-        let dir = self.model_dir(run, &name);
-        let unlearned = run.once(&unlearning(&self.tag, &arm.name), |run| -> Result<_> {
+        let (recipe, context) = (self.recipe, self.context);
+        let dir = self.model_dir(run, &self.stages.named(&arm.name));
+        let unlearned = run.once(&self.stages.unlearn(&arm.name), |run| -> Result<_> {
             let aim = recipe.stop.aim(self.gold);
             let (model, unlearned) = arm.unlearn(run, &recipe.stop, aim, context)?;
-            arm.save(&model, &self.models.base_dir, &dir)?;
+            arm.save(&model, &self.models.base_dir, &dir, recipe.save_dtype)?;
             Ok(unlearned)
         })?;
         let model = recipe.engine.open(&dir)?;
         Ok(ArmResult {
             name: arm.name.clone(),
-            after: snapshot(run, &format!("{name}-eval"), &model, context)?,
+            after: snapshot(run, &self.stages.eval(&arm.name), &model, context)?,
             attacks: self.attack(run, &arm.name, &model)?,
             changes: model.changes_since(context.reference)?,
-            model: dir,
+            model: Some(dir),
             unlearned,
         })
     }
@@ -165,7 +159,7 @@ impl Seed<'_> {
     fn attack(&self, run: &mut Run<'_>, name: &str, model: &Model) -> Result<Vec<(String, Findings)>> {
         let mut all = Vec::new();
         for (attack, slot) in self.recipe.unlearn.attacks() {
-            let stage = format!("{}{name}-{attack}", self.tag);
+            let stage = self.stages.attack(name, &attack);
             let findings = run.once(&stage, |run| slot.filler().attack(run, model, self.context))?;
             all.push((attack, findings));
         }
@@ -174,7 +168,7 @@ impl Seed<'_> {
 
     /// A run with one arm and one seed has its model in `model/`, as every run has; the others keep theirs apart.
     fn model_dir(&self, run: &Run<'_>, name: &str) -> PathBuf {
-        let single = self.recipe.seeds == 1 && self.recipe.compare.is_empty();
+        let single = self.recipe.seeds().len() == 1 && self.recipe.compare.is_empty();
         let folder = run.folder.path();
         if single { folder.join("model") } else { folder.join("models").join(name) }
     }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model};
 use amend_learn::{Error, Pretrain, RecordEncoder, Result, pretrain};
-use amend_run::Run;
+use amend_run::{RecipePath, Run};
 
 use crate::data::Sets;
 use crate::recipe::{GivenModel, UnlearnRecipe};
+use crate::stages::Stages;
 
 /// The models of one seed.
 pub struct Models {
@@ -23,35 +24,52 @@ pub struct Models {
 }
 
 impl Models {
-    /// Opens or trains the models of one seed; stage names start with `tag`.
-    pub fn prepare(
+    /// Opens or trains the models of one seed.
+    pub(crate) fn prepare(
         run: &mut Run<'_>,
         recipe: &UnlearnRecipe,
         sets: &Sets,
         base: &Path,
         seed: u64,
-        tag: &str,
+        stages: &Stages,
     ) -> Result<Self> {
-        let source = &recipe.model;
-        let models = match source.given()? {
-            GivenModel::Path(path) => {
-                let base_dir = path.resolve(base);
-                let tokenizer = Tokenizer::open(&base_dir)?;
-                let gold = source.gold.as_ref().map(|gold| {
-                    let dir = gold.resolve(base);
-                    if let Some(own) = Tokenizer::open_optional(&dir)? {
-                        check_same_tokens((&tokenizer, &base_dir), (&own, &dir))?;
-                    }
-                    let gold = recipe.engine.open(&dir)?;
-                    check_sizes(&gold, &tokenizer, &dir)?;
-                    Ok::<_, Error>(gold)
-                });
-                Models { gold: gold.transpose()?, base: recipe.engine.open(&base_dir)?, tokenizer, base_dir }
+        match recipe.model.given()? {
+            GivenModel::Path(path) => Self::open(recipe, path, base),
+            GivenModel::Scratch(scratch) => Self::from_scratch(run, recipe, scratch, sets, seed, stages),
+        }
+    }
+
+    /// Models of the shapes that those of one seed will have, with all that can be checked before anything is trained:
+    /// what is on the disk is what will be used, what is to be made has random weights.
+    pub(crate) fn outline(recipe: &UnlearnRecipe, sets: &Sets, base: &Path, seed: u64) -> Result<Self> {
+        match recipe.model.given()? {
+            GivenModel::Path(path) => Self::open(recipe, path, base),
+            GivenModel::Scratch(scratch) => {
+                let texts = sets.texts();
+                let tokenizer = scratch.tokenizer(texts.iter().map(String::as_str))?;
+                let mut model = scratch.untrained(&tokenizer, seed)?;
+                recipe.engine.apply(&mut model);
+                Ok(Models { gold: Some(model.clone()), base: model, base_dir: PathBuf::new(), tokenizer })
             }
-            GivenModel::Scratch(scratch) => Self::from_scratch(run, recipe, scratch, sets, seed, tag)?,
+        }
+    }
+
+    fn open(recipe: &UnlearnRecipe, path: &RecipePath, base: &Path) -> Result<Self> {
+        let base_dir = path.resolve(base);
+        let tokenizer = Tokenizer::open(&base_dir)?;
+        let open = |dir: &Path| {
+            let model = recipe.engine.open(dir)?;
+            check_sizes(&model, &tokenizer, dir)?;
+            Ok::<_, Error>(model)
         };
-        check_sizes(&models.base, &models.tokenizer, &models.base_dir)?;
-        Ok(models)
+        let gold = recipe.model.gold.as_ref().map(|gold| {
+            let dir = gold.resolve(base);
+            if let Some(own) = Tokenizer::open_optional(&dir)? {
+                check_same_tokens((&tokenizer, &base_dir), (&own, &dir))?;
+            }
+            open(&dir)
+        });
+        Ok(Models { gold: gold.transpose()?, base: open(&base_dir)?, tokenizer, base_dir })
     }
 
     fn from_scratch(
@@ -60,7 +78,7 @@ impl Models {
         options: &Pretrain,
         sets: &Sets,
         seed: u64,
-        tag: &str,
+        stages: &Stages,
     ) -> Result<Self> {
         let texts = sets.texts();
         let tokenizer = options.tokenizer(texts.iter().map(String::as_str))?;
@@ -69,9 +87,8 @@ impl Models {
         let (retain, _) = encoder.encode_all(&sets.retain)?;
         let (forget, _) = encoder.encode_all(&sets.forget)?;
         let all: Vec<Example> = retain.iter().chain(&forget).cloned().collect();
-        let base_dir = pretrain(run, &format!("{tag}base"), options, &recipe.engine, &tokenizer, &all, seed)?;
-        let gold_dir =
-            pretrain(run, &format!("{tag}gold"), options, &recipe.engine, &tokenizer, &retain, seed)?;
+        let base_dir = pretrain(run, &stages.base(), options, &recipe.engine, &tokenizer, &all, seed)?;
+        let gold_dir = pretrain(run, &stages.gold(), options, &recipe.engine, &tokenizer, &retain, seed)?;
         let gold = Some(recipe.engine.open(gold_dir)?);
         Ok(Models { base: recipe.engine.open(&base_dir)?, base_dir, tokenizer, gold })
     }

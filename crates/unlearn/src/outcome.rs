@@ -1,5 +1,6 @@
 //! What a run found out, and the verdict.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use amend_engine::models::TensorChange;
@@ -19,8 +20,8 @@ use crate::verdict::{Claim, Evidence, JudgedBy, Verdict, over_seeds};
 pub struct ArmResult {
     /// The arm.
     pub name: String,
-    /// Folder of the unlearned model.
-    pub model: PathBuf,
+    /// Folder of the unlearned model, where it was kept.
+    pub model: Option<PathBuf>,
     /// How unlearning ended.
     pub unlearned: Unlearned,
     /// Measurement of the unlearned model.
@@ -136,6 +137,23 @@ impl Outcome {
             arms,
             seeds,
         }
+    }
+}
+
+impl Outcome {
+    /// The arm that does best what the recipe asks for: the one of which most claims that are asked for hold, and among
+    /// equals the one that keeps most; `None` where there is no arm.
+    pub fn best(&self) -> Option<usize> {
+        let held = |arm: &ArmOutcome| arm.asked().filter(|claim| claim.pass == Some(true)).count();
+        let keeps = |arm: &ArmOutcome| self.judged_by.figure_of(arm).value;
+        let better = |a: &usize, b: &usize| {
+            let (a, b) = (&self.arms[*a], &self.arms[*b]);
+            // What was not measured keeps least; of equals, the first.
+            let order =
+                held(a).cmp(&held(b)).then(keeps(a).partial_cmp(&keeps(b)).unwrap_or(Ordering::Equal));
+            order.then(Ordering::Greater)
+        };
+        (0..self.arms.len()).max_by(better)
     }
 }
 

@@ -3,15 +3,17 @@
 use amend_eval::world::WorldConfig;
 use amend_learn::{Computing, Error, Optimizer, Pretrain, Result, Template};
 use amend_run::RecipePath;
+use amend_run::recipe::Seeds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Attack;
 use crate::combine::{Combination, Weights};
-use crate::compare::Compare;
+use crate::compare::{Arm, Compare};
 use crate::forget::Forget;
 use crate::guard::Guard;
 use crate::retain::Retain;
+use crate::save::{Save, SaveType};
 use crate::stop::StopRule;
 use crate::verdict::Verdict;
 use crate::r#where::Where;
@@ -25,10 +27,16 @@ pub struct UnlearnRecipe {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
-    /// How many seeds to run, counting up from `seed`; figures are then means over seeds.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1))]
-    pub seeds: u64,
+    /// How many seeds to run, counting up from `seed`, or a list of them; figures are then means over seeds.
+    #[serde(default)]
+    pub seeds: Seeds,
+    /// Which models stay in the run folder: `all`, `best` or `none`.
+    #[serde(default)]
+    pub save: Save,
+    /// Number type that unlearned models are written in, and then measured as; default: that of the model they come
+    /// from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_dtype: Option<SaveType>,
     /// The model.
     pub model: ModelSource,
     /// The data.
@@ -53,8 +61,18 @@ pub struct UnlearnRecipe {
     pub eval: Evaluation,
 }
 
-fn one() -> u64 {
-    1
+impl UnlearnRecipe {
+    /// Its seeds, one run of everything for each.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.seeds.from(self.seed)
+    }
+
+    /// Refuses what cannot be done whatever the data and the model are.
+    pub(crate) fn check(&self, arms: &[Arm]) -> Result<()> {
+        self.model.given()?;
+        arms.iter().try_for_each(Arm::check)?;
+        self.unlearn.check()
+    }
 }
 
 /// The area a recipe belongs to.

@@ -9,7 +9,9 @@ use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
 use amend_run::file::content_hash;
 use amend_run::report::Section;
-use amend_run::{Dataset, Method, RecipePath, RecipeSource, Report, Run, nearest};
+use amend_run::{
+    Dataset, Forecast, Method, Progress, RecipePath, RecipeSource, Report, Run, RunFolder, nearest,
+};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -50,6 +52,12 @@ pub(crate) const DEMO: &str = unlearn::DEMO;
 /// The work of a run, given the folder that relative paths start at.
 type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> Result<Found, Error>>;
 
+/// What can be known of a run before it computes, given the folder that relative paths start at.
+type Look = Box<dyn Fn(&Path, &dyn Progress) -> Result<Forecast, Error>>;
+
+/// Clears away what a run has begun and would now do otherwise; gives the names of those stages.
+type Revise = Box<dyn Fn(RecipeSource, &RunFolder) -> Result<Vec<String>, Error>>;
+
 /// A recipe that was read, checked and can be run.
 pub(crate) struct Plan {
     /// The recipe with every default written out.
@@ -60,6 +68,10 @@ pub(crate) struct Plan {
     pub(crate) models: Vec<RecipePath>,
     /// Data files it reads.
     pub(crate) data: Vec<RecipePath>,
+    /// What doing it will take.
+    pub(crate) forecast: Look,
+    /// Makes an interrupted run of the recipe that stands in its folder ready to go on with this one.
+    pub(crate) revise: Revise,
     /// What to do.
     pub(crate) work: Work,
 }
@@ -72,6 +84,8 @@ pub(crate) struct Found {
     pub(crate) results: Value,
     /// The whole report.
     pub(crate) report: Report,
+    /// Folders that the run is not to keep once it has ended.
+    pub(crate) superfluous: Vec<PathBuf>,
 }
 
 impl Found {

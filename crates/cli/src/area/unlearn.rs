@@ -26,6 +26,7 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
     let recipe = loaded.recipe;
     let given = |paths: &[&Option<RecipePath>]| paths.iter().filter_map(|path| (*path).clone()).collect();
     let (model, data) = (&recipe.model, &recipe.data);
+    let (looked_at, revised) = (recipe.clone(), recipe.clone());
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,
@@ -38,15 +39,21 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
             &data.real_authors,
             &data.world_facts,
         ]),
+        forecast: Box::new(move |base, progress| Ok(amend_unlearn::forecast(&looked_at, base, progress)?)),
+        revise: Box::new(move |before, folder| {
+            let before = load::<UnlearnRecipe>(before, &[])?.recipe;
+            Ok(amend_unlearn::revise(&before, &revised, folder)?)
+        }),
         work: Box::new(move |base, run| work(&recipe, base, run)),
     })
 }
 
 fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found, Error> {
-    let outcome = amend_unlearn::run(recipe, base, run)?;
+    let mut outcome = amend_unlearn::run(recipe, base, run)?;
+    let superfluous = recipe.save.superfluous(&mut outcome, run.folder.path());
     let results = stored::to_value(&outcome);
     let results = results.map_err(|e| Error::plain(format!("the results cannot be written: {e}")))?;
-    found(&outcome, results, run.folder.path())
+    Ok(Found { superfluous, ..found(&outcome, results, run.folder.path())? })
 }
 
 fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
@@ -57,5 +64,5 @@ fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found, Error> {
     let report = amend_unlearn::report(outcome, dir)?;
-    Ok(Found { passed: outcome.passed, results, report })
+    Ok(Found { passed: outcome.passed, results, report, superfluous: Vec::new() })
 }

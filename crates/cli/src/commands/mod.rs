@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod check;
 mod completions;
 mod convert;
 mod demo;
@@ -28,6 +29,7 @@ use crate::error::Error;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Check(check::CheckArgs),
     Resume(resume::ResumeArgs),
     Demo(demo::DemoArgs),
     New(new::NewArgs),
@@ -50,6 +52,7 @@ pub(crate) enum Command {
 pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Error> {
     match command {
         Command::Run(args) => run::execute(args, context),
+        Command::Check(args) => check::execute(args, context),
         Command::Resume(args) => resume::execute(args, context),
         Command::Demo(args) => demo::execute(args, context),
         Command::New(args) => new::execute(args, context),

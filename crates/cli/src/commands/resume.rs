@@ -11,12 +11,14 @@ use crate::error::Error;
 use crate::running;
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   amend resume runs/recipe-20260301T120000Z
+  amend resume runs/recipe-20260301T120000Z --set optimizer.lr=1e-5
 
 Takes the recipe as the run folder has it and goes on from the last checkpoint.
 The results are those of a run that was never interrupted. Model and data must
-not have changed in the meantime.";
+not have changed in the meantime. What --set changes must not have been done
+yet; a stage that was in progress and depends on it begins anew.";
 
 /// Go on with an interrupted run
 #[derive(Debug, Args)]
@@ -25,10 +27,13 @@ pub(crate) struct ResumeArgs {
     /// The run folder
     #[arg(value_name = "DIR")]
     run: PathBuf,
+    /// Change one value of the recipe, where that changes nothing that was done; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
 }
 
 pub(crate) fn execute(args: ResumeArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::resume(&args.run, args.checkpoints.every(), context)
+    running::resume(&args.run, &args.set, args.checkpoints.every(), context)
 }

@@ -16,6 +16,7 @@ Examples:
   amend new unlearn > recipe.toml && amend run recipe.toml
   amend run recipe.toml --set unlearn.combine=pcgrad --out runs/pcgrad
   amend run recipe.toml --seeds 5 --json
+  amend run recipe.toml --dry-run        what it would take
 
 The run folder holds recipe.toml (every default written out), run.json,
 metrics.jsonl, log.txt, the model, results.json and report.html, which opens in
@@ -40,9 +41,12 @@ pub(super) struct HowArgs {
     /// Change one value of the recipe, such as `unlearn.batch_size=16`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Repeat everything with this many seeds; figures are then means over seeds
-    #[arg(long, value_name = "N", value_parser = crate::args::parse_count)]
-    seeds: Option<usize>,
+    /// Repeat everything with so many seeds, or with those of a list such as 1,7,42; figures are then means over seeds
+    #[arg(long, value_name = "N", value_parser = parse_seeds)]
+    seeds: Option<String>,
+    /// Say what the run would take, as `amend check` does, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Run folder, which must not exist [default: runs/NAME-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -68,6 +72,16 @@ impl CheckpointArgs {
     }
 }
 
+/// A number of seeds, or a list of them, as recipes write it.
+fn parse_seeds(text: &str) -> Result<String, String> {
+    if !text.contains(',') {
+        return crate::args::parse_count(text).map(|count| count.to_string());
+    }
+    let seeds: Result<Vec<u64>, _> = text.split(',').map(|seed| seed.trim().parse()).collect();
+    let seeds = seeds.map_err(|_| "give whole numbers with commas between them, such as 1,7,42")?;
+    Ok(format!("{seeds:?}"))
+}
+
 fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
@@ -82,6 +96,9 @@ pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Erro
 pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
     let mut sets = how.set;
     sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
+    if how.dry_run {
+        return running::check(source, &sets, context);
+    }
     let place = running::Place { out: how.out, overwrite: how.overwrite };
     running::start(source, &sets, place, how.checkpoints.every(), context)
 }

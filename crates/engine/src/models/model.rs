@@ -15,7 +15,7 @@ use super::tokens::Tokens;
 use super::{KvCache, Spec, spec_of, tower_sites};
 use crate::batch::Batch;
 use crate::checkpoint::{ModelFiles, write_model};
-use crate::params::Params;
+use crate::params::{Param, Params};
 use crate::tape::{Graph, Head, Layout, Linear, Var};
 use crate::taps::{Site, Taps};
 use crate::{DType, Error, Gradients, Result, Tensor};
@@ -97,6 +97,12 @@ impl Model {
     /// Number type the model is written in, but for tensors that were read in another one.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Bytes of its weights when written in `dtype` (default: every tensor in the type it was read in).
+    pub fn written_bytes(&self, dtype: Option<DType>) -> usize {
+        let size = |param: &Param| dtype.or(param.stored).unwrap_or(self.dtype).size();
+        self.params.iter().map(|(_, param)| param.tensor.len() * size(param)).sum()
     }
 
     /// Writes a Hugging Face folder in `dtype` (default: every tensor in the type it was read in), copying

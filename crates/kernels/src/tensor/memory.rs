@@ -159,7 +159,7 @@ fn size_class(lines: usize) -> usize {
 pub struct MemoryUse {
     /// Bytes in live tensors.
     pub live: usize,
-    /// Largest value `live` has had.
+    /// Largest value `live` has had since the beginning, or since [`restart_peak`].
     pub peak: usize,
     /// Pooled blocks (above 1 kB) ever asked of the system: constant over the steps of a steady run.
     pub system_allocations: usize,
@@ -172,6 +172,11 @@ pub fn memory_use() -> MemoryUse {
         peak: PEAK.load(Ordering::Relaxed),
         system_allocations: FROM_SYSTEM.load(Ordering::Relaxed),
     }
+}
+
+/// From now on the peak is that of what comes, to find out what a piece of work takes.
+pub fn restart_peak() {
+    PEAK.store(LIVE.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
 /// Gives all cached blocks back to the system: between phases whose shapes have nothing in common.

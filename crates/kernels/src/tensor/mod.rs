@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 pub use dtype::{DType, Device};
 pub(crate) use memory::Block;
-pub use memory::{MemoryUse, memory_use, release_cached_memory};
+pub use memory::{MemoryUse, memory_use, release_cached_memory, restart_peak};
 
 use crate::error::{Error, Result};
 

@@ -11,6 +11,7 @@ mod error;
 mod overrides;
 mod path;
 mod places;
+mod seeds;
 mod shape;
 mod tree;
 
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 pub use error::{Problem, RecipeError};
 pub use path::RecipePath;
 pub use places::places_of;
+pub use seeds::Seeds;
 use tree::Node;
 
 /// The text of a recipe and the file it came from.

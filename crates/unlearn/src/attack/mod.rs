@@ -12,6 +12,7 @@ pub use relearn::Relearn;
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
+use crate::rehearsal::Work;
 
 /// Tries to get back what a model was made to forget.
 pub trait Attacker {
@@ -19,6 +20,9 @@ pub trait Attacker {
     fn check(&self, _sets: &Sets) -> Result<()> {
         Ok(())
     }
+
+    /// How much there is to compute in an attack on one model, at most.
+    fn work(&self, context: &Context<'_>) -> Work;
 
     /// Attacks `model` as the stage in progress, and says what came back. The gold model is attacked alike: what it
     /// gives away as well was never hidden.

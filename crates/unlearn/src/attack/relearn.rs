@@ -12,6 +12,7 @@ use super::{Attacker, Curve, Findings};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::{Said, ask, mean_probability, share_exact};
+use crate::rehearsal::{Work, mean_tokens, tokens};
 
 /// Questions of V put to the attacked model.
 const SAMPLES: usize = 4;
@@ -69,6 +70,16 @@ impl Attacker for Relearn {
             )));
         }
         Ok(())
+    }
+
+    fn work(&self, context: &Context<'_>) -> Work {
+        let drawn = self.batch_size.min(context.attack.len());
+        let looks = 1 + self.steps.div_ceil(self.every) as usize;
+        Work {
+            trained: self.steps as usize * drawn * mean_tokens(&context.attack),
+            scored: looks * 2 * tokens(&context.attack_test),
+            written: SAMPLES * context.evaluation.max_new_tokens,
+        }
     }
 
     fn attack(&self, run: &mut Run<'_>, model: &Model, context: &Context<'_>) -> Result<Findings> {

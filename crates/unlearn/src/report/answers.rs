@@ -8,16 +8,16 @@ use amend_run::report::{AnswerRow, Answers};
 
 use crate::answers::{Row, read};
 use crate::outcome::{Outcome, SeedResult};
-use crate::tag;
+use crate::stages::Stages;
 
 /// What every model of a seed said to every question that was measured; `None` where none was asked for text. What was
 /// to be forgotten comes first, and there those questions whose answers give most away.
 pub(super) fn all(outcome: &Outcome, seed: &SeedResult, dir: &Path) -> Result<Option<Answers>> {
-    let tag = tag(seed.seed, outcome.seeds.len() as u64);
+    let named = Stages::of(seed.seed, outcome.seeds.len());
     let mut stages = vec![("before".to_owned(), "base".to_owned())];
     stages.extend(seed.arms.iter().map(|arm| (arm.name.clone(), arm.name.clone())));
     stages.extend(seed.gold.iter().map(|_| ("gold".to_owned(), "gold".to_owned())));
-    let rows = |(_, stage): &(String, String)| read(dir, &format!("{tag}{stage}-eval"));
+    let rows = |(_, stage): &(String, String)| read(dir, &named.eval(stage));
     let all: Vec<Vec<Row>> = stages.iter().map(rows).collect::<Result<_>>()?;
     let Some((first, others)) = all.split_first() else { return Ok(None) };
     if first.iter().all(|row| row.answer.is_none()) {

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Attacked;
 use crate::attack::{Curve, Findings};
 use crate::outcome::{Outcome, SeedResult};
+use crate::stages::Stages;
 use crate::stop::Watched;
-use crate::{tag, unlearning};
 
 /// How forgetting went: the watched figure down to its aim, what was kept meanwhile, and the two losses. Arms begin at
 /// step 0, with what was measured before; of several seeds the curve is their mean, the band a standard error.
@@ -89,7 +89,7 @@ fn of_arms(
             .seeds
             .iter()
             .map(|seed| {
-                let stage = unlearning(&tag(seed.seed, outcome.seeds.len() as u64), &arm.name);
+                let stage = Stages::of(seed.seed, outcome.seeds.len()).unlearn(&arm.name);
                 series(rows, &stage, key)
             })
             .collect();

@@ -9,7 +9,7 @@ use amend_run::report::{Cell, Table};
 
 use crate::answers::{Row, read};
 use crate::outcome::Outcome;
-use crate::tag;
+use crate::stages::Stages;
 
 /// A figure of one answer, and the set whose answers have it.
 type Of = (&'static str, &'static str, fn(&Row) -> Option<f64>);
@@ -35,8 +35,7 @@ pub(super) fn between_arms(outcome: &Outcome, dir: &Path) -> Result<Option<Table
     let mut answers: Vec<Vec<Vec<Row>>> = Vec::new();
     for arm in arms {
         let of_seed = |seed: &crate::outcome::SeedResult| {
-            let tag = tag(seed.seed, outcome.seeds.len() as u64);
-            read(dir, &format!("{tag}{}-eval", arm.name))
+            read(dir, &Stages::of(seed.seed, outcome.seeds.len()).eval(&arm.name))
         };
         answers.push(outcome.seeds.iter().map(of_seed).collect::<Result<_>>()?);
     }

@@ -33,4 +33,8 @@ impl Place for All {
         model.params.set_trainable(|_| true);
         Ok(())
     }
+
+    fn size(&self, model: &Model) -> Result<usize> {
+        Ok(model.params.count().0)
+    }
 }

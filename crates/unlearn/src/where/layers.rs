@@ -43,6 +43,13 @@ impl Place for Layers {
     fn prepare(&self, model: &mut Model, _: &Context<'_>) -> Result<()> {
         self.choose(model)
     }
+
+    fn size(&self, model: &Model) -> Result<usize> {
+        // Clones share their tensors.
+        let mut model = model.clone();
+        self.choose(&mut model)?;
+        Ok(model.params.count().1)
+    }
 }
 
 impl Layers {

@@ -47,7 +47,16 @@ impl Default for Lora {
 
 impl Place for Lora {
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()> {
-        let options = LoraOptions { r: self.r, alpha: self.alpha, targets: self.targets.clone() };
-        model.attach_lora(&options, context.seed)
+        model.attach_lora(&self.options(), context.seed)
+    }
+
+    fn size(&self, model: &Model) -> Result<usize> {
+        model.lora_weights(&self.options())
+    }
+}
+
+impl Lora {
+    fn options(&self) -> LoraOptions {
+        LoraOptions { r: self.r, alpha: self.alpha, targets: self.targets.clone() }
     }
 }

@@ -18,6 +18,9 @@ pub trait Place {
     /// Makes exactly the chosen weights trainable, and adds those that are still to be made. What the choice rests
     /// on, the context has.
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()>;
+
+    /// How many weights would be chosen, found out without making any: there may be more than fit into memory.
+    fn size(&self, model: &Model) -> Result<usize>;
 }
 
 slot! {

@@ -52,8 +52,10 @@ fn every_method_runs_and_makes_a_difference() {
         let (outcome, _folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
         let results = &outcome.seeds[0].arms;
         assert_eq!(results.len(), arms.len());
-        let weights: Vec<_> =
-            results.iter().map(|arm| std::fs::read(arm.model.join("model.safetensors")).unwrap()).collect();
+        let weights: Vec<_> = results
+            .iter()
+            .map(|arm| std::fs::read(arm.model.as_ref().unwrap().join("model.safetensors")).unwrap())
+            .collect();
         for (i, arm) in results.iter().enumerate() {
             assert_eq!(arm.unlearned.steps, 3, "{slot} {}", arm.name);
             assert!(arm.changes.iter().any(|c| c.change > 0.0), "{slot} {} changed nothing", arm.name);
@@ -146,7 +148,7 @@ fn chosen_layers_are_the_only_ones_to_change() {
 #[test]
 fn an_adapter_is_written_beside_the_merged_model() {
     let (outcome, _folder) = run(&["unlearn.where=lora"]);
-    let model = &outcome.seeds[0].arms[0].model;
+    let model = outcome.seeds[0].arms[0].model.as_ref().unwrap();
     assert!(model.join("model.safetensors").exists());
     let adapter = amend_engine::models::Adapter::open(model.with_file_name("model-adapter")).unwrap();
     assert_eq!(adapter.tensors.len(), 2 * 7 * 2);

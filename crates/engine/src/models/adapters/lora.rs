@@ -134,6 +134,17 @@ impl Lora {
         self.target_modules.is_empty() || self.target_modules.iter().any(|name| ends_at_dot(module, name))
     }
 
+    /// How many weights it would have on a model: r·(in + out) for every adapted layer.
+    pub(super) fn weights_on(&self, model: &Model) -> Result<usize> {
+        self.check_targets(model)?;
+        let adapted = model.linears().filter(|(module, _)| self.targets(module));
+        Ok(adapted.fold(0_usize, |sum, (module, linear)| {
+            let weight = &model.params.get(linear.weight).tensor;
+            let pair = self.rank_of(&module).saturating_mul(weight.rows() + weight.columns());
+            sum.saturating_add(pair)
+        }))
+    }
+
     /// Fails unless each of the targets names a layer.
     fn check_targets(&self, model: &Model) -> Result<()> {
         let there: Vec<String> = model.linears().map(|(module, _)| module).collect();

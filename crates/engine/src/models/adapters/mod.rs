@@ -137,6 +137,13 @@ impl Model {
         self.attach_fresh(Lora::of(options, self.spec()), seed)
     }
 
+    /// How many weights [`attach_lora`](Self::attach_lora) would add, without making any.
+    ///
+    /// Fails where no layer matches one of the targets.
+    pub fn lora_weights(&self, options: &LoraOptions) -> Result<usize> {
+        Lora::of(options, self.spec()).weights_on(self)
+    }
+
     /// Attaches a fresh Shift-FFN editor to every feed-forward (W_c zero, so nothing changes yet) and freezes
     /// everything but adapters.
     ///

@@ -1,0 +1,204 @@
+//! Everything about a run that can be known before it computes: whether it can be done at all, and what it takes.
+
+use std::path::Path;
+
+use amend_engine::Model;
+use amend_engine::tensor::release_cached_memory;
+use amend_learn::{Error, RecordEncoder, Result};
+use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
+use amend_run::machine::{available_memory, memory_limit};
+use amend_run::{Progress, Record, Silent};
+
+use crate::compare::Arm;
+use crate::context::Context;
+use crate::data::Sets;
+use crate::models::Models;
+use crate::plan::Plan;
+use crate::recipe::{GivenModel, UnlearnRecipe};
+use crate::rehearsal::{StepCost, per_token, rehearse};
+use crate::save::{Save, SaveType};
+
+/// Bytes of a number that is computed with.
+const FLOAT: u64 = 4;
+
+/// Gradients that a step holds of every weight that may change: forget, retain, and the update made of them.
+const GRADIENTS: u64 = 3;
+
+/// Numbers that the optimiser keeps of every weight that may change.
+const MOMENTS: u64 = 2;
+
+/// Refuses what cannot be done, and says what the rest will take. Paths of the recipe start at `base`. Takes a few steps
+/// and passes to time them; nothing is written.
+///
+/// # Errors
+/// What the run itself would fail with, as far as it can be known: a recipe whose parts do not go together, data or a
+/// model that cannot be read or do not fit, weights that the machine's memory would not hold.
+pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) -> Result<Forecast> {
+    let arms = recipe.arms();
+    recipe.check(&arms)?;
+    let seeds = recipe.seeds();
+    let seed = seeds.first().copied().unwrap_or(recipe.seed);
+    let sets = checked_sets(recipe, base, &seeds)?;
+    let models = Models::outline(recipe, &sets, base, seed)?;
+    let (reference, tokenizer) = (&models.base, &models.tokenizer);
+    let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
+    let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, &Silent)?;
+    recipe.stop.check(&context)?;
+    arms.iter().try_for_each(|arm| fits_in_memory(arm, reference))?;
+
+    let mut activity = progress.begin("check", arms.len() as u64, "arms");
+    let mut costs = Vec::new();
+    for arm in &arms {
+        costs.push((arm.clone(), rehearse(arm, &models, &encoder, &sets, recipe, seed)?));
+        activity.advance(1, &arm.name);
+    }
+    let plan = Plan {
+        recipe,
+        context: &context,
+        has_gold: models.gold.is_some(),
+        per_token: per_token(reference, &context.forget)?,
+        arms: &costs,
+    };
+    let mut forecast = Forecast {
+        sets: lengths(&context)?,
+        arms: costs
+            .iter()
+            .map(|(arm, cost)| of_arm(arm, cost, recipe, &models, &context))
+            .collect::<Result<_>>()?,
+        stages: plan.stages()?,
+        leaves: leaves(recipe, &arms, reference)?,
+        ..Forecast::default()
+    };
+    forecast.memory = forecast.arms.iter().map(|arm| arm.memory).max().unwrap_or(0);
+    let changing = forecast.arms.iter().map(|arm| arm.changing as u64).max().unwrap_or(0);
+    // The next one is complete before the last one goes.
+    forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
+    forecast.warnings = warnings(&forecast);
+    // Steps of the run itself need blocks of other sizes.
+    release_cached_memory();
+    activity.finish("nothing stands against it");
+    Ok(forecast)
+}
+
+/// The sets of the first seed, after a look at those of all.
+fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Sets> {
+    let checked = |seed: &u64| -> Result<Sets> {
+        let sets = Sets::prepare(&recipe.data, base, *seed, &Silent)?;
+        recipe.unlearn.attack.iter().try_for_each(|attack| attack.filler().check(&sets))?;
+        Ok(sets)
+    };
+    let (first, others) =
+        seeds.split_first().ok_or_else(|| Error::invalid("`seeds`: at least one is needed"))?;
+    let sets = checked(first)?;
+    // Files are the same for every seed.
+    if recipe.data.world.is_some() {
+        others.iter().try_for_each(|seed| checked(seed).map(|_| ()))?;
+    }
+    Ok(sets)
+}
+
+/// Refuses an arm whose weights alone, with their gradients and the optimiser's state, are more than the machine has.
+fn fits_in_memory(arm: &Arm, model: &Model) -> Result<()> {
+    let changing = arm.slots.r#where.filler().size(model)? as u64;
+    let kept = changing.saturating_mul(1 + GRADIENTS + MOMENTS).saturating_add(model.params.count().0 as u64);
+    let needed = FLOAT.saturating_mul(kept);
+    match memory_limit() {
+        Some(limit) if needed > limit => Err(Error::invalid(format!(
+            "arm {}: {changing} weights may change, which takes {} of memory with their gradients and the optimiser's \
+             state, and this machine has {}; choose fewer in `where`, such as an adapter of a smaller rank",
+            arm.name,
+            gibibytes(needed),
+            gibibytes(limit)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// The sets as token sequences, uncut.
+fn lengths(context: &Context<'_>) -> Result<Vec<SetForecast>> {
+    let sets = context.sets;
+    let named = [
+        ("to forget", Some(&sets.forget)),
+        ("to keep", Some(&sets.retain)),
+        ("real authors", sets.real_authors.as_ref()),
+        ("world facts", sets.world_facts.as_ref()),
+    ];
+    let length = |record: &Record| Ok(context.encoder.encode(&record.content)?.ids.len());
+    let mut all = Vec::new();
+    for (name, records) in named.into_iter().filter_map(|(name, set)| Some((name, set?))) {
+        let lengths = records.iter().map(length).collect::<Result<Vec<_>>>()?;
+        all.push(SetForecast::of(name, lengths, context.reference.spec().context));
+    }
+    Ok(all)
+}
+
+fn of_arm(
+    arm: &Arm,
+    cost: &StepCost,
+    recipe: &UnlearnRecipe,
+    models: &Models,
+    context: &Context<'_>,
+) -> Result<ArmForecast> {
+    let place = arm.slots.r#where.filler();
+    let mut chosen = models.base.clone();
+    place.prepare(&mut chosen, context)?;
+    let items = arm.slots.batch_size.min(context.forget.len());
+    // The outline of a gold model that is still to be made shares its tensors with the base model's.
+    let shared = match (recipe.model.given()?, &models.gold) {
+        (GivenModel::Scratch(_), Some(gold)) => FLOAT * gold.params.count().0 as u64,
+        _ => 0,
+    };
+    let (weights, changing) = chosen.params.count();
+    Ok(ArmForecast {
+        name: arm.name.clone(),
+        weights,
+        changing,
+        memory: cost.bytes(items) as u64 + shared,
+        step_seconds: cost.seconds(items),
+    })
+}
+
+/// What stays in the run folder.
+fn leaves(recipe: &UnlearnRecipe, arms: &[Arm], model: &Model) -> Result<Vec<Written>> {
+    let seeds = recipe.seeds().len() as u64;
+    let mut all = Vec::new();
+    let mut add = |what: &str, count: usize, bytes: usize| {
+        if count > 0 {
+            all.push(Written { what: what.to_owned(), count: seeds * count as u64, bytes: bytes as u64 });
+        }
+    };
+    let made = matches!(recipe.model.given()?, GivenModel::Scratch(_));
+    let kept = match recipe.save {
+        Save::All => arms.len(),
+        Save::Best => 1,
+        Save::None => 0,
+    };
+    if made && recipe.save == Save::All {
+        add("models made on the spot", 2, model.written_bytes(None));
+    }
+    add("unlearned models", kept, model.written_bytes(recipe.save_dtype.map(SaveType::dtype)));
+    Ok(all)
+}
+
+fn warnings(forecast: &Forecast) -> Vec<String> {
+    let mut all = Vec::new();
+    for set in forecast.sets.iter().filter(|set| set.cut > 0) {
+        all.push(format!(
+            "{} of {} records {} are longer than what the model reads at once and will be cut",
+            set.cut, set.records, set.name
+        ));
+    }
+    if let Some(free) = available_memory().filter(|free| *free < forecast.memory) {
+        all.push(format!(
+            "the run takes about {} of memory, and {} are free; a smaller `batch_size`, `where = \"lora\"` or \
+             `engine.activation_checkpointing` take less",
+            gibibytes(forecast.memory),
+            gibibytes(free)
+        ));
+    }
+    all
+}

@@ -1,0 +1,73 @@
+//! Which models a run leaves behind, and how they are written.
+
+use std::path::{Path, PathBuf};
+
+use amend_engine::DType;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::arm::adapter_dir;
+use crate::outcome::Outcome;
+use crate::stages::Stages;
+
+/// Which models stay in the run folder. While the run lasts, all of them do: they are measured as they were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Save {
+    /// Every arm's, and those that were made on the spot.
+    #[default]
+    All,
+    /// That of the arm that does best what the recipe asks for.
+    Best,
+    /// None: figures and answers are all that was wanted.
+    None,
+}
+
+/// Number type that models are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SaveType {
+    /// 32 bits.
+    F32,
+    /// 16 bits, the range of f32.
+    Bf16,
+    /// 16 bits, more precise within a smaller range.
+    F16,
+}
+
+impl SaveType {
+    /// The engine's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            SaveType::F32 => DType::F32,
+            SaveType::Bf16 => DType::BF16,
+            SaveType::F16 => DType::F16,
+        }
+    }
+}
+
+impl Save {
+    /// The folders that a finished run is not to keep. The outcome then no longer names them.
+    pub fn superfluous(self, outcome: &mut Outcome, run: &Path) -> Vec<PathBuf> {
+        let kept = match self {
+            Save::All => return Vec::new(),
+            Save::Best => outcome.best(),
+            Save::None => None,
+        };
+        let mut folders = Vec::new();
+        let seeds = outcome.seeds.len();
+        for seed in &mut outcome.seeds {
+            for (i, arm) in seed.arms.iter_mut().enumerate() {
+                if Some(i) != kept
+                    && let Some(model) = arm.model.take()
+                {
+                    folders.extend([adapter_dir(&model), model]);
+                }
+            }
+            let stages = Stages::of(seed.seed, seeds);
+            folders.extend([stages.base(), stages.gold()].map(|name| run.join("models").join(name)));
+        }
+        folders.retain(|folder| folder.exists());
+        folders
+    }
+}
