@@ -14,28 +14,28 @@ use crate::progress::duration;
 use crate::running::command_line;
 
 /// Files of a run that a reader may want, with what they are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("every figure, as JSON", "results.json"),
     ("every step, as JSON lines", "metrics.jsonl"),
     ("every answer, as JSON lines", "answers"),
-    ("the plots, as SVG", "figures"),
+    ("the plots, as SVG and CSV", "figures"),
+    ("the tables, as CSV", "tables"),
     ("the recipe with every default", "recipe.toml"),
     ("what happened when", "log.txt"),
 ];
 
 /// Adds it to the report of the run in `dir`.
 pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(), Error> {
-    let path = dir.join("recipe.toml");
-    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
     report.heading("What was run");
     report.push(Section::KeyValues(facts(state)));
-    let pairs = vec![("recipe.toml".to_owned(), recipe)];
-    report.push(Section::Details { summary: "The recipe, with every default written out".into(), pairs });
+    report.push(recipe(dir, "The recipe, with every default written out")?);
     // The figures are written after the report, which must not differ from one that is written anew.
     let has_plots = report.sections.iter().any(|section| matches!(section, Section::Plot(_)));
+    let has_tables = report.sections.iter().any(|section| matches!(section, Section::Table(_)));
     let there = FILES.iter().filter(|(_, file)| match *file {
         "results.json" => true,
         "figures" => has_plots,
+        "tables" => has_tables,
         other => dir.join(other).exists(),
     });
     report.push(Section::Files(there.map(|(what, file)| ((*what).to_owned(), (*file).to_owned())).collect()));
@@ -43,6 +43,22 @@ pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(
     let again = again(dir)?;
     report.command("The same recipe and seed give the same numbers, in a folder of their own:", again);
     Ok(())
+}
+
+/// Adds to a model's card what made it: nothing of the machine, whose paths would lead no reader anywhere.
+pub(crate) fn add_to_card(report: &mut Report, dir: &Path, state: &RunState) -> Result<(), Error> {
+    let of_machine = ["command", "took", "peak memory", "machine"];
+    let facts = facts(state).into_iter().filter(|(name, _)| !of_machine.contains(&name.as_str()));
+    report.heading("How it was made").push(Section::KeyValues(facts.collect()));
+    report.push(recipe(dir, "The recipe, for `amend run`")?);
+    Ok(())
+}
+
+/// The recipe of the run in `dir`, to be unfolded.
+fn recipe(dir: &Path, summary: &str) -> Result<Section, Error> {
+    let path = dir.join("recipe.toml");
+    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
+    Ok(Section::Details { summary: summary.into(), pairs: vec![("recipe.toml".to_owned(), recipe)] })
 }
 
 /// A command that can be given anywhere and repeats the run beside it.
@@ -63,6 +79,9 @@ fn facts(state: &RunState) -> Vec<(String, String)> {
         ("version".to_owned(), programs.join(", then ")),
         ("seed".to_owned(), info.seed.to_string()),
     ];
+    for revision in &state.revised {
+        facts.push(("changed on the way".to_owned(), format!("{}, {}", revision.set.join(" "), revision.at)));
+    }
     for (kind, hashes) in [("model", &info.model), ("data", &info.data)] {
         for (path, hash) in hashes {
             facts.push((kind.to_owned(), format!("{path}, SHA-256 {hash}")));

@@ -207,6 +207,10 @@ fn carry_out(
     folder.end();
     let finished = found.and_then(|mut found| {
         provenance::add(&mut found.report, &dir, folder.state())?;
+        for card in &mut found.cards {
+            provenance::add_to_card(&mut card.report, &dir, folder.state())?;
+            card.write()?;
+        }
         write_found(&dir, &found)?;
         folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
         Ok(found)
@@ -221,7 +225,7 @@ fn carry_out(
                 }
             }
             tell(&dir, &found, began.elapsed(), context)?;
-            Ok(if found.passed { Exit::Done } else { Exit::Negative })
+            Ok(if found.passed == Some(false) { Exit::Negative } else { Exit::Done })
         }
         Err(Error::Stopped) => {
             let logged = folder.log("interrupted");
@@ -253,25 +257,44 @@ fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {
     write_report(dir, found)
 }
 
-/// Writes report.html, and its plots as pictures of their own to `figures/`.
+/// Writes report.html; its plots to `figures/`, as pictures and as their points; its tables to `tables/`.
 pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
     write_atomic(&dir.join("report.html"), found.report.to_html().as_bytes())?;
-    let figures = dir.join("figures");
+    let mut heading = "summary";
     let mut names: Vec<String> = Vec::new();
     for section in &found.report.sections {
-        if let Section::Plot(plot) = section {
-            std::fs::create_dir_all(&figures)
-                .map_err(|e| Error::plain(format!("{}: cannot create: {e}", figures.display())))?;
-            let name = plot.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            // Plots of two attacks have one title.
-            let earlier = names.iter().filter(|earlier| **earlier == name).count();
-            let file =
-                if earlier == 0 { format!("{name}.svg") } else { format!("{name}-{}.svg", earlier + 1) };
-            write_atomic(&figures.join(file), plot.to_svg(720, 400).as_bytes())?;
-            names.push(name);
+        match section {
+            Section::Heading(text) => heading = text,
+            Section::Plot(plot) => {
+                let figures = folder(dir, "figures")?;
+                let name = own_name(&plot.title, &mut names);
+                write_atomic(&figures.join(format!("{name}.svg")), plot.to_svg(720, 400).as_bytes())?;
+                write_atomic(&figures.join(format!("{name}.csv")), plot.to_csv().as_bytes())?;
+            }
+            Section::Table(table) => {
+                let path = folder(dir, "tables")?.join(own_name(heading, &mut names)).with_extension("csv");
+                write_atomic(&path, table.to_csv().as_bytes())?;
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// A folder of the run folder, made where it is not there.
+fn folder(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+    let folder = dir.join(name);
+    let made = std::fs::create_dir_all(&folder);
+    made.map_err(|e| Error::plain(format!("{}: cannot create: {e}", folder.display())))?;
+    Ok(folder)
+}
+
+/// A file's name after a title: plots of two attacks have one title, a heading has several tables.
+fn own_name(title: &str, names: &mut Vec<String>) -> String {
+    let name = title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let earlier = names.iter().filter(|earlier| **earlier == name).count();
+    names.push(name.clone());
+    if earlier == 0 { name } else { format!("{name}-{}", earlier + 1) }
 }
 
 /// The command that started a run, as one would type it.
@@ -305,7 +328,11 @@ fn tell(dir: &Path, found: &Found, took: Duration, context: &mut Context) -> Res
 /// The summary, the verdict, and where the rest is.
 pub(crate) fn show_found(dir: &Path, found: &Found, context: &mut Context) -> Result<(), Error> {
     context.out.text(&found.summary().to_terminal(table::width()))?;
-    let verdict = if found.passed { "passed ✓" } else { "failed ✗" };
+    let verdict = match found.passed {
+        Some(true) => "passed ✓",
+        Some(false) => "failed ✗",
+        None => "nothing was asked for",
+    };
     context.out.line(format_args!("\nverdict  {verdict}"))?;
     context.out.line(format_args!("report   {}", dir.join("report.html").display()))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use amend_learn::Optimizer;
+use amend_run::RecipePath;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
@@ -25,6 +26,10 @@ pub struct Variation {
     /// What the arm is called, in reports and folders; default: the names of its fillers, joined by `-`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// A model that forgot elsewhere, a folder or GGUF file: it is opened instead of trained, and measured and attacked as
+    /// the others are. Such an arm needs a `name` and fills no slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<RecipePath>,
     /// What lowers the model's grip on the forget set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forget: Option<Forget>,
@@ -71,6 +76,19 @@ impl Variation {
         (!names.is_empty()).then(|| names.join("-"))
     }
 
+    /// Whether it says anything about how the arm is trained.
+    fn trains(&self) -> bool {
+        let Variation { name: _, model: _, forget, retain, combine, r#where, guard, .. } = self;
+        forget.is_some()
+            || retain.is_some()
+            || combine.is_some()
+            || r#where.is_some()
+            || guard.is_some()
+            || self.forget_weight.is_some()
+            || self.retain_weight.is_some()
+            || self.lr.is_some()
+    }
+
     /// The slots and the optimiser of the arm.
     fn apply(&self, recipe: &UnlearnRecipe) -> (Slots, Optimizer) {
         let (mut slots, mut optimizer) = (recipe.unlearn.clone(), recipe.optimizer.clone());
@@ -98,6 +116,11 @@ fn replace<T: Clone>(value: &mut T, by: &Option<T>) {
 pub struct Compare(Vec<Variation>);
 
 impl Compare {
+    /// The models that forgot elsewhere.
+    pub fn models(&self) -> impl Iterator<Item = &RecipePath> {
+        self.0.iter().filter_map(|variation| variation.model.as_ref())
+    }
+
     /// Whether nothing is compared: the run has one arm, which is `[unlearn]` as it stands.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -151,6 +174,11 @@ impl<'de> DeserializeSeed<'de> for Named<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Variation, D::Error> {
         let arm = Variation::deserialize(deserializer)?;
         let refuse = |message: String| Err(de::Error::custom(message));
+        if arm.model.is_some() && arm.trains() {
+            return refuse(
+                "an arm with a `model` is not trained; it needs a `name` and fills no slot".into(),
+            );
+        }
         let Some(name) = arm.name() else {
             return refuse("an arm that fills no slot differently needs a `name`".into());
         };
@@ -184,14 +212,28 @@ pub struct Arm {
     pub slots: Slots,
     /// Its optimiser.
     pub optimizer: Optimizer,
+    /// A model that forgot elsewhere: it is opened, and slots and optimiser do nothing.
+    pub model: Option<RecipePath>,
 }
 
 impl UnlearnRecipe {
+    /// Whether nothing is trained and the only model is the one that is asked about: what it was like before it forgot,
+    /// nobody says.
+    pub fn is_audit(&self) -> bool {
+        let arms = self.arms();
+        self.model.path.is_some() && arms.iter().all(|arm| arm.model == self.model.path)
+    }
+
+    /// Whether any arm is trained.
+    pub(crate) fn trains(&self) -> bool {
+        self.arms().iter().any(|arm| arm.model.is_none())
+    }
+
     /// The arms of the run: those that are compared, otherwise the one that `[unlearn]` describes.
     pub fn arms(&self) -> Vec<Arm> {
         let arm = |variation: &Variation, name| {
             let (slots, optimizer) = variation.apply(self);
-            Arm { name, slots, optimizer }
+            Arm { name, slots, optimizer, model: variation.model.clone() }
         };
         if self.compare.is_empty() {
             let name = format!("{}-{}", self.unlearn.forget.name(), self.unlearn.combine.name());
@@ -241,6 +283,16 @@ mod tests {
         assert!(error.contains("`pcgrad`") && error.contains("arms.toml:8"), "{error}");
         let named = rule("tensor") + &rule("global") + "name = \"whole\"";
         assert_eq!(names(&named), ["pcgrad", "whole"]);
+    }
+
+    #[test]
+    fn a_model_that_forgot_elsewhere_is_an_arm_that_fills_no_slot() {
+        let arms = recipe("[[compare]]\nname = \"theirs\"\nmodel = \"x\"\n[[compare]]\ncombine = \"sum\"");
+        let arms = arms.unwrap().arms();
+        assert_eq!(arms[0].model.as_ref().map(RecipePath::as_str), Some("x"));
+        assert_eq!(arms[1].model, None);
+        let both = recipe("[[compare]]\nname = \"theirs\"\nmodel = \"x\"\nlr = 1.0").unwrap_err();
+        assert!(both.contains("is not trained"), "{both}");
     }
 
     #[test]

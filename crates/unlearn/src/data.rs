@@ -6,10 +6,10 @@ use amend_engine::Rng;
 use amend_eval::world::{FactRecord, Split, World, WorldConfig, jsonl};
 use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
-use amend_run::records::Row;
-use amend_run::{Content, Dataset, Progress, RecipePath, Record, Run, overlap};
+use amend_run::records::{Chosen, Row};
+use amend_run::{Content, Dataset, Progress, Record, Run, overlap};
 
-use crate::recipe::Data;
+use crate::recipe::UnlearnRecipe;
 
 /// What is forgotten, kept, measured and attacked with.
 #[derive(Debug, Clone, Default)]
@@ -34,18 +34,20 @@ pub struct Sets {
 
 impl Sets {
     /// Reads or makes the sets of one seed, whose files' paths start at `base`.
-    pub fn prepare(data: &Data, base: &Path, seed: u64, progress: &dyn Progress) -> Result<Self> {
+    pub fn prepare(recipe: &UnlearnRecipe, base: &Path, seed: u64, progress: &dyn Progress) -> Result<Self> {
+        let (data, trains) = (&recipe.data, recipe.trains());
         let sets = match (&data.world, &data.forget, &data.retain) {
             (Some(config), None, None) => Self::of_world(&world(config, seed)?, seed)?,
-            (None, Some(forget), Some(retain)) => {
-                Self::from_files(data, forget, retain, base, seed, progress)?
+            (None, Some(forget), retain) if retain.is_some() || forget.filter().is_some() || !trains => {
+                Self::from_files(recipe, forget, retain.as_ref(), base, seed, progress)?
             }
             (Some(_), ..) => {
                 return Err(Error::invalid("[data]: give either `world` or `forget` and `retain`, not both"));
             }
             _ => {
                 return Err(Error::invalid(
-                    "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep",
+                    "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep (`retain` may \
+                     be left out where `forget` has a `where`: then the rest of its file is kept)",
                 ));
             }
         };
@@ -59,20 +61,36 @@ impl Sets {
     }
 
     fn from_files(
-        data: &Data,
-        forget: &RecipePath,
-        retain: &RecipePath,
+        recipe: &UnlearnRecipe,
+        forget: &Chosen,
+        retain: Option<&Chosen>,
         base: &Path,
         seed: u64,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let read = |path: &RecipePath| -> Result<Vec<Record>> {
-            let set = read_answered(&path.resolve(base))?;
-            progress.note(&format!("{path}: {}", set.reading));
-            Ok(set.records)
+        let read = |chosen: &Chosen| -> Result<[Vec<Record>; 2]> {
+            let set = read_answered(&chosen.resolve(base))?;
+            progress.note(&format!("{}: {}", chosen.path(), set.reading));
+            let Some(filter) = chosen.filter() else { return Ok([set.records, Vec::new()]) };
+            let parts = filter.split(set.records);
+            let parts = parts.map_err(|e| Error::invalid(format!("{}: {e}", chosen.path())))?;
+            progress.note(&format!("{chosen}: {} records, {} others", parts[0].len(), parts[1].len()));
+            Ok(parts)
         };
-        let optional = |path: &Option<RecipePath>| path.as_ref().map(read).transpose();
-        let (forget, retain) = (read(forget)?, read(retain)?);
+        let optional =
+            |chosen: &Option<Chosen>| chosen.as_ref().map(|c| read(c).map(|[meant, _]| meant)).transpose();
+        let data = &recipe.data;
+        let [forget, others] = read(forget)?;
+        let retain = match retain {
+            Some(retain) => read(retain)?[0].clone(),
+            None if others.is_empty() && recipe.trains() => {
+                return Err(Error::invalid(
+                    "[data]: `where` of `forget` means every record of its file, so that nothing is left to keep; name a \
+                     `retain` file",
+                ));
+            }
+            None => others,
+        };
         let (attack, attack_test) = halves(&forget, seed);
         Ok(Sets {
             forget_eval: optional(&data.forget_eval)?.unwrap_or_else(|| forget.clone()),

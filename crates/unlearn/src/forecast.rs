@@ -27,6 +27,9 @@ const GRADIENTS: u64 = 3;
 /// Numbers that the optimiser keeps of every weight that may change.
 const MOMENTS: u64 = 2;
 
+/// Items that an attacker usually goes through at a time.
+const ATTACKED: usize = 16;
+
 /// Refuses what cannot be done, and says what the rest will take. Paths of the recipe start at `base`. Takes a few steps
 /// and passes to time them; nothing is written.
 ///
@@ -40,16 +43,23 @@ pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) ->
     let seed = seeds.first().copied().unwrap_or(recipe.seed);
     let sets = checked_sets(recipe, base, &seeds)?;
     let models = Models::outline(recipe, &sets, base, seed)?;
+    for path in recipe.compare.models() {
+        models.check_same_shape(path, recipe, base)?;
+    }
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
     let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, &Silent)?;
     recipe.stop.check(&context)?;
-    arms.iter().try_for_each(|arm| fits_in_memory(arm, reference))?;
+    arms.iter().filter(|arm| arm.model.is_none()).try_for_each(|arm| fits_in_memory(arm, reference))?;
 
     let mut activity = progress.begin("check", arms.len() as u64, "arms");
     let mut costs = Vec::new();
     for arm in &arms {
-        costs.push((arm.clone(), rehearse(arm, &models, &encoder, &sets, recipe, seed)?));
+        let cost = match arm.model {
+            None => rehearse(arm, &models, &encoder, &sets, recipe, seed)?,
+            Some(_) => StepCost::default(),
+        };
+        costs.push((arm.clone(), cost));
         activity.advance(1, &arm.name);
     }
     let plan = Plan {
@@ -59,18 +69,20 @@ pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) ->
         per_token: per_token(reference, &context.forget)?,
         arms: &costs,
     };
+    let trained = costs.iter().filter(|(arm, _)| arm.model.is_none());
     let mut forecast = Forecast {
         sets: lengths(&context)?,
-        arms: costs
-            .iter()
+        arms: trained
             .map(|(arm, cost)| of_arm(arm, cost, recipe, &models, &context))
             .collect::<Result<_>>()?,
         stages: plan.stages()?,
         leaves: leaves(recipe, &arms, reference)?,
         ..Forecast::default()
     };
-    forecast.memory = forecast.arms.iter().map(|arm| arm.memory).max().unwrap_or(0);
-    let changing = forecast.arms.iter().map(|arm| arm.changing as u64).max().unwrap_or(0);
+    let attacked = of_attacks(recipe, &costs, &models);
+    forecast.memory = forecast.arms.iter().map(|arm| arm.memory).fold(attacked, u64::max);
+    let trained = recipe.unlearn.attack.iter().map(|attack| attack.filler().trains(reference) as u64).max();
+    let changing = forecast.arms.iter().map(|arm| arm.changing as u64).fold(trained.unwrap_or(0), u64::max);
     // The next one is complete before the last one goes.
     forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
     forecast.warnings = warnings(&forecast);
@@ -83,7 +95,7 @@ pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) ->
 /// The sets of the first seed, after a look at those of all.
 fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Sets> {
     let checked = |seed: &u64| -> Result<Sets> {
-        let sets = Sets::prepare(&recipe.data, base, *seed, &Silent)?;
+        let sets = Sets::prepare(recipe, base, *seed, &Silent)?;
         recipe.unlearn.attack.iter().try_for_each(|attack| attack.filler().check(&sets))?;
         Ok(sets)
     };
@@ -129,7 +141,8 @@ fn lengths(context: &Context<'_>) -> Result<Vec<SetForecast>> {
     ];
     let length = |record: &Record| Ok(context.encoder.encode(&record.content)?.ids.len());
     let mut all = Vec::new();
-    for (name, records) in named.into_iter().filter_map(|(name, set)| Some((name, set?))) {
+    let named = named.into_iter().filter_map(|(name, set)| Some((name, set?)));
+    for (name, records) in named.filter(|(_, set)| !set.is_empty()) {
         let lengths = records.iter().map(length).collect::<Result<Vec<_>>>()?;
         all.push(SetForecast::of(name, lengths, context.reference.spec().context));
     }
@@ -162,6 +175,17 @@ fn of_arm(
     })
 }
 
+/// The most memory that an attack takes: beside the base, the gold and the unlearned model, weights that are trained with
+/// their gradients and moments, and a pass through them.
+fn of_attacks(recipe: &UnlearnRecipe, costs: &[(Arm, StepCost)], models: &Models) -> u64 {
+    let weights = models.base.params.count().0 as u64;
+    let standing = weights * (2 + u64::from(models.gold.is_some()));
+    let pass = costs.iter().map(|(_, cost)| cost.bytes(ATTACKED) - cost.bytes(1)).fold(0.0, f64::max);
+    let trains = recipe.unlearn.attack.iter().map(|attack| attack.filler().trains(&models.base) as u64);
+    let kept = |trained: u64| FLOAT * (standing + trained * (1 + 1 + MOMENTS)) + pass as u64;
+    trains.map(kept).max().unwrap_or(0)
+}
+
 /// What stays in the run folder.
 fn leaves(recipe: &UnlearnRecipe, arms: &[Arm], model: &Model) -> Result<Vec<Written>> {
     let seeds = recipe.seeds().len() as u64;
@@ -171,10 +195,11 @@ fn leaves(recipe: &UnlearnRecipe, arms: &[Arm], model: &Model) -> Result<Vec<Wri
             all.push(Written { what: what.to_owned(), count: seeds * count as u64, bytes: bytes as u64 });
         }
     };
+    let trained = arms.iter().filter(|arm| arm.model.is_none()).count();
     let made = matches!(recipe.model.given()?, GivenModel::Scratch(_));
     let kept = match recipe.save {
-        Save::All => arms.len(),
-        Save::Best => 1,
+        Save::All => trained,
+        Save::Best => trained.min(1),
         Save::None => 0,
     };
     if made && recipe.save == Save::All {

@@ -42,10 +42,11 @@ use amend_run::method::Method;
 pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
-pub use report::report;
+pub use report::{cards, report};
 pub use revision::revise;
-pub use starter::{DEMO, STARTER};
+pub use starter::{ATTACK, DEMO, STARTERS};
 
+use arm::Unlearned;
 use attack::Findings;
 use compare::Arm;
 use context::Context;
@@ -93,7 +94,7 @@ fn run_seed(
     seed: u64,
 ) -> Result<SeedResult> {
     let stages = Stages::of(seed, recipe.seeds().len());
-    let sets = Sets::prepare(&recipe.data, base, seed, run.progress)?;
+    let sets = Sets::prepare(recipe, base, seed, run.progress)?;
     if let Some(world) = &recipe.data.world {
         data::write_world(run, world, seed)?;
     }
@@ -106,12 +107,12 @@ fn run_seed(
     let measure = |gold| snapshot(run, &stages.eval("gold"), gold, &context);
     let gold = models.gold.as_ref().map(measure).transpose()?;
     let watched_before = run.once(&stages.watched(), |_| recipe.stop.watch.of(reference, &context))?;
-    if watched_before.value <= recipe.stop.aim(gold.as_ref()) {
+    if watched_before.value <= recipe.stop.aim(gold.as_ref()) && !recipe.is_audit() {
         run.progress.note(
             "warning: the aim is met before the first step; the model may never have learnt the forget set",
         );
     }
-    let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages };
+    let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages, base };
     let arms = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
     let gold_findings = models.gold.as_ref().map(|model| seed.attack(run, "gold", model)).transpose()?;
     Ok(SeedResult {
@@ -131,12 +132,17 @@ struct Seed<'a> {
     models: &'a Models,
     gold: Option<&'a Snapshot>,
     stages: Stages,
+    /// Where the recipe's paths start.
+    base: &'a Path,
 }
 
 impl Seed<'_> {
     /// One arm: unlearn, measure, attack.
     fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
         let (recipe, context) = (self.recipe, self.context);
+        if let Some(path) = &arm.model {
+            return self.look_at(run, arm, &recipe.engine.open(path.resolve(self.base))?);
+        }
         let dir = self.model_dir(run, &self.stages.named(&arm.name));
         let unlearned = run.once(&self.stages.unlearn(&arm.name), |run| -> Result<_> {
             let aim = recipe.stop.aim(self.gold);
@@ -151,6 +157,23 @@ impl Seed<'_> {
             attacks: self.attack(run, &arm.name, &model)?,
             changes: model.changes_since(context.reference)?,
             model: Some(dir),
+            unlearned,
+        })
+    }
+
+    /// An arm that forgot elsewhere: measure, attack.
+    fn look_at(&self, run: &mut Run<'_>, arm: &Arm, model: &Model) -> Result<ArmResult> {
+        let (stop, aim) = (&self.recipe.stop, self.recipe.stop.aim(self.gold));
+        let unlearned = run.once(&self.stages.unlearn(&arm.name), |_| -> Result<_> {
+            let watched = stop.watch.of(model, self.context)?;
+            Ok(Unlearned { steps: 0, watched, aim, reached: watched.value <= aim })
+        })?;
+        Ok(ArmResult {
+            name: arm.name.clone(),
+            after: snapshot(run, &self.stages.eval(&arm.name), model, self.context)?,
+            attacks: self.attack(run, &arm.name, model)?,
+            changes: model.changes_since(self.context.reference)?,
+            model: None,
             unlearned,
         })
     }

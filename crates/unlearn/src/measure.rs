@@ -15,9 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::answers::{AnswerLog, Row};
 use crate::context::Context;
 
-/// Most samples kept of each set.
-const SAMPLES: usize = 8;
-
 /// A question and what a model says to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Said {
@@ -44,8 +41,6 @@ pub struct Snapshot {
     pub model_utility: Option<Figure>,
     /// Per-item ln R of the forget set's truth ratios R, for forget quality.
     pub forget_log_ratios: Vec<f64>,
-    /// What it says: of the forget set first, then of the retain set; nothing where no text was asked for.
-    pub samples: Vec<Said>,
 }
 
 impl Snapshot {
@@ -110,7 +105,6 @@ pub(crate) fn snapshot(
             world_facts: facts.as_deref().map(SetFigures::of),
             model_utility: aggregate(&rows(&log), None).model_utility.ok(),
             forget_log_ratios: forget.iter().filter_map(|a| a.measured.log_truth_ratio()).collect(),
-            samples: spread(&forget).chain(spread(&retain)).filter_map(said).collect(),
         })
     })
 }
@@ -189,11 +183,6 @@ fn write_log(run: &Run<'_>, name: &str, log: &TofuLog) -> Result<()> {
         run.progress.note(&format!("no evaluation log for {name}: {error}"));
     }
     Ok(())
-}
-
-/// Some items, evenly spread over the set.
-fn spread(answered: &[Answered]) -> impl Iterator<Item = &Answered> {
-    answered.iter().step_by(answered.len().div_ceil(SAMPLES).max(1))
 }
 
 /// Share of answers given word for word.

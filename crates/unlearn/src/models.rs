@@ -54,6 +54,24 @@ impl Models {
         }
     }
 
+    /// Refuses a model that forgot elsewhere and cannot be compared with the base model: one of another tokenizer or shape.
+    pub(crate) fn check_same_shape(
+        &self,
+        path: &RecipePath,
+        recipe: &UnlearnRecipe,
+        base: &Path,
+    ) -> Result<()> {
+        let dir = path.resolve(base);
+        if let Some(own) = Tokenizer::open_optional(&dir)? {
+            check_same_tokens((&self.tokenizer, &self.base_dir), (&own, &dir))?;
+        }
+        let model = recipe.engine.open(&dir)?;
+        check_sizes(&model, &self.tokenizer, &dir)?;
+        model.changes_since(&self.base).map(|_| ()).map_err(|e| {
+            Error::invalid(format!("{}: not of the shape of {}: {e}", dir.display(), self.base_dir.display()))
+        })
+    }
+
     fn open(recipe: &UnlearnRecipe, path: &RecipePath, base: &Path) -> Result<Self> {
         let base_dir = path.resolve(base);
         let tokenizer = Tokenizer::open(&base_dir)?;
@@ -94,10 +112,10 @@ impl Models {
     }
 }
 
-/// The gold model reads what the base model's tokenizer makes of a text, which must mean the same to it.
-fn check_same_tokens(base: (&Tokenizer, &Path), gold: (&Tokenizer, &Path)) -> Result<()> {
-    let ids = base.0.vocab_size().max(gold.0.vocab_size()) as u32;
-    let tokens = |id| [base.0.token_of(id), gold.0.token_of(id)];
+/// Every model reads what the base model's tokenizer makes of a text, which must mean the same to it.
+fn check_same_tokens(base: (&Tokenizer, &Path), other: (&Tokenizer, &Path)) -> Result<()> {
+    let ids = base.0.vocab_size().max(other.0.vocab_size()) as u32;
+    let tokens = |id| [base.0.token_of(id), other.0.token_of(id)];
     let Some((id, [ours, theirs])) =
         (0..ids).map(|id| (id, tokens(id))).find(|(_, [ours, theirs])| ours != theirs)
     else {
@@ -105,10 +123,10 @@ fn check_same_tokens(base: (&Tokenizer, &Path), gold: (&Tokenizer, &Path)) -> Re
     };
     let spelled = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
     Err(Error::invalid(format!(
-        "[model]: `path` {} and `gold` {} have different vocabularies: token {id} is {} in the one and {} in the other; \
-         the gold model must be one of the same tokenizer",
+        "[model]: `path` {} and {} have different vocabularies: token {id} is {} in the one and {} in the other; all models \
+         of a run must be of one tokenizer",
         base.1.display(),
-        gold.1.display(),
+        other.1.display(),
         spelled(ours),
         spelled(theirs)
     )))
@@ -141,7 +159,7 @@ mod tests {
         assert!(check(&same).is_ok());
         for other in [trained("a writer of long novels", 280), trained("the old town by the sea", 270)] {
             let error = check(&other).unwrap_err().to_string();
-            assert!(error.contains("`path` here and `gold` there") && error.contains("token "), "{error}");
+            assert!(error.contains("`path` here and there") && error.contains("token "), "{error}");
         }
     }
 }

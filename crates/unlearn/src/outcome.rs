@@ -20,7 +20,7 @@ use crate::verdict::{Claim, Evidence, JudgedBy, Verdict, over_seeds};
 pub struct ArmResult {
     /// The arm.
     pub name: String,
-    /// Folder of the unlearned model, where it was kept.
+    /// Folder of the unlearned model, where the run made one and keeps it.
     pub model: Option<PathBuf>,
     /// How unlearning ended.
     pub unlearned: Unlearned,
@@ -110,8 +110,11 @@ pub struct Outcome {
     /// What is wrong with the experiment itself, to be read before anything else.
     #[serde(default)]
     pub premises: Vec<String>,
-    /// Whether at least one arm passed.
-    pub passed: bool,
+    /// Whether the model was only asked and attacked: then there is no before.
+    #[serde(default)]
+    pub audit: bool,
+    /// Whether at least one arm passed; nothing where nothing was asked for.
+    pub passed: Option<bool>,
 }
 
 impl Outcome {
@@ -120,7 +123,9 @@ impl Outcome {
         let judged_by = JudgedBy::of(&seeds);
         let known_before =
             seeds.iter().all(|seed| seed.watched_before.value > recipe.stop.aim(seed.gold.as_ref()));
-        let evidence = |arm| Evidence { seeds: &seeds, arm, stop: &recipe.stop, judged_by, known_before };
+        let audit = recipe.is_audit();
+        let evidence =
+            |arm| Evidence { seeds: &seeds, arm, stop: &recipe.stop, judged_by, known_before, audit };
         let arms = seeds.first().map_or(0, |s| s.arms.len());
         let arms: Vec<_> = (0..arms).map(|arm| ArmOutcome::of(recipe, &evidence(arm))).collect();
         let before = |f: fn(&Snapshot) -> Figure| over_seeds(seeds.iter().map(|s| f(&s.before)).collect());
@@ -130,8 +135,12 @@ impl Outcome {
             watched: recipe.stop.watch,
             judged_by,
             known_before,
-            premises: premise::broken(recipe, &seeds, judged_by, &arms),
-            passed: arms.iter().any(|arm| arm.passed),
+            premises: if audit { Vec::new() } else { premise::broken(recipe, &seeds, judged_by, &arms) },
+            passed: arms
+                .iter()
+                .any(|arm| arm.asked().next().is_some())
+                .then(|| arms.iter().any(|arm| arm.passed)),
+            audit,
             retain_accuracy_before: before(|s| s.retain.accuracy),
             forget_accuracy_before: before(|s| s.forget.accuracy),
             arms,

@@ -67,9 +67,14 @@ impl Plan<'_> {
         };
         for (i, (arm, cost)) in self.arms.iter().enumerate() {
             let part = place("arm", i, self.arms.len());
-            let items = arm.slots.batch_size.min(forget.len());
-            let steps = self.recipe.stop.max_steps as f64 * cost.seconds(items);
-            plan(&part, stages.unlearn(&arm.name), steps + seconds(self.looking()));
+            let unlearned = match arm.model {
+                Some(_) => seconds(Work { scored: tokens(forget), ..Work::default() }),
+                None => {
+                    let items = arm.slots.batch_size.min(forget.len());
+                    self.recipe.stop.max_steps as f64 * cost.seconds(items) + seconds(self.looking())
+                }
+            };
+            plan(&part, stages.unlearn(&arm.name), unlearned);
             plan(&part, stages.eval(&arm.name), measured);
             for (attack, seconds) in attacks() {
                 plan(&part, stages.attack(&arm.name, &attack), seconds);

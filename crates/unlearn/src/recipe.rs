@@ -4,6 +4,7 @@ use amend_eval::world::WorldConfig;
 use amend_learn::{Computing, Error, Optimizer, Pretrain, Result, Template};
 use amend_run::RecipePath;
 use amend_run::recipe::Seeds;
+use amend_run::records::Chosen;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -129,24 +130,25 @@ impl ModelSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// What is to be forgotten (TOFU JSON lines, prompt/completion, messages or text).
+    /// What is to be forgotten (TOFU JSON lines, prompt/completion, messages or text): a file, or
+    /// `{ path = "facts.jsonl", where = 'author = "Ann"' }`, whose other records are kept where `retain` names nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub forget: Option<RecipePath>,
+    pub forget: Option<Chosen>,
     /// What is to be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retain: Option<RecipePath>,
+    pub retain: Option<Chosen>,
     /// The forget set with paraphrased and perturbed answers, for measuring; default: `forget`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub forget_eval: Option<RecipePath>,
+    pub forget_eval: Option<Chosen>,
     /// The retain set with paraphrased and perturbed answers, for measuring; default: `retain`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retain_eval: Option<RecipePath>,
+    pub retain_eval: Option<Chosen>,
     /// TOFU's questions about real authors; with `world_facts` they complete the model utility.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub real_authors: Option<RecipePath>,
+    pub real_authors: Option<Chosen>,
     /// TOFU's questions about the world.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub world_facts: Option<RecipePath>,
+    pub world_facts: Option<Chosen>,
     /// A generated world of fictitious people; its seed is the run's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,

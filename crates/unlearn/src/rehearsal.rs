@@ -52,7 +52,7 @@ pub(crate) fn mean_tokens(examples: &[Example]) -> usize {
 }
 
 /// What a step takes, by the number of items in its batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepCost {
     bytes: Line,
     seconds: Line,
@@ -71,7 +71,7 @@ impl StepCost {
 }
 
 /// Something that grows with the number of items, measured at one and at two.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Line {
     one: f64,
     more: f64,

@@ -67,7 +67,8 @@ impl Save {
             let stages = Stages::of(seed.seed, seeds);
             folders.extend([stages.base(), stages.gold()].map(|name| run.join("models").join(name)));
         }
-        folders.retain(|folder| folder.exists());
+        // Never what the run did not make.
+        folders.retain(|folder| folder.starts_with(run) && folder.exists());
         folders
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
 use amend_run::file::content_hash;
-use amend_run::report::Section;
+use amend_run::recipe::Starter;
+use amend_run::report::{Card, Section};
 use amend_run::{
     Dataset, Forecast, Method, Progress, RecipePath, RecipeSource, Report, Run, RunFolder, nearest,
 };
@@ -22,8 +23,8 @@ pub(crate) struct Area {
     pub(crate) name: &'static str,
     /// What it is for, in a line.
     pub(crate) summary: &'static str,
-    /// A commented recipe.
-    pub(crate) starter: &'static str,
+    /// Commented recipes, the usual one first.
+    pub(crate) starters: &'static [Starter],
     /// Everything that fills its slots, in the order data flows.
     pub(crate) methods: fn() -> Vec<&'static dyn Method>,
     /// JSON schema of its recipes.
@@ -45,6 +46,9 @@ impl Area {
 
 /// Every area.
 pub(crate) const AREAS: &[Area] = &[unlearn::AREA];
+
+/// The recipe that `amend attack` fills in.
+pub(crate) const ATTACK: &str = unlearn::ATTACK;
 
 /// The recipe that `amend demo` runs.
 pub(crate) const DEMO: &str = unlearn::DEMO;
@@ -78,12 +82,14 @@ pub(crate) struct Plan {
 
 /// What a run found out.
 pub(crate) struct Found {
-    /// Whether what the recipe asks for holds.
-    pub(crate) passed: bool,
+    /// Whether what the recipe asks for holds; nothing where it asks for nothing.
+    pub(crate) passed: Option<bool>,
     /// Every figure, for results.json.
     pub(crate) results: Value,
     /// The whole report.
     pub(crate) report: Report,
+    /// What is to stand beside the models that it keeps.
+    pub(crate) cards: Vec<Card>,
     /// Folders that the run is not to keep once it has ended.
     pub(crate) superfluous: Vec<PathBuf>,
 }
@@ -221,7 +227,9 @@ mod tests {
         };
         assert!(plan("demo.toml", DEMO).unwrap().contains("seed"));
         for area in AREAS {
-            plan(area.name, area.starter).unwrap();
+            for starter in area.starters {
+                plan(starter.name, starter.text).unwrap();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amend_run::{RecipePath, RecipeSource, Run, load, stored};
+use amend_run::{RecipeSource, Run, load, stored};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
 
@@ -12,33 +12,40 @@ use crate::error::Error;
 pub(super) const AREA: Area = Area {
     name: "unlearn",
     summary: "make a model forget, attack it, and report what happened",
-    starter: amend_unlearn::STARTER,
+    starters: amend_unlearn::STARTERS,
     methods: || amend_unlearn::methods().collect(),
     schema: amend_run::recipe::schema_of::<UnlearnRecipe>,
     plan,
     read_results,
 };
 
+pub(super) const ATTACK: &str = amend_unlearn::ATTACK;
+
 pub(super) const DEMO: &str = amend_unlearn::DEMO;
 
 fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
     let loaded = load::<UnlearnRecipe>(source, sets)?;
     let recipe = loaded.recipe;
-    let given = |paths: &[&Option<RecipePath>]| paths.iter().filter_map(|path| (*path).clone()).collect();
     let (model, data) = (&recipe.model, &recipe.data);
+    let files = [
+        &data.forget,
+        &data.retain,
+        &data.forget_eval,
+        &data.retain_eval,
+        &data.real_authors,
+        &data.world_facts,
+    ];
     let (looked_at, revised) = (recipe.clone(), recipe.clone());
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,
-        models: given(&[&model.path, &model.gold]),
-        data: given(&[
-            &data.forget,
-            &data.retain,
-            &data.forget_eval,
-            &data.retain_eval,
-            &data.real_authors,
-            &data.world_facts,
-        ]),
+        models: [&model.path, &model.gold]
+            .into_iter()
+            .flatten()
+            .chain(recipe.compare.models())
+            .cloned()
+            .collect(),
+        data: files.into_iter().flatten().map(|chosen| chosen.path().clone()).collect(),
         forecast: Box::new(move |base, progress| Ok(amend_unlearn::forecast(&looked_at, base, progress)?)),
         revise: Box::new(move |before, folder| {
             let before = load::<UnlearnRecipe>(before, &[])?.recipe;
@@ -53,7 +60,8 @@ fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found,
     let superfluous = recipe.save.superfluous(&mut outcome, run.folder.path());
     let results = stored::to_value(&outcome);
     let results = results.map_err(|e| Error::plain(format!("the results cannot be written: {e}")))?;
-    Ok(Found { superfluous, ..found(&outcome, results, run.folder.path())? })
+    let dir = run.folder.path();
+    Ok(Found { superfluous, cards: amend_unlearn::cards(&outcome, dir)?, ..found(&outcome, results, dir)? })
 }
 
 fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
@@ -64,5 +72,5 @@ fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found, Error> {
     let report = amend_unlearn::report(outcome, dir)?;
-    Ok(Found { passed: outcome.passed, results, report, superfluous: Vec::new() })
+    Ok(Found { passed: outcome.passed, results, report, cards: Vec::new(), superfluous: Vec::new() })
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod attack;
 mod bench;
 mod chat;
 mod check;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     Resume(resume::ResumeArgs),
     Demo(demo::DemoArgs),
+    Attack(attack::AttackArgs),
     New(new::NewArgs),
     Methods(methods::MethodsArgs),
     Schema(schema::SchemaArgs),
@@ -55,6 +57,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Check(args) => check::execute(args, context),
         Command::Resume(args) => resume::execute(args, context),
         Command::Demo(args) => demo::execute(args, context),
+        Command::Attack(args) => attack::execute(args, context),
         Command::New(args) => new::execute(args, context),
         Command::Methods(args) => methods::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),

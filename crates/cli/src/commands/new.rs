@@ -1,31 +1,146 @@
-//! `amend new`: a commented recipe to start from.
+//! `amend new`: a commented recipe to start from, filled in as far as one can say.
 
+use std::path::{Path, PathBuf};
+
+use amend_run::recipe::{Starter, fill};
+use amend_run::records::Filter;
+use amend_run::{Dataset, nearest};
 use clap::Args;
 
 use crate::app::Exit;
-use crate::area;
+use crate::area::{self, Area, absolute};
 use crate::context::Context;
 use crate::error::Error;
 
 const EXAMPLES: &str = "\
-Example:
-  amend new unlearn > recipe.toml";
+Examples:
+  amend new unlearn > recipe.toml
+  amend new unlearn --template lora --model DIR --forget facts.jsonl \\
+      --where 'author = \"Ann Lee\"' --out forget.toml
 
-/// Print a commented recipe
+With --where, those records of the file are forgotten and the others kept, so
+that no --retain is needed. Then: amend check forget.toml, amend run forget.toml.";
+
+/// Print a commented recipe, or write one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct NewArgs {
     /// The area: unlearn
     #[arg(value_name = "METHOD")]
     area: String,
+    /// Which recipe to start from: plain, lora, compare, tofu or attack
+    #[arg(long, value_name = "NAME", default_value = "plain")]
+    template: String,
+    /// The model: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// A model that never saw what is to be forgotten
+    #[arg(long, value_name = "DIR")]
+    gold: Option<PathBuf>,
+    /// Records to be forgotten
+    #[arg(long, value_name = "FILE")]
+    forget: Option<PathBuf>,
+    /// Which records of the forget file are meant, such as 'author = "Ann Lee"'
+    #[arg(long, value_name = "CHOICE", requires = "forget")]
+    r#where: Option<String>,
+    /// Records to be kept
+    #[arg(long, value_name = "FILE")]
+    retain: Option<PathBuf>,
+    /// Write the recipe to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
-    if context.json {
-        context.out.json_line(&serde_json::json!({ "method": area.name, "recipe": area.starter }))?;
-    } else {
-        context.out.text(area.starter)?;
+    let text = filled(starter(area, &args.template)?, &args)?;
+    match &args.out {
+        Some(out) => {
+            write_new(out, &text)?;
+            if context.json {
+                context.out.json_line(&serde_json::json!({ "method": area.name, "file": out }))?;
+            } else {
+                context.console.note(&format!("wrote {0}; next: amend check {0}", out.display()));
+            }
+        }
+        None if context.json => {
+            context.out.json_line(&serde_json::json!({ "method": area.name, "recipe": text }))?;
+        }
+        None => context.out.text(&text)?,
     }
     Ok(Exit::Done)
+}
+
+fn starter(area: &Area, name: &str) -> Result<&'static Starter, Error> {
+    let found = area.starters.iter().find(|starter| starter.name == name);
+    found.ok_or_else(|| {
+        let names = || area.starters.iter().map(|starter| starter.name);
+        let near = nearest(name, names()).map(|near| format!("did you mean {near}? "));
+        let all: Vec<String> =
+            area.starters.iter().map(|starter| format!("{} ({})", starter.name, starter.summary)).collect();
+        let hint = format!("{}There are: {}", near.unwrap_or_default(), all.join(", "));
+        Error::told(format!("there is no template called {name}"), hint)
+    })
+}
+
+/// The starter with what was given on the command line, after a look at it.
+fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
+    let mut values: Vec<(&str, toml_edit::Value)> = Vec::new();
+    let recipe_folder = args.out.as_deref().and_then(Path::parent);
+    let path = |path: &PathBuf| path_for(path, recipe_folder);
+    for (key, model) in [("model.path", &args.model), ("model.gold", &args.gold)] {
+        if let Some(model) = model {
+            amend_engine::checkpoint::Checkpoint::open(model)?;
+            values.push((key, path(model).into()));
+        }
+    }
+    if let Some(forget) = &args.forget {
+        values.push(("data.forget", forget_value(forget, args.r#where.as_deref(), recipe_folder)?));
+    }
+    if let Some(retain) = &args.retain {
+        Dataset::read(&[retain]).map_err(amend_learn::Error::from)?;
+        values.push(("data.retain", path(retain).into()));
+    }
+    let mut text = fill(starter.text, &values).map_err(Error::plain)?;
+    if args.r#where.is_some() && args.retain.is_none() {
+        // The rest of the forget file is kept; a name that stands there for nothing would be read.
+        let is_placeholder = |line: &&str| !line.starts_with("retain = ");
+        text = text.split_inclusive('\n').filter(is_placeholder).collect();
+    }
+    Ok(text)
+}
+
+/// The records to be forgotten, as a recipe in `folder` names them, after a look at them.
+pub(super) fn forget_value(
+    file: &Path,
+    choice: Option<&str>,
+    folder: Option<&Path>,
+) -> Result<toml_edit::Value, Error> {
+    let records = Dataset::read(&[file]).map_err(amend_learn::Error::from)?.records;
+    let path = toml_edit::Value::from(path_for(file, folder));
+    let Some(choice) = choice else { return Ok(path) };
+    let filter: Filter = choice.parse().map_err(|e| Error::plain(format!("--where: {e}")))?;
+    filter.split(records).map_err(|e| Error::plain(format!("--where: {}: {e}", file.display())))?;
+    let mut table = toml_edit::InlineTable::new();
+    table.insert("path", path);
+    table.insert("where", choice.into());
+    Ok(table.into())
+}
+
+/// A path as a recipe in `folder` names it: as it was given, where that means the same there.
+pub(super) fn path_for(path: &Path, folder: Option<&Path>) -> String {
+    let here = folder.is_none_or(|folder| absolute(folder) == absolute(Path::new("")));
+    let named = if here || path.is_absolute() { path.to_path_buf() } else { absolute(path) };
+    named.display().to_string()
+}
+
+fn write_new(out: &Path, text: &str) -> Result<(), Error> {
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::told(format!("{} exists", out.display()), "choose another --out")
+        }
+        _ => Error::plain(format!("{}: cannot write: {e}", out.display())),
+    };
+    let mut file = std::fs::File::create_new(out).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)
 }

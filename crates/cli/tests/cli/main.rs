@@ -4,6 +4,7 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod checking;
 mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]
@@ -13,6 +14,7 @@ mod evaluating;
 mod generating;
 mod listing;
 mod miniature;
+mod newcomers;
 mod parity;
 mod runs;
 mod same_bytes;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{amend, fails, json_of, stdout};
 
 /// A world of few people and a model that learns it in seconds.
-const RECIPE: &str = r#"
+pub(crate) const RECIPE: &str = r#"
 method = "unlearn"
 
 [model.scratch]
@@ -48,32 +48,32 @@ limit = 4
 max_new_tokens = 4
 "#;
 
-struct Bench {
-    folder: tempfile::TempDir,
-    recipe: String,
+pub(crate) struct Bench {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) recipe: String,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let recipe = folder.path().join("tiny.toml");
         fs::write(&recipe, RECIPE).unwrap();
         Bench { recipe: recipe.to_str().unwrap().to_owned(), folder }
     }
 
-    fn out(&self, name: &str) -> PathBuf {
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
-fn run_to(bench: &Bench, out: &Path, more: &[&str]) -> Vec<u8> {
+pub(crate) fn run_to(bench: &Bench, out: &Path, more: &[&str]) -> Vec<u8> {
     let args = [&["run", &bench.recipe, "--out", out.to_str().unwrap()], more].concat();
     let output = amend(&args).assert().get_output().clone();
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-fn status(dir: &Path) -> Option<String> {
+pub(crate) fn status(dir: &Path) -> Option<String> {
     let state: Value = serde_json::from_str(&fs::read_to_string(dir.join("run.json")).ok()?).ok()?;
     state["status"].as_str().map(str::to_owned)
 }

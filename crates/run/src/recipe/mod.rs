@@ -13,6 +13,7 @@ mod path;
 mod places;
 mod seeds;
 mod shape;
+mod starter;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub use error::{Problem, RecipeError};
 pub use path::RecipePath;
 pub use places::places_of;
 pub use seeds::Seeds;
+pub use starter::{Starter, fill};
 use tree::Node;
 
 /// The text of a recipe and the file it came from.

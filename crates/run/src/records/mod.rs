@@ -4,7 +4,9 @@
 //! layout, a missing field or a damaged line is an error with its place. Nothing is skipped silently, except
 //! blank lines, and nothing is lost: what the layout does not name stays in the record under its own name.
 
+mod chosen;
 mod error;
+mod filter;
 mod json;
 mod layout;
 mod lines;
@@ -19,7 +21,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use chosen::{Chosen, Part};
 pub use error::RecordsError;
+pub use filter::Filter;
 pub use layout::Layout;
 pub use overlap::overlap;
 pub use rows::{Row, Rows, text_of, texts_of};

@@ -5,12 +5,16 @@
 
 mod answers;
 mod axis;
+mod card;
+mod csv;
 mod draw;
 mod html;
+mod markdown;
 mod plot;
 mod terminal;
 mod width;
 
+pub use card::Card;
 pub use plot::{Level, Plot, Series};
 
 use crate::Figure;
@@ -130,6 +134,11 @@ impl Cell {
 }
 
 impl Table {
+    /// Comma-separated values, standard errors in columns of their own.
+    pub fn to_csv(&self) -> String {
+        csv::table(self)
+    }
+
     /// How many columns there are, with and without a heading.
     fn width(&self) -> usize {
         self.rows.iter().map(Vec::len).chain([self.columns.len()]).max().unwrap_or(0)
@@ -251,6 +260,11 @@ impl Report {
     /// A whole HTML page with its style and pictures inside, for light and dark screens and for paper.
     pub fn to_html(&self) -> String {
         html::page(self)
+    }
+
+    /// Markdown: what can be said in text and tables.
+    pub fn to_markdown(&self) -> String {
+        markdown::text(self)
     }
 
     /// Plain text, at most `width` columns wide as far as single words allow. Control characters are replaced:

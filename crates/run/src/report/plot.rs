@@ -1,5 +1,6 @@
 //! What a plot shows; how it looks is in `draw`.
 
+use super::csv;
 use super::draw::{self, Theme};
 
 /// Curves over a common axis.
@@ -78,6 +79,11 @@ impl Plot {
     pub fn holding(mut self, values: impl IntoIterator<Item = f64>) -> Self {
         self.y_holds.extend(values);
         self
+    }
+
+    /// Its points as comma-separated values.
+    pub fn to_csv(&self) -> String {
+        csv::plot(self)
     }
 
     /// A stand-alone SVG picture on white, `width` × `height` pixels: for a README or a paper.

@@ -21,6 +21,11 @@ pub trait Attacker {
         Ok(())
     }
 
+    /// How many weights of a model the attacker trains, for the memory that takes.
+    fn trains(&self, _model: &Model) -> usize {
+        0
+    }
+
     /// How much there is to compute in an attack on one model, at most.
     fn work(&self, context: &Context<'_>) -> Work;
 

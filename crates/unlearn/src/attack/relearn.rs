@@ -72,6 +72,10 @@ impl Attacker for Relearn {
         Ok(())
     }
 
+    fn trains(&self, model: &Model) -> usize {
+        model.params.count().0
+    }
+
     fn work(&self, context: &Context<'_>) -> Work {
         let drawn = self.batch_size.min(context.attack.len());
         let looks = 1 + self.steps.div_ceil(self.every) as usize;

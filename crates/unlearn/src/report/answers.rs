@@ -14,16 +14,20 @@ use crate::stages::Stages;
 /// to be forgotten comes first, and there those questions whose answers give most away.
 pub(super) fn all(outcome: &Outcome, seed: &SeedResult, dir: &Path) -> Result<Option<Answers>> {
     let named = Stages::of(seed.seed, outcome.seeds.len());
-    let mut stages = vec![("before".to_owned(), "base".to_owned())];
+    let mut stages = Vec::new();
+    if !outcome.audit {
+        stages.push(("before".to_owned(), "base".to_owned()));
+    }
+    let before = stages.len();
     stages.extend(seed.arms.iter().map(|arm| (arm.name.clone(), arm.name.clone())));
     stages.extend(seed.gold.iter().map(|_| ("gold".to_owned(), "gold".to_owned())));
     let rows = |(_, stage): &(String, String)| read(dir, &named.eval(stage));
     let all: Vec<Vec<Row>> = stages.iter().map(rows).collect::<Result<_>>()?;
-    let Some((first, others)) = all.split_first() else { return Ok(None) };
+    let Some(first) = all.first() else { return Ok(None) };
     if first.iter().all(|row| row.answer.is_none()) {
         return Ok(None);
     }
-    let arms = &others[..seed.arms.len()];
+    let arms = &all[before..before + seed.arms.len()];
     let mut places: Vec<usize> = (0..first.len()).collect();
     let leaks = |place: usize| {
         let leaked = arms.iter().filter_map(|rows| Some(rows.get(place)?.leaked.len()));

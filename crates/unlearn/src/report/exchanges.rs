@@ -4,18 +4,9 @@ use amend_run::report::{Exchange, Exchanges};
 
 use super::Attacked;
 use crate::measure::Said;
-use crate::outcome::SeedResult;
 
 /// Questions shown of a set.
 const SAMPLES: usize = 8;
-
-/// What every model says to the questions that were measured.
-pub(super) fn before_after(seed: &SeedResult) -> Exchanges {
-    let mut models: Vec<(&str, &[Said])> = vec![("before", &seed.before.samples)];
-    models.extend(seed.gold.iter().map(|gold| ("gold", gold.samples.as_slice())));
-    models.extend(seed.arms.iter().map(|arm| (arm.name.as_str(), arm.after.samples.as_slice())));
-    side_by_side("First questions about what was to be forgotten, then about what was to stay", &models)
-}
 
 /// What every model says under an attack; `None` where the attack does not ask.
 pub(super) fn findings(attack: &Attacked<'_>) -> Option<Exchanges> {

@@ -131,7 +131,10 @@ impl Shown {
 /// The models of a run over its seeds: before, gold where there is one, and the arms.
 fn models(outcome: &Outcome) -> Vec<(String, Vec<&Snapshot>)> {
     let seeds = &outcome.seeds;
-    let mut models = vec![("before".to_owned(), seeds.iter().map(|seed| &seed.before).collect::<Vec<_>>())];
+    let mut models = Vec::new();
+    if !outcome.audit {
+        models.push(("before".to_owned(), seeds.iter().map(|seed| &seed.before).collect::<Vec<_>>()));
+    }
     let gold: Vec<&Snapshot> = seeds.iter().filter_map(|seed| seed.gold.as_ref()).collect();
     if gold.len() == seeds.len() && !gold.is_empty() {
         models.push(("gold (never saw it)".to_owned(), gold));

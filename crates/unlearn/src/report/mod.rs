@@ -2,12 +2,15 @@
 //! figures, curves and answers, and knows no attack and no verdict by name.
 
 mod answers;
+mod card;
 mod curves;
 mod differences;
 mod exchanges;
 mod figures;
 mod methods;
 mod summary;
+
+pub use card::cards;
 
 use std::path::Path;
 
@@ -34,9 +37,11 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     report.prose(summary::reading(outcome));
     report.heading("What was done");
     report.push(Section::Table(methods::of_arms(dir)?));
-    report.heading("What the verdict rests on");
-    report.push(Section::Table(summary::claims(outcome)));
-    report.heading("Before and after");
+    if outcome.arms.iter().any(|arm| !arm.claims.is_empty()) {
+        report.heading("What the verdict rests on");
+        report.push(Section::Table(summary::claims(outcome)));
+    }
+    report.heading(if outcome.audit { "Figures" } else { "Before and after" });
     report.push(Section::Table(figures::before_after(outcome)));
     report.push(Section::Details {
         summary: "What the figures are".into(),
@@ -45,13 +50,16 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     if let Some(differences) = differences::between_arms(outcome, dir)? {
         report.push(Section::Table(differences));
     }
-    report.heading("While forgetting");
-    for plot in curves::progress(outcome, &rows) {
-        report.push(Section::Plot(plot));
-    }
-    report.heading("Gradient geometry");
-    for plot in curves::geometry(outcome, &rows) {
-        report.push(Section::Plot(plot));
+    for (heading, mut plots) in [
+        ("While forgetting", curves::progress(outcome, &rows)),
+        ("Gradient geometry", curves::geometry(outcome, &rows)),
+    ] {
+        // Models that forgot elsewhere leave no curves.
+        plots.retain(|plot| !plot.series.is_empty());
+        if !plots.is_empty() {
+            report.heading(heading);
+            report.sections.extend(plots.into_iter().map(Section::Plot));
+        }
     }
     for attack in Attacked::all(&outcome.seeds) {
         report.heading(format!("Attack: {}", attack.name));
@@ -70,14 +78,15 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
             1 => String::new(),
             n => format!(" (seed {} of {n})", seed.seed),
         };
-        report.heading(format!("What they say{note}"));
-        match answers::all(outcome, seed, dir)? {
-            Some(all) => report.push(Section::Answers(all)),
-            // Where no text was asked for there are no samples either, and nothing is shown.
-            None => report.push(Section::Exchanges(exchanges::before_after(seed))),
-        };
-        report.heading(format!("What changed{note}"));
-        report.push(Section::Table(figures::changes(seed)));
+        // Where no text was asked for, nobody says anything.
+        if let Some(all) = answers::all(outcome, seed, dir)? {
+            report.heading(format!("What they say{note}"));
+            report.push(Section::Answers(all));
+        }
+        if !outcome.audit {
+            report.heading(format!("What changed{note}"));
+            report.push(Section::Table(figures::changes(seed)));
+        }
     }
     Ok(report)
 }

@@ -14,6 +14,14 @@ pub(super) fn introduction(outcome: &Outcome) -> String {
         1 => "one seed; ± is the standard error over questions".to_owned(),
         n => format!("{n} seeds; ± is the standard error over seeds"),
     };
+    if outcome.audit {
+        return format!(
+            "{} was asked and attacked as it is ({seeds}): {} of the forget questions answered word for word. What it was \
+             like before it forgot, this run does not know; name that model with `--before` to see what was lost.",
+            list(&arms),
+            percent(&outcome.forget_accuracy_before),
+        );
+    }
     format!(
         "Before: {} of the forget questions and {} of the retain questions answered word for word. Unlearning by {} \
          was to stop at {} ({seeds}).",

@@ -65,6 +65,8 @@ pub struct Evidence<'a> {
     pub judged_by: JudgedBy,
     /// Whether the model knew more of the forget set than the aim, so that there was something to forget.
     pub known_before: bool,
+    /// Whether the model was only asked and attacked: what it was like before, nobody knows.
+    pub audit: bool,
 }
 
 impl Evidence<'_> {

@@ -140,7 +140,11 @@ impl Verdict {
     pub(crate) fn claims(asked: &[Verdict], evidence: &Evidence<'_>) -> Vec<Claim> {
         let of = |verdict: &Verdict| verdict.filler().claims(evidence);
         let asked_for = asked.iter().flat_map(of).map(|claim| Claim { asked: true, ..claim });
-        let beside = Verdict::beside(asked);
+        let mut beside = Verdict::beside(asked);
+        // Without a before, neither forgetting nor keeping can be seen, and an attack has only a gold model to be compared
+        // with.
+        let has_gold = evidence.seeds.iter().all(|seed| seed.gold.is_some());
+        beside.retain(|verdict| !evidence.audit || has_gold && matches!(verdict, Verdict::Withstands(_)));
         asked_for.chain(beside.iter().flat_map(of)).collect()
     }
 }

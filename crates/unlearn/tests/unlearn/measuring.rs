@@ -70,7 +70,7 @@ fn the_report_has_the_truth_ratios_of_the_benchmark() {
 fn without_text_there_is_no_rouge_and_no_utility() {
     let (outcome, folder) = run(&["eval.max_new_tokens=0", "unlearn.attack=[]"]);
     let after = &outcome.seeds[0].arms[0].after;
-    assert_eq!((after.forget.rouge_l_recall, after.utility(), after.samples.len()), (None, None, 0));
+    assert_eq!((after.forget.rouge_l_recall, after.utility()), (None, None));
     assert!(after.forget.probability.value.is_finite() && after.retain.true_is_better.is_some());
     assert!(!folder.path().join("run/eval").exists(), "a log without text");
 }

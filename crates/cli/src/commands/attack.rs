@@ -1,0 +1,70 @@
+//! `amend attack`: can what a model was made to forget elsewhere be brought back?
+
+use std::path::{Path, PathBuf};
+
+use amend_run::RecipeSource;
+use amend_run::recipe::fill;
+use clap::Args;
+
+use super::new::{forget_value, path_for};
+use super::run::{self, HowArgs};
+use crate::app::Exit;
+use crate::area::ATTACK;
+use crate::context::Context;
+use crate::error::Error;
+
+const EXAMPLES: &str = "\
+Examples:
+  amend attack theirs --forget forget.jsonl --gold retain-only
+  amend attack theirs --before original --forget forget.jsonl --retain retain.jsonl
+  amend attack theirs --forget forget.jsonl --set unlearn.attack.0.optimizer.lr=1e-4
+
+The model is measured, fine-tuned on one half of the forget set, and measured on
+the other half, which the attacker never sees. With a gold model, which never
+knew, or the model from before it forgot, the exit code says whether it
+withstands: 0 yes, 1 no. Without either there are figures and curves, and 0.
+It is a run like any other: amend resume, report and compare know it.";
+
+/// Attack a model that forgot elsewhere
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct AttackArgs {
+    /// The model: a Hugging Face folder or a GGUF file
+    model: PathBuf,
+    /// Records that it is to have forgotten
+    #[arg(long, value_name = "FILE")]
+    forget: PathBuf,
+    /// Which records of the forget file are meant, such as 'author = "Ann Lee"'
+    #[arg(long, value_name = "CHOICE")]
+    r#where: Option<String>,
+    /// Records that it is to have kept
+    #[arg(long, value_name = "FILE")]
+    retain: Option<PathBuf>,
+    /// A model that never knew
+    #[arg(long, value_name = "DIR")]
+    gold: Option<PathBuf>,
+    /// The model from before it forgot
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, Error> {
+    let here = |path: &Path| toml_edit::Value::from(path_for(path, None));
+    let before = args.before.as_deref().unwrap_or(&args.model);
+    let mut values = vec![
+        ("model.path", here(before)),
+        ("data.forget", forget_value(&args.forget, args.r#where.as_deref(), None)?),
+    ];
+    values.extend(args.gold.as_deref().map(|gold| ("model.gold", here(gold))));
+    values.extend(args.retain.as_deref().map(|retain| ("data.retain", here(retain))));
+    if args.gold.is_none() && args.before.is_none() {
+        // There is nothing that it could be asked to withstand by.
+        values.push(("unlearn.verdict", toml_edit::Array::new().into()));
+    }
+    let text = fill(ATTACK, &values).map_err(Error::plain)?;
+    let mut how = args.how;
+    how.set.insert(0, format!("compare.0.model={}", here(&args.model)));
+    run::start(RecipeSource { path: "attack.toml".into(), text }, how, context)
+}

@@ -1,0 +1,67 @@
+//! What stands beside an unlearned model, for those who find it without its run.
+
+use std::path::Path;
+
+use amend_learn::Result;
+use amend_run::report::{Card, Section};
+use amend_run::{RecipeSource, Report, load};
+
+use super::{figures, methods, summary};
+use crate::arm::adapter_dir;
+use crate::outcome::Outcome;
+use crate::recipe::{GivenModel, UnlearnRecipe};
+
+/// The cards of the models that a run in `dir` keeps, one for each folder.
+///
+/// # Errors
+/// Where the run's recipe cannot be read.
+pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
+    let path = dir.join("recipe.toml");
+    let text =
+        std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;
+    let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[]).map_err(Box::new)?.recipe;
+    let base = match recipe.model.given()? {
+        GivenModel::Path(path) => path.to_string(),
+        GivenModel::Scratch(_) => "a small model made on the spot".to_owned(),
+    };
+    let mut all = Vec::new();
+    for seed in &outcome.seeds {
+        for arm in &seed.arms {
+            let Some(model) = &arm.model else { continue };
+            let mut report = Report::new(format!("{}: {base}, part of which was unlearned", arm.name));
+            for premise in &outcome.premises {
+                report.warning(premise.as_str());
+            }
+            report.prose(format!(
+                "This is what the arm `{}` of a run of unlearning made of {base}, with seed {}. The figures below are \
+                 those of all arms of the run; what is claimed of the model was measured on this folder's weights as \
+                 they were written.",
+                arm.name, seed.seed
+            ));
+            for line in summary::verdict(outcome) {
+                report.prose(line);
+            }
+            report.push(Section::Table(summary::comparison(outcome)));
+            report.heading("What was done").push(Section::Table(methods::of_arms(dir)?));
+            report.heading("Before and after").push(Section::Table(figures::before_after(outcome)));
+            report.heading("Limits").prose(
+                "Weights and licence are those of the model it was made of, as far as they were not changed. That a \
+                 model no longer says something does not mean that nothing can bring it back: see what the attacks \
+                 found, and which attacks there were.",
+            );
+            let tags = vec!["unlearning".to_owned(), "amend".to_owned()];
+            let adapter = adapter_dir(model);
+            if adapter.exists() {
+                let card = Card {
+                    folder: adapter,
+                    library: "peft".into(),
+                    tags: tags.clone(),
+                    report: report.clone(),
+                };
+                all.push(card);
+            }
+            all.push(Card { folder: model.clone(), library: "transformers".into(), tags, report });
+        }
+    }
+    Ok(all)
+}
