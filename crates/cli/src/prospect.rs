@@ -65,10 +65,11 @@ pub(crate) fn show(recipe: &Path, forecast: &Forecast, context: &mut Context) ->
     }
     out.line(format_args!("\ntime     {}", at_most(forecast)))?;
     out.line(format_args!("memory   about {}", BinaryBytes(forecast.memory)))?;
-    out.line(format_args!("disk     {}", disk(forecast)))
+    out.line(format_args!("disk     {}", disk(forecast)))?;
+    out.line(format_args!("         checkpoints take {} while it lasts", DecimalBytes(forecast.checkpoints)))
 }
 
-/// One line for before a run: `about 12m 30s at most, 1.20 GiB of memory; leaves 2 unlearned models (538 MB)`.
+/// One line for before a run: `about 12m 30s at most, about 1.20 GiB of memory; leaves 2 unlearned models of 269 MB`.
 pub(crate) fn in_short(forecast: &Forecast) -> String {
     format!("{}, about {} of memory; {}", at_most(forecast), BinaryBytes(forecast.memory), disk(forecast))
 }
@@ -84,7 +85,7 @@ fn disk(forecast: &Forecast) -> String {
         .map(|written| format!("{} {} of {}", written.count, written.what, DecimalBytes(written.bytes)))
         .collect();
     let kinds = if kinds.is_empty() { "no model".to_owned() } else { kinds.join(", ") };
-    format!("leaves {kinds}; checkpoints take {} meanwhile", DecimalBytes(forecast.checkpoints))
+    format!("leaves {kinds}")
 }
 
 /// `12.3 s` for what is short, `2m 30s` for what is not.

@@ -74,6 +74,11 @@ fn group_memory(what: &str) -> Option<u64> {
     fs::read_to_string(format!("/sys/fs/cgroup/memory.{what}")).ok()?.trim().parse().ok()
 }
 
+/// The memory in bytes that this process has resident now; `None` where the system does not tell.
+pub fn resident_memory() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
 fn total_memory(meminfo: &str) -> Option<u64> {
     kibibytes(meminfo, "MemTotal:")
 }

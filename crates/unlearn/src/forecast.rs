@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use amend_engine::Model;
-use amend_engine::tensor::release_cached_memory;
+use amend_engine::tensor::{memory_use, release_cached_memory};
 use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
-use amend_run::machine::{available_memory, memory_limit};
+use amend_run::machine::{available_memory, memory_limit, resident_memory};
 use amend_run::{Progress, Record, Silent};
 
 use crate::compare::Arm;
@@ -79,16 +79,18 @@ pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) ->
         leaves: leaves(recipe, &arms, reference)?,
         ..Forecast::default()
     };
+    // Steps of the run itself need blocks of other sizes.
+    release_cached_memory();
     let attacked = of_attacks(recipe, &costs, &models);
-    forecast.memory = forecast.arms.iter().map(|arm| arm.memory).fold(attacked, u64::max);
+    // The program itself, its tokenizer, the records.
+    let beside = resident_memory().map_or(0, |bytes| bytes.saturating_sub(memory_use().live as u64));
+    forecast.memory = beside + forecast.arms.iter().map(|arm| arm.memory).fold(attacked, u64::max);
     let trained = recipe.unlearn.attack.iter().map(|attack| attack.filler().trains(reference) as u64).max();
     let changing = forecast.arms.iter().map(|arm| arm.changing as u64).fold(trained.unwrap_or(0), u64::max);
     // The next one is complete before the last one goes.
     forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
     forecast.warnings = warnings(&forecast);
-    // Steps of the run itself need blocks of other sizes.
-    release_cached_memory();
-    activity.finish("nothing stands against it");
+    activity.finish(&format!("{} arms rehearsed", arms.len()));
     Ok(forecast)
 }
 

@@ -19,8 +19,8 @@ const TRAINED: f64 = 3.0;
 /// their tokens waits for all weights.
 const WRITTEN: f64 = 2.5;
 
-/// Records of each set that rehearsals are made with.
-const RECORDS: usize = 2;
+/// What takes so long tells how long more of it will take; shorter than that, it is mostly overhead.
+const TELLING: Duration = Duration::from_millis(150);
 
 /// An amount of computing, in tokens that go through a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,24 +70,29 @@ impl StepCost {
     }
 }
 
-/// Something that grows with the number of items, measured at one and at two.
+/// Something that grows with the number of items, going by two measurements of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
-    one: f64,
-    more: f64,
+    /// What nothing takes.
+    still: f64,
+    /// What every item takes.
+    item: f64,
 }
 
 impl Line {
-    fn through(one: f64, two: f64) -> Self {
-        Line { one, more: (two - one).max(0.0) }
+    fn through((few, at_few): (usize, f64), (many, at_many): (usize, f64)) -> Self {
+        // Noise makes no larger batch cheaper.
+        let item = ((at_many - at_few) / (many - few).max(1) as f64).max(0.0);
+        Line { still: (at_many - item * many as f64).max(0.0), item }
     }
 
     fn at(&self, items: usize) -> f64 {
-        self.one + self.more * items.saturating_sub(1) as f64
+        self.still + self.item * items as f64
     }
 }
 
-/// Takes steps of an arm with one and with two items, of middling length, and says what they took.
+/// Takes steps of an arm on ever more items of middling length, until one takes long enough to go by or has a whole batch,
+/// and says what the last two took.
 pub(crate) fn rehearse(
     arm: &Arm,
     models: &Models,
@@ -96,49 +101,55 @@ pub(crate) fn rehearse(
     recipe: &UnlearnRecipe,
     seed: u64,
 ) -> Result<StepCost> {
+    let whole = arm.slots.batch_size.min(sets.forget.len()).max(2);
     let few = Sets {
-        forget: middling(encoder, &sets.forget)?,
-        retain: middling(encoder, &sets.retain)?,
+        forget: middling(encoder, &sets.forget, whole)?,
+        retain: middling(encoder, &sets.retain, whole)?,
         ..Sets::default()
     };
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let context = Context::new(reference, tokenizer, encoder, &few, &recipe.eval, seed, &Silent)?;
-    let (bytes, one) = arm.rehearse(1, &context)?;
-    let (more_bytes, two) = arm.rehearse(RECORDS, &context)?;
-    Ok(StepCost {
-        bytes: Line::through(bytes as f64, more_bytes as f64),
-        seconds: Line::through(one.as_secs_f64(), two.as_secs_f64()),
-    })
+    let rehearsed = |items| arm.rehearse(items, &context).map(|(bytes, time)| (items, bytes as f64, time));
+    let mut last = rehearsed(1)?;
+    loop {
+        let next = rehearsed((2 * last.0).min(whole))?;
+        if next.2 >= TELLING || next.0 == whole {
+            let seconds = |(items, _, time): (usize, f64, Duration)| (items, time.as_secs_f64());
+            return Ok(StepCost {
+                bytes: Line::through((last.0, last.1), (next.0, next.1)),
+                seconds: Line::through(seconds(last), seconds(next)),
+            });
+        }
+        last = next;
+    }
 }
 
-/// The records of a set whose lengths come closest to the mean.
-fn middling(encoder: &RecordEncoder<'_>, records: &[Record]) -> Result<Vec<Record>> {
+/// The `count` records of a set whose lengths come closest to the mean.
+fn middling(encoder: &RecordEncoder<'_>, records: &[Record], count: usize) -> Result<Vec<Record>> {
     let (examples, _) = encoder.encode_all(records)?;
     let mean = mean_tokens(&examples);
     let mut order: Vec<usize> = (0..records.len()).collect();
     order.sort_by_key(|&i| examples[i].ids.len().abs_diff(mean));
-    Ok(order.into_iter().take(RECORDS).map(|i| records[i].clone()).collect())
+    Ok(order.into_iter().take(count).map(|i| records[i].clone()).collect())
 }
 
-/// Seconds that a model takes for one token that it reads.
+/// Seconds that a model takes for one token that it reads: of ever more examples, until that takes long enough to go by.
 pub(crate) fn per_token(model: &Model, examples: &[Example]) -> Result<f64> {
-    /// Enough for the products of a real batch, few enough for a second.
-    const READ: usize = 512;
-    let mut few: Vec<Example> = Vec::new();
-    for example in examples {
-        if tokens(&few) >= READ {
-            break;
-        }
-        few.push(example.clone());
-    }
-    let timed = || -> Result<Duration> {
+    let timed = |count: usize| -> Result<Duration> {
         let began = Instant::now();
-        model.score(&few, SCORING_TOKENS)?;
+        model.score(&examples[..count], SCORING_TOKENS)?;
         Ok(began.elapsed())
     };
     // The first pass also lays out weights.
-    timed()?;
-    Ok(timed()?.as_secs_f64() / tokens(&few).max(1) as f64)
+    let mut count = 1.min(examples.len());
+    timed(count)?;
+    loop {
+        let took = timed(count)?;
+        if took >= TELLING || count == examples.len() {
+            return Ok(took.as_secs_f64() / tokens(&examples[..count]).max(1) as f64);
+        }
+        count = (2 * count).min(examples.len());
+    }
 }
 
 #[cfg(test)]
@@ -147,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_line_goes_on_as_it_began() {
-        let line = Line::through(10.0, 12.0);
-        assert_eq!((line.at(1), line.at(2), line.at(32)), (10.0, 12.0, 72.0));
-        assert_eq!(Line::through(10.0, 9.0).at(32), 10.0, "noise makes no larger batch cheaper");
+        let line = Line::through((4, 10.0), (8, 18.0));
+        assert_eq!((line.at(4), line.at(8), line.at(32)), (10.0, 18.0, 66.0));
+        assert_eq!(Line::through((1, 10.0), (2, 9.0)).at(32), 9.0, "noise makes no larger batch cheaper");
     }
 }

@@ -19,7 +19,7 @@ Examples:
       --where 'author = \"Ann Lee\"' --out forget.toml
 
 With --where, those records of the file are forgotten and the others kept, so
-that no --retain is needed. Then: amend check forget.toml, amend run forget.toml.";
+that no --retain is needed. Next come amend check and amend run.";
 
 /// Print a commented recipe, or write one
 #[derive(Debug, Args)]

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Filter;
 use crate::RecipePath;
 
 /// Records as a recipe names them: `"facts.jsonl"`, or `{ path = "facts.jsonl", where = 'author = "Ann"' }`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Chosen {
     /// All of a file.
@@ -26,6 +28,31 @@ pub struct Part {
     pub path: RecipePath,
     /// Which of its records: `author = "Ann" and year >= 1950`, `topic in [sea, ships]`, `record <= 20`.
     pub r#where: Filter,
+}
+
+/// By hand: what is wrong with a filter is said, and where, instead of that no variant matches.
+impl<'de> Deserialize<'de> for Chosen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Chosen;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a file, or { path, where }")
+            }
+
+            fn visit_str<E>(self, path: &str) -> Result<Chosen, E> {
+                Ok(Chosen::All(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Chosen, A::Error> {
+                Part::deserialize(MapAccessDeserializer::new(map)).map(Chosen::Some)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl Chosen {

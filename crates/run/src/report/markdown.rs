@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report) -> String {
             }
             Section::Details { summary, pairs } => {
                 let whole = |(name, value): &(String, String)| match value.contains('\n') {
-                    true => code("", value),
+                    true => format!("{}:\n\n{}", escaped(name), code("", value)),
                     false => format!("- {}: {}", escaped(name), escaped(value)),
                 };
                 let inside = pairs.iter().map(whole).collect::<Vec<_>>().join("\n");
