@@ -22,6 +22,7 @@ use crate::table::{self, Align};
 const EXAMPLES: &str = "\
 Examples:
   amend eval --list
+  amend eval --model models/my-model --data facts.jsonl --set max_new_tokens=32
   amend eval --task tofu --model models/my-model --data tofu --out results/mine
   amend eval --task tofu --from-log eval_log_aggregated.json
   amend eval --task tofu --from-log unlearned.json --retain-log retain90.json
@@ -43,8 +44,8 @@ pub(crate) struct EvalArgs {
     /// List the tasks there are, with their options
     #[arg(long)]
     list: bool,
-    /// The task
-    #[arg(long, value_name = "TASK", required_unless_present = "list")]
+    /// The task [default: records, where --data is a file]
+    #[arg(long, value_name = "TASK")]
     task: Option<String>,
     /// Change an option of the task
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -55,8 +56,8 @@ pub(crate) struct EvalArgs {
     /// Folder or GGUF file of a model to evaluate
     #[arg(long, value_name = "MODEL", requires = "data")]
     model: Option<PathBuf>,
-    /// Folder of the task's data files, for --model
-    #[arg(long, value_name = "DIR", requires = "model")]
+    /// Folder of the task's data files, for --model; for the task `records`, the file of one's own
+    #[arg(long, value_name = "PATH", requires = "model")]
     data: Option<PathBuf>,
     #[command(flatten)]
     precision: PrecisionArgs,
@@ -69,7 +70,19 @@ pub(crate) struct EvalArgs {
 }
 
 pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Error> {
-    let Some(name) = args.task.as_deref().filter(|_| !args.list) else { return list(context) };
+    if args.list {
+        return list(context);
+    }
+    let name = match (&args.task, &args.data) {
+        (Some(task), _) => task.as_str(),
+        (None, Some(data)) if data.is_file() => "records",
+        (None, _) => {
+            return Err(Error::told(
+                "--task is missing: nothing says what to measure",
+                "`amend eval --list` lists the tasks; with a file as --data it is `records`",
+            ));
+        }
+    };
     let benchmark = Benchmark::choose(name, &args.sets)?;
     let task = benchmark.filler();
     if args.reference_log.is_some() && !task.uses_reference() {

@@ -1,5 +1,6 @@
 //! Slot `task`: what is measured.
 
+mod records;
 pub mod tofu;
 mod truthfulqa;
 mod wikitext;
@@ -11,6 +12,7 @@ use amend_run::{Method, RecipeError, RecipeSource, slot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use records::Records;
 pub use tofu::Tofu;
 pub use truthfulqa::TruthfulQa;
 pub use wikitext::WikiText;
@@ -86,6 +88,7 @@ pub trait Task: Sync {
 slot! {
     /// What a model is measured on.
     pub slot Benchmark("eval", "task"): dyn Task, default Tofu {
+        "records" => Records,
         "tofu" => Tofu,
         "truthfulqa" => TruthfulQa,
         "wikitext" => WikiText,
