@@ -11,6 +11,9 @@ use amend_eval::scorers::{content_words, leaked};
 use amend_learn::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::{Outcome, SeedResult};
+use crate::tag;
+
 /// Folder of a run in which there is a file per evaluation.
 const FOLDER: &str = "answers";
 
@@ -100,6 +103,15 @@ impl AnswerLog {
 /// The answers of an evaluation; none where it kept none.
 pub(crate) fn read(run: &Path, name: &str) -> Result<Vec<Row>> {
     Ok(parse(&file(run, name))?.0)
+}
+
+/// The answers of an arm, seed by seed; none for a seed of which none were kept.
+pub(crate) fn of_arm(run: &Path, outcome: &Outcome, arm: &str) -> Result<Vec<Vec<Row>>> {
+    let of_seed = |seed: &SeedResult| {
+        let tag = tag(seed.seed, outcome.seeds.len() as u64);
+        read(run, &format!("{tag}{arm}-eval"))
+    };
+    outcome.seeds.iter().map(of_seed).collect()
 }
 
 fn file(run: &Path, name: &str) -> PathBuf {

@@ -35,7 +35,7 @@ use amend_run::method::Method;
 
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
-pub use report::report;
+pub use report::{Comparison, comparison, report};
 pub use starter::{DEMO, STARTER};
 
 use attack::Findings;
