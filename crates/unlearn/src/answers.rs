@@ -58,6 +58,23 @@ impl Row {
     }
 }
 
+#[cfg(test)]
+impl Row {
+    /// A row of which nothing is known but a probability.
+    pub(crate) fn tried(set: &str, index: usize, probability: f64) -> Self {
+        Row {
+            set: set.to_owned(),
+            index,
+            question: String::new(),
+            expected: String::new(),
+            answer: None,
+            leaked: Vec::new(),
+            probability: Some(probability),
+            answers: Vec::new(),
+        }
+    }
+}
+
 /// The file of one evaluation.
 pub(crate) struct AnswerLog {
     path: PathBuf,

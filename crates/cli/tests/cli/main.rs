@@ -4,6 +4,7 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod comparing;
 mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]

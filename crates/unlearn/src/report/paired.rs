@@ -109,16 +109,7 @@ mod tests {
     use super::*;
 
     fn row(index: usize, probability: f64) -> Row {
-        Row {
-            set: "retain".into(),
-            index,
-            question: String::new(),
-            expected: String::new(),
-            answer: None,
-            leaked: Vec::new(),
-            probability: Some(probability),
-            answers: Vec::new(),
-        }
+        Row::tried("retain", index, probability)
     }
 
     /// Questions differ far more from each other than arms do: only pairs show the difference.

@@ -88,3 +88,26 @@ pub(super) fn same_questions(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_questions_are_pairs() {
+        let rows = |count| (0..count).map(|i| Row::tried("retain", i, 0.1 * i as f64)).collect::<Vec<_>>();
+        let (three, four) = (rows(3), rows(4));
+        let same = |ours: &[Row], theirs: &[Row]| same_questions("retain", &[ours], &[theirs]);
+        assert_eq!(same(&three, &three), Ok(()));
+        assert!(
+            same(&three, &four).unwrap_err().starts_with("3 questions of the retain set were asked, and 4")
+        );
+        assert!(same(&three, &[]).unwrap_err().contains("no answers of the retain set"));
+        assert!(same_questions("forget", &[&three], &[&three]).is_err(), "that set has none");
+        let mut other = rows(3);
+        other[1].expected = "another".into();
+        assert!(same(&three, &other).unwrap_err().contains("not the same"));
+        // Every seed has to agree.
+        assert!(same_questions("retain", &[&three, &three], &[&three, &other]).is_err());
+    }
+}
