@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use amend_run::comparison::ComparisonError;
 use amend_run::folder::FolderError;
 use amend_run::{FileError, RecipeError, RunError};
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ pub(crate) enum Error {
     /// A run folder's.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// That of runs which cannot be put side by side.
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
     /// A file's.
     #[error(transparent)]
     File(#[from] FileError),

@@ -9,6 +9,7 @@
 
 pub mod checkpoints;
 pub mod clock;
+pub mod comparison;
 pub mod decisions;
 pub mod figure;
 pub mod file;

@@ -11,6 +11,9 @@ use amend_eval::scorers::{content_words, leaked};
 use amend_learn::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::{Outcome, SeedResult};
+use crate::stages::Stages;
+
 /// Folder of a run in which there is a file per evaluation.
 const FOLDER: &str = "answers";
 
@@ -51,6 +54,23 @@ impl Row {
             leaked: leaked(&content, said).into_iter().map(str::to_owned).collect(),
             probability: probability.is_finite().then_some(probability),
             answers,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Row {
+    /// A row of which nothing is known but a probability.
+    pub(crate) fn tried(set: &str, index: usize, probability: f64) -> Self {
+        Row {
+            set: set.to_owned(),
+            index,
+            question: String::new(),
+            expected: String::new(),
+            answer: None,
+            leaked: Vec::new(),
+            probability: Some(probability),
+            answers: Vec::new(),
         }
     }
 }
@@ -111,6 +131,12 @@ pub(crate) fn forget(run: &Path, name: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The answers of an arm, seed by seed; none for a seed of which none were kept.
+pub(crate) fn of_arm(run: &Path, outcome: &Outcome, arm: &str) -> Result<Vec<Vec<Row>>> {
+    let of_seed = |seed: &SeedResult| read(run, &Stages::of(seed.seed, outcome.seeds.len()).eval(arm));
+    outcome.seeds.iter().map(of_seed).collect()
 }
 
 fn file(run: &Path, name: &str) -> PathBuf {

@@ -42,7 +42,7 @@ use amend_run::method::Method;
 pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
-pub use report::{cards, report};
+pub use report::{Comparison, cards, comparison, report};
 pub use revision::revise;
 pub use starter::{ATTACK, DEMO, STARTERS};
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
+use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
 use amend_run::recipe::Starter;
 use amend_run::report::{Card, Section};
@@ -31,6 +32,7 @@ pub(crate) struct Area {
     pub(crate) schema: fn() -> Value,
     plan: fn(RecipeSource, &[String]) -> Result<Plan, Error>,
     read_results: fn(Value, &Path) -> Result<Found, Error>,
+    compare: fn(&[FinishedRun]) -> Result<Compared, Error>,
 }
 
 impl Area {
@@ -105,6 +107,39 @@ impl Found {
         let before = |section: &&Section| !matches!(section, Section::Heading(_));
         let sections = self.report.sections.iter().take_while(before).cloned().collect();
         Report { title: self.report.title.clone(), sections }
+    }
+}
+
+/// What an area has to say of several of its runs.
+pub(crate) struct Compared {
+    /// What has to be known before anything else.
+    pub(crate) warnings: Vec<String>,
+    /// Figures and differences to the first of the runs.
+    pub(crate) tables: Vec<Section>,
+    /// Curves laid over each other.
+    pub(crate) curves: Vec<Section>,
+    /// All figures and differences, for programs.
+    pub(crate) results: Value,
+}
+
+impl Compared {
+    /// Puts runs of one area side by side; the others are compared with the first.
+    pub(crate) fn of(runs: &[FinishedRun]) -> Result<Self, Error> {
+        let methods: Vec<String> =
+            runs.iter().map(|run| toml_method(&run.recipe).unwrap_or_default()).collect();
+        if let Some((run, method)) = runs.iter().zip(&methods).find(|(_, method)| **method != methods[0]) {
+            return Err(Error::told(
+                format!(
+                    "{} is a run of `{}`, and {} one of `{method}`: they have no figures in common",
+                    runs[0].dir.display(),
+                    methods[0],
+                    run.dir.display()
+                ),
+                "compare runs of one method",
+            ));
+        }
+        let first = runs.first().map_or("", |run| run.recipe.as_str());
+        (area_of(first).compare)(runs)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use amend_run::comparison::FinishedRun;
 use amend_run::{RecipeSource, Run, load, stored};
-use amend_unlearn::{Outcome, UnlearnRecipe};
+use amend_unlearn::{Comparison, Outcome, UnlearnRecipe};
 use serde_json::Value;
 
-use super::{Area, Found, Plan};
+use super::{Area, Compared, Found, Plan};
 use crate::error::Error;
 
 pub(super) const AREA: Area = Area {
@@ -17,6 +18,7 @@ pub(super) const AREA: Area = Area {
     schema: amend_run::recipe::schema_of::<UnlearnRecipe>,
     plan,
     read_results,
+    compare,
 };
 
 pub(super) const ATTACK: &str = amend_unlearn::ATTACK;
@@ -65,9 +67,20 @@ fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found,
 }
 
 fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
-    let outcome: Outcome = stored::from_value(results.clone())
-        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
-    found(&outcome, results, dir)
+    found(&outcome_of(&results, dir)?, results, dir)
+}
+
+fn outcome_of(results: &Value, dir: &Path) -> Result<Outcome, Error> {
+    stored::from_value(results.clone())
+        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))
+}
+
+fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {
+    let outcomes =
+        runs.iter().map(|run| outcome_of(&run.results, &run.dir)).collect::<Result<Vec<_>, _>>()?;
+    let both: Vec<_> = runs.iter().zip(&outcomes).collect();
+    let Comparison { warnings, tables, curves, results } = amend_unlearn::comparison(&both)?;
+    Ok(Compared { warnings, tables, curves, results })
 }
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found, Error> {

@@ -4,6 +4,7 @@ mod attack;
 mod bench;
 mod chat;
 mod check;
+mod compare;
 mod completions;
 mod convert;
 mod demo;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Schema(schema::SchemaArgs),
     Report(report::ReportArgs),
     Runs(runs::RunsArgs),
+    Compare(compare::CompareArgs),
     Eval(eval::EvalArgs),
     Score(score::ScoreArgs),
     Embed(embed::EmbedArgs),
@@ -63,6 +65,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Schema(args) => schema::execute(args, context),
         Command::Report(args) => report::execute(args, context),
         Command::Runs(args) => runs::execute(args, context),
+        Command::Compare(args) => compare::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),
         Command::Embed(args) => embed::execute(args, context),

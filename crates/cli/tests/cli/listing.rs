@@ -59,7 +59,7 @@ fn the_doctor_finds_something_out() {
 fn every_help_page_fits_a_terminal_and_has_an_example() {
     let commands = [
         "run", "resume", "demo", "new", "methods", "schema", "report", "eval", "score", "generate", "bench",
-        "convert", "embed",
+        "convert", "embed", "compare",
     ];
     for command in commands {
         let help = stdout(&[command, "--help"]);

@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_models;
 mod benching;
 mod checking;
+mod comparing;
 mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]

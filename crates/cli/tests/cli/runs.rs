@@ -7,46 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{amend, fails, json_of, stdout};
-
-/// A world of few people and a model that learns it in seconds.
-pub(crate) const RECIPE: &str = r#"
-method = "unlearn"
-
-[model.scratch]
-hidden = 32
-layers = 1
-heads = 2
-kv_heads = 2
-intermediate = 48
-vocabulary = 400
-context = 64
-epochs = 3
-batch_size = 8
-optimizer = { lr = 3e-3, schedule = "cosine", warmup_steps = 2 }
-
-[data.world]
-people = 8
-forget = 0.25
-holdout = 0
-
-[unlearn]
-forget = "ga"
-retain = "nll"
-batch_size = 4
-
-[optimizer]
-lr = 1e-3
-
-[stop]
-below = 0.0
-max_steps = 4
-check_every = 2
-
-[eval]
-limit = 4
-max_new_tokens = 4
-"#;
+use crate::support::{TINY_RUN, amend, fails, json_of, stdout};
 
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
@@ -57,7 +18,7 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let recipe = folder.path().join("tiny.toml");
-        fs::write(&recipe, RECIPE).unwrap();
+        fs::write(&recipe, TINY_RUN).unwrap();
         Bench { recipe: recipe.to_str().unwrap().to_owned(), folder }
     }
 
@@ -222,7 +183,7 @@ fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
     let bench = Bench::new();
     for (name, damaged) in [("metrics", "metrics.jsonl"), ("recipe", "recipe.toml")] {
         let out = bench.out(name);
-        drop(amend_run::RunFolder::create(&out, RECIPE, amend_run::RunInfo::default()).unwrap());
+        drop(amend_run::RunFolder::create(&out, TINY_RUN, amend_run::RunInfo::default()).unwrap());
         assert_eq!(status(&out).as_deref(), Some("running"));
         fs::write(out.join(damaged), "neither row\nnor recipe\n").unwrap();
         let arg = out.to_str().unwrap();

@@ -8,6 +8,45 @@ use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use assert_cmd::Command;
 use serde_json::{Map, Value, json};
 
+/// A recipe: a world of few people and a model that learns it in seconds.
+pub(crate) const TINY_RUN: &str = r#"
+method = "unlearn"
+
+[model.scratch]
+hidden = 32
+layers = 1
+heads = 2
+kv_heads = 2
+intermediate = 48
+vocabulary = 400
+context = 64
+epochs = 3
+batch_size = 8
+optimizer = { lr = 3e-3, schedule = "cosine", warmup_steps = 2 }
+
+[data.world]
+people = 8
+forget = 0.25
+holdout = 0
+
+[unlearn]
+forget = "ga"
+retain = "nll"
+batch_size = 4
+
+[optimizer]
+lr = 1e-3
+
+[stop]
+below = 0.0
+max_steps = 4
+check_every = 2
+
+[eval]
+limit = 4
+max_new_tokens = 4
+"#;
+
 /// The binary, without the colours and settings of whoever runs the tests.
 pub(crate) fn amend<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
     let mut command = Command::cargo_bin("amend").unwrap();

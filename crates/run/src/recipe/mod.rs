@@ -7,6 +7,7 @@
 
 mod check;
 mod deserialize;
+mod differences;
 mod error;
 mod overrides;
 mod path;
@@ -22,6 +23,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use differences::{Difference, differences};
+pub(crate) use differences::{leaves, unlike};
 pub use error::{Problem, RecipeError};
 pub use path::RecipePath;
 pub use places::places_of;

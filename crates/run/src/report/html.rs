@@ -32,7 +32,8 @@ pub(super) fn page(report: &Report) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta name=\"generator\" content=\"amend\">\n<title>{title}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     );
     let mut anchors = Anchors::default();
@@ -191,7 +192,7 @@ fn cell(cell: &Cell, room_for_mark: bool) -> String {
         html =
             format!("<span class=\"figure\">{html}<span class=\"error\"> ± {}</span></span>", escape(error));
     }
-    match cell.verdict {
+    html = match cell.verdict {
         Some(verdict) => {
             let (word, mark) = (verdict.word(), verdict.mark());
             // Under numbers a mark has a width of its own; after words a space that does not break holds it.
@@ -200,6 +201,12 @@ fn cell(cell: &Cell, room_for_mark: bool) -> String {
             format!("<span class=\"{word}\">{html}{mark}</span>")
         }
         None if room_for_mark => html + "<span class=\"mark\"></span>",
+        None => html,
+    };
+    match &cell.note {
+        Some(note) => {
+            format!("<span class=\"noted\">{html}<span class=\"note\">{}</span></span>", escape(note))
+        }
         None => html,
     }
 }

@@ -83,6 +83,8 @@ pub struct Cell {
     pub text: String,
     /// Its standard error, without the ±.
     pub error: Option<String>,
+    /// What else has to be known of it, set small: how many cases it rests on.
+    pub note: Option<String>,
     /// Whether it is as it should be. Shown as a mark as well as a colour.
     pub verdict: Option<Verdict>,
     /// Numbers are set flush right.
@@ -119,6 +121,12 @@ impl Cell {
     /// The same cell, judged.
     pub fn judged(mut self, verdict: Verdict) -> Self {
         self.verdict = Some(verdict);
+        self
+    }
+
+    /// The same cell with a note.
+    pub fn noted(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
         self
     }
 
@@ -175,7 +183,7 @@ impl From<String> for Cell {
 impl From<Figure> for Cell {
     fn from(figure: Figure) -> Self {
         let (text, error) = (figure.format_value(), figure.format_error());
-        Self { text, error, verdict: None, numeric: true }
+        Self { text, error, numeric: true, ..Self::default() }
     }
 }
 

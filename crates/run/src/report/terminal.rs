@@ -99,7 +99,8 @@ fn exchange(exchange: &Exchange, width: usize) -> Vec<String> {
     lines
 }
 
-/// `0.412 ± 0.013 ✓`, with blanks for a mark where others of the column have one.
+/// `0.412 ± 0.013 ✓`, with blanks for a mark where others of the column have one. A note comes behind it, or under it
+/// where a column is too narrow.
 fn plain(cell: &Cell, room_for_mark: bool) -> String {
     let error = cell.error.iter().map(|error| format!(" ± {error}"));
     let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
@@ -108,9 +109,13 @@ fn plain(cell: &Cell, room_for_mark: bool) -> String {
         Some(_) => one_line(&text).replace(' ', "\u{a0}"),
         None => one_line(&text),
     };
-    match cell.verdict {
+    let text = match cell.verdict {
         Some(verdict) => format!("{text}\u{a0}{}", verdict.mark()),
         None if room_for_mark => text + "\u{a0}\u{a0}",
+        None => text,
+    };
+    match &cell.note {
+        Some(note) => format!("{text} ({})", one_line(note).replace(' ', "\u{a0}")),
         None => text,
     }
 }

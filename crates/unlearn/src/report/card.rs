@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use amend_learn::Result;
-use amend_run::report::{Card, Section};
+use amend_run::report::{Card, Cell, Section};
 use amend_run::{RecipeSource, Report, load};
 
 use super::{figures, methods, summary};
@@ -24,6 +24,7 @@ pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
         GivenModel::Path(path) => path.to_string(),
         GivenModel::Scratch(_) => "a small model made on the spot".to_owned(),
     };
+    let arms: Vec<_> = outcome.arms.iter().map(|arm| (arm.name.clone(), arm)).collect();
     let mut all = Vec::new();
     for seed in &outcome.seeds {
         for arm in &seed.arms {
@@ -41,7 +42,7 @@ pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
             for line in summary::verdict(outcome) {
                 report.prose(line);
             }
-            report.push(Section::Table(summary::comparison(outcome)));
+            report.push(Section::Table(summary::claims_of(&arms, Cell::from)));
             report.heading("What was done").push(Section::Table(methods::of_arms(dir)?));
             report.heading("Before and after").push(Section::Table(figures::before_after(outcome)));
             report.heading("Limits").prose(

@@ -5,49 +5,61 @@ use amend_run::report::{Plot, Series};
 use amend_run::step_log::StepRow;
 use serde_json::Value;
 
-use super::Attacked;
+use super::{Attacked, Shown};
 use crate::attack::{Curve, Findings};
-use crate::outcome::{Outcome, SeedResult};
+use crate::outcome::SeedResult;
 use crate::stages::Stages;
 use crate::stop::Watched;
 
 /// How forgetting went: the watched figure down to its aim, what was kept meanwhile, and the two losses. Arms begin at
 /// step 0, with what was measured before; of several seeds the curve is their mean, the band a standard error.
-pub(super) fn progress(outcome: &Outcome, rows: &[StepRow]) -> Vec<Plot> {
-    let Some(first) = outcome.seeds.first() else { return Vec::new() };
-    let watched = outcome.watched.name();
-    let mean = |read: &dyn Fn(&SeedResult) -> Option<f64>| {
-        let values: Option<Vec<f64>> = outcome.seeds.iter().map(read).collect();
-        values.map(|values| Figure::mean(&values).value).filter(|value| value.is_finite())
-    };
-    let before = mean(&|seed| Some(seed.watched_before.value));
-    let aim = mean(&|seed| Some(seed.arms.first()?.unlearned.aim));
-    let gold = mean(&|seed| outcome.watched.measured(seed.gold.as_ref()?));
-    let mut forgetting =
-        of_arms(outcome, rows, ["Forgetting", &format!("forget {watched}")], "forget_watched", before);
-    if let Some(aim) = aim {
-        forgetting = forgetting.with_level("aim", aim);
-    }
-    if let Some(gold) = gold.filter(|gold| aim.is_none_or(|aim| (aim - gold).abs() > 1e-9)) {
-        forgetting = forgetting.with_level("gold", gold);
-    }
+pub(super) fn progress(runs: &[Shown<'_>]) -> Vec<Plot> {
+    let all: Vec<&Shown<'_>> = runs.iter().collect();
+    let mut plots: Vec<Plot> = watched(&all).into_iter().map(|watched| forgetting(&all, watched)).collect();
     // Whole sets are measured before and after, the first of the retain set meanwhile: a curve of that alone.
-    let retained = of_arms(outcome, rows, ["Retained knowledge", "retain accuracy"], "retain_accuracy", None)
-        .with_level("before", first.before.retain.accuracy.value);
-    let mut plots = vec![forgetting.holding([0.0, 1.0]), retained.holding([0.0, 1.0])];
-    if outcome.watched != Watched::Accuracy {
-        let before = mean(&|seed| Some(seed.before.forget.accuracy.value));
+    let retained = of_arms(&all, ["Retained knowledge", "retain accuracy"], "retain_accuracy", &|_| None);
+    let before = |run: &Shown<'_>| Some(run.outcome.seeds.first()?.before.retain.accuracy.value);
+    plots.push(with_levels(retained, &all, "before", &before).holding([0.0, 1.0]));
+    if all.iter().any(|run| run.outcome.watched != Watched::Accuracy) {
+        let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.before.forget.accuracy.value));
         let titles = ["Forget accuracy", "forget accuracy"];
-        plots.push(of_arms(outcome, rows, titles, "forget_accuracy", before).holding([0.0, 1.0]));
+        plots.push(of_arms(&all, titles, "forget_accuracy", &before).holding([0.0, 1.0]));
     }
-    plots.push(of_arms(outcome, rows, ["Retain loss", "nats per token"], "loss_retain", None));
-    plots.push(of_arms(outcome, rows, ["Forget objective", "nats"], "loss_forget", None));
+    plots.push(of_arms(&all, ["Retain loss", "nats per token"], "loss_retain", &|_| None));
+    plots.push(of_arms(&all, ["Forget objective", "nats"], "loss_forget", &|_| None));
     plots
 }
 
+/// The figures that runs watch.
+fn watched(runs: &[&Shown<'_>]) -> Vec<Watched> {
+    let mut all = Vec::new();
+    for run in runs {
+        if !all.contains(&run.outcome.watched) {
+            all.push(run.outcome.watched);
+        }
+    }
+    all
+}
+
+/// A watched figure of the runs that watch it, with its aim, and the gold model's where that is another.
+fn forgetting(runs: &[&Shown<'_>], watched: Watched) -> Plot {
+    let runs: Vec<&Shown<'_>> = runs.iter().copied().filter(|run| run.outcome.watched == watched).collect();
+    let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.watched_before.value));
+    let aim = |run: &Shown<'_>| mean(run, &|seed| Some(seed.arms.first()?.unlearned.aim));
+    let gold = |run: &Shown<'_>| {
+        let gold = mean(run, &|seed| watched.measured(seed.gold.as_ref()?))?;
+        aim(run).is_none_or(|aim| (aim - gold).abs() > NEAR).then_some(gold)
+    };
+    let titles = ["Forgetting", &format!("forget {}", watched.name())];
+    let plot = of_arms(&runs, titles, "forget_watched", &before);
+    let plot = with_levels(plot, &runs, "aim", &aim);
+    with_levels(plot, &runs, "gold", &gold).holding([0.0, 1.0])
+}
+
 /// What the two gradients looked like to each other.
-pub(super) fn geometry(outcome: &Outcome, rows: &[StepRow]) -> Vec<Plot> {
-    let plot = |titles, key| of_arms(outcome, rows, titles, key, None);
+pub(super) fn geometry(runs: &[Shown<'_>]) -> Vec<Plot> {
+    let all: Vec<&Shown<'_>> = runs.iter().collect();
+    let plot = |titles, key| of_arms(&all, titles, key, &|_| None);
     vec![
         plot(["Forget against retain gradient", "cosine"], "cos_forget_retain").holding([-1.0, 1.0]),
         plot(["Update against retain gradient", "cosine"], "cos_update_retain").holding([-1.0, 1.0]),
@@ -74,36 +86,58 @@ pub(super) fn findings(attack: &Attacked<'_>) -> Vec<Plot> {
     first.curves.iter().map(plot).collect()
 }
 
+/// Levels as near as this are one.
+const NEAR: f64 = 1e-9;
+
+/// The mean over the seeds of a run; nothing where a seed has none.
+fn mean(run: &Shown<'_>, read: &dyn Fn(&SeedResult) -> Option<f64>) -> Option<f64> {
+    let values: Option<Vec<f64>> = run.outcome.seeds.iter().map(read).collect();
+    values.map(|values| Figure::mean(&values).value).filter(|value| value.is_finite())
+}
+
+/// The plot with a level of every run, or one for all where it is the same.
+fn with_levels(
+    plot: Plot,
+    runs: &[&Shown<'_>],
+    name: &str,
+    level: &dyn Fn(&Shown<'_>) -> Option<f64>,
+) -> Plot {
+    let levels: Vec<_> = runs.iter().filter_map(|run| Some((run, level(run)?))).collect();
+    match levels.as_slice() {
+        [(_, first), rest @ ..] if rest.iter().all(|(_, level)| (level - first).abs() <= NEAR) => {
+            plot.with_level(name, *first)
+        }
+        several => several.iter().fold(plot, |plot, (run, level)| plot.with_level(run.label(name), *level)),
+    }
+}
+
 /// Logged values of every arm over its steps: of one seed as they are, of several their mean with its standard error.
 fn of_arms(
-    outcome: &Outcome,
-    rows: &[StepRow],
+    runs: &[&Shown<'_>],
     [title, y]: [&str; 2],
     key: &str,
-    before: Option<f64>,
+    before: &dyn Fn(&Shown<'_>) -> Option<f64>,
 ) -> Plot {
     let mut plot = Plot::new(title, "step", y);
-    let Some(first) = outcome.seeds.first() else { return plot };
-    for arm in &first.arms {
-        let of_seeds: Vec<Vec<(f64, f64)>> = outcome
-            .seeds
-            .iter()
-            .map(|seed| {
-                let stage = Stages::of(seed.seed, outcome.seeds.len()).unlearn(&arm.name);
-                series(rows, &stage, key)
-            })
-            .collect();
-        let mut curve = over_seeds(&arm.name, &of_seeds);
-        if curve.points.is_empty() {
-            continue;
-        }
-        if let Some(before) = before {
-            curve.points.insert(0, (0.0, before));
-            if let Some(band) = &mut curve.band {
-                band.insert(0, (before, before));
+    for run in runs {
+        let seeds = &run.outcome.seeds;
+        for arm in &run.outcome.arms {
+            let of_seed = |seed: &SeedResult| {
+                series(&run.rows, &Stages::of(seed.seed, seeds.len()).unlearn(&arm.name), key)
+            };
+            let of_seeds: Vec<Vec<(f64, f64)>> = seeds.iter().map(of_seed).collect();
+            let mut curve = over_seeds(&run.arm_label(&arm.name), &of_seeds);
+            if curve.points.is_empty() {
+                continue;
             }
+            if let Some(before) = before(run) {
+                curve.points.insert(0, (0.0, before));
+                if let Some(band) = &mut curve.band {
+                    band.insert(0, (before, before));
+                }
+            }
+            plot = plot.with(curve);
         }
-        plot = plot.with(curve);
     }
     plot
 }

@@ -13,7 +13,7 @@ pub(super) fn findings(attack: &Attacked<'_>) -> Option<Exchanges> {
     let models: Vec<_> = attack
         .models
         .iter()
-        .filter_map(|(name, seeds)| Some((*name, seeds.first()?.samples.as_slice())))
+        .filter_map(|(name, seeds)| Some((name.as_str(), seeds.first()?.samples.as_slice())))
         .collect();
     let any = models.iter().any(|(_, said)| !said.is_empty());
     any.then(|| side_by_side("What they say once attacked", &models))

@@ -204,7 +204,7 @@ pub(super) fn findings(attack: &Attacked<'_>) -> Table {
     };
     Table {
         caption: "What came back".into(),
-        columns: headings("figure", attack.models.iter().map(|(name, _)| *name)),
+        columns: headings("figure", attack.models.iter().map(|(name, _)| name.as_str())),
         rows: names.iter().map(row).collect(),
     }
 }

@@ -3,11 +3,13 @@
 
 mod answers;
 mod card;
+mod comparison;
 mod curves;
 mod differences;
 mod exchanges;
 mod figures;
 mod methods;
+mod paired;
 mod summary;
 
 pub use card::cards;
@@ -16,15 +18,18 @@ use std::path::Path;
 
 use amend_learn::Result;
 use amend_run::Report;
-use amend_run::report::Section;
-use amend_run::step_log::{METRICS, StepLog};
+use amend_run::report::{Cell, Section};
+use amend_run::step_log::{METRICS, StepLog, StepRow};
 
 use crate::attack::Findings;
-use crate::outcome::{Outcome, SeedResult};
+use crate::outcome::{ArmOutcome, Outcome};
+
+pub use comparison::{Comparison, comparison};
 
 /// Makes the report of the run in `dir`.
 pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
-    let rows = StepLog::read(dir, METRICS)?;
+    let run = Shown::alone(outcome, dir)?;
+    let alone = std::slice::from_ref(&run);
     let mut report = Report::new("Unlearning report");
     for premise in &outcome.premises {
         report.warning(premise.as_str());
@@ -33,7 +38,7 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
         report.prose(line);
     }
     report.prose(summary::introduction(outcome));
-    report.push(Section::Table(summary::comparison(outcome)));
+    report.push(Section::Table(summary::claims_of(&run.arms(), Cell::from)));
     report.prose(summary::reading(outcome));
     report.heading("What was done");
     report.push(Section::Table(methods::of_arms(dir)?));
@@ -50,10 +55,9 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     if let Some(differences) = differences::between_arms(outcome, dir)? {
         report.push(Section::Table(differences));
     }
-    for (heading, mut plots) in [
-        ("While forgetting", curves::progress(outcome, &rows)),
-        ("Gradient geometry", curves::geometry(outcome, &rows)),
-    ] {
+    for (heading, mut plots) in
+        [("While forgetting", curves::progress(alone)), ("Gradient geometry", curves::geometry(alone))]
+    {
         // Models that forgot elsewhere leave no curves.
         plots.retain(|plot| !plot.series.is_empty());
         if !plots.is_empty() {
@@ -61,7 +65,7 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
             report.sections.extend(plots.into_iter().map(Section::Plot));
         }
     }
-    for attack in Attacked::all(&outcome.seeds) {
+    for attack in Attacked::all(alone) {
         report.heading(format!("Attack: {}", attack.name));
         report.prose(attack.reading());
         report.push(Section::Table(figures::findings(&attack)));
@@ -91,34 +95,97 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     Ok(report)
 }
 
+/// A run as a report shows it, alone or beside others.
+struct Shown<'a> {
+    outcome: &'a Outcome,
+    /// What it is called beside others.
+    name: Option<&'a str>,
+    /// Whether its arms are called by their own names, too.
+    names_arms: bool,
+    /// What it logged.
+    rows: Vec<StepRow>,
+}
+
+impl<'a> Shown<'a> {
+    /// The only run of a report.
+    fn alone(outcome: &'a Outcome, dir: &Path) -> Result<Self> {
+        Ok(Shown { outcome, name: None, names_arms: true, rows: StepLog::read(dir, METRICS)? })
+    }
+
+    /// What a part of it is called.
+    fn label(&self, part: &str) -> String {
+        match self.name {
+            None => part.to_owned(),
+            Some(run) => format!("{run} · {part}"),
+        }
+    }
+
+    /// What an arm of it is called.
+    fn arm_label(&self, arm: &str) -> String {
+        match self.name {
+            Some(run) if !self.names_arms => run.to_owned(),
+            _ => self.label(arm),
+        }
+    }
+
+    /// Its arms with what they are called.
+    fn arms(&self) -> Vec<(String, &'a ArmOutcome)> {
+        self.outcome.arms.iter().map(|arm| (self.arm_label(&arm.name), arm)).collect()
+    }
+}
+
 /// What one attack brought to light on every model, seed by seed.
 struct Attacked<'a> {
     name: &'a str,
-    /// The arms, and the gold model at the end.
-    models: Vec<(&'a str, Vec<&'a Findings>)>,
+    /// The arms, and the gold models at the end.
+    models: Vec<(String, Vec<&'a Findings>)>,
 }
 
 impl<'a> Attacked<'a> {
-    /// The attacks of a run, in their order.
-    fn all(seeds: &'a [SeedResult]) -> Vec<Self> {
-        let Some(first) = seeds.first() else { return Vec::new() };
-        let names =
-            first.arms.first().map_or(&[][..], |arm| &arm.attacks).iter().map(|(name, _)| name.as_str());
-        let on_models = |i: usize| {
-            let of = |all: &'a [(String, Findings)]| all.get(i).map(|(_, findings)| findings);
-            let arm = |index: usize| {
-                seeds.iter().map(|seed| of(&seed.arms[index].attacks)).collect::<Option<Vec<_>>>()
-            };
-            let gold = seeds.iter().map(|seed| of(&seed.gold_findings)).collect::<Option<Vec<_>>>();
-            let arms =
-                first.arms.iter().enumerate().filter_map(|(index, a)| Some((a.name.as_str(), arm(index)?)));
-            arms.chain(gold.map(|gold| ("gold", gold))).collect()
+    /// The attacks of runs, in their order.
+    fn all(runs: &[Shown<'a>]) -> Vec<Self> {
+        let mut names: Vec<&str> = Vec::new();
+        for arm in runs.iter().filter_map(|run| run.outcome.seeds.first()?.arms.first()) {
+            let new = arm.attacks.iter().map(|(name, _)| name.as_str()).filter(|name| !names.contains(name));
+            let new: Vec<&str> = new.collect();
+            names.extend(new);
+        }
+        let on_models = |name: &str| {
+            let arms = runs.iter().flat_map(|run| on_arms(run, name)).collect();
+            let gold: Vec<_> = runs.iter().filter_map(|run| Some((run, on_gold(run, name)?))).collect();
+            // One gold model under one attack, which is that of all, needs no run's name.
+            let is_one = gold.len() == runs.len() && gold.windows(2).all(|pair| pair[0].1 == pair[1].1);
+            let shown = if is_one { gold.into_iter().take(1).collect() } else { gold };
+            let label = |run: &Shown<'_>| if is_one { "gold".to_owned() } else { run.label("gold") };
+            let mut models: Vec<_> = arms;
+            models.extend(shown.into_iter().map(|(run, findings)| (label(run), findings)));
+            models
         };
-        names.enumerate().map(|(i, name)| Attacked { name, models: on_models(i) }).collect()
+        names.into_iter().map(|name| Attacked { name, models: on_models(name) }).collect()
     }
 
     /// How its findings are to be read.
     fn reading(&self) -> &'a str {
         self.models.first().and_then(|(_, seeds)| seeds.first()).map_or("", |findings| &findings.reading)
     }
+}
+
+fn of_attack<'a>(all: &'a [(String, Findings)], attack: &str) -> Option<&'a Findings> {
+    all.iter().find(|(name, _)| name == attack).map(|(_, findings)| findings)
+}
+
+/// What an attack found out about the arms of a run.
+fn on_arms<'a>(run: &Shown<'a>, attack: &str) -> Vec<(String, Vec<&'a Findings>)> {
+    let seeds = &run.outcome.seeds;
+    let arms = run.arms().into_iter().enumerate();
+    let found = |(index, (label, _)): (usize, (String, _))| {
+        let of_seeds = seeds.iter().map(|seed| of_attack(&seed.arms[index].attacks, attack));
+        Some((label, of_seeds.collect::<Option<Vec<_>>>()?))
+    };
+    arms.filter_map(found).collect()
+}
+
+/// What an attack found out about the gold model of a run, where there is one.
+fn on_gold<'a>(run: &Shown<'a>, attack: &str) -> Option<Vec<&'a Findings>> {
+    run.outcome.seeds.iter().map(|seed| of_attack(&seed.gold_findings, attack)).collect()
 }

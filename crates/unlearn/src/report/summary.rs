@@ -5,7 +5,7 @@ use amend_run::report::{Cell, Table};
 
 use crate::outcome::{ArmOutcome, Outcome};
 use crate::premise;
-use crate::verdict::Claim;
+use crate::verdict::{Claim, Quantity};
 
 /// What was there before, and when the arms stopped.
 pub(super) fn introduction(outcome: &Outcome) -> String {
@@ -32,28 +32,51 @@ pub(super) fn introduction(outcome: &Outcome) -> String {
     )
 }
 
-/// Arm by arm, every claim with its answer and the figure beside it; those that nobody asked for say so.
-pub(super) fn comparison(outcome: &Outcome) -> Table {
-    let claims = outcome.arms.first().map_or(&[][..], |arm| &arm.claims);
-    let question = |claim: &Claim| match claim.asked {
-        true => claim.question(),
-        false => format!("({})", claim.question()),
-    };
+/// Arm by arm, every claim with its answer and the figures beside it; those that nobody asked for say so. Arms, under
+/// names that tell them apart, may be of several runs, of which not all claim the same. `shown` makes a figure a cell.
+pub(super) fn claims_of(arms: &[(String, &ArmOutcome)], shown: fn(Figure) -> Cell) -> Table {
+    let claims = || arms.iter().flat_map(|(_, arm)| &arm.claims);
+    // A claim has one answer, and a figure beside it under every name that a run has for that.
+    let mut kinds: Vec<(&Claim, Vec<&Quantity>)> = Vec::new();
+    for claim in claims() {
+        match kinds.iter_mut().find(|(known, _)| known.name == claim.name) {
+            None => kinds.push((claim, vec![&claim.shown])),
+            Some((_, beside)) if beside.iter().all(|q| q.name != claim.shown.name) => {
+                beside.push(&claim.shown)
+            }
+            Some(_) => {}
+        }
+    }
+    let is_asked = |name: &str| claims().any(|claim| claim.name == name && claim.asked);
+    let bracketed = |text: String, asked: bool| if asked { text } else { format!("({text})") };
     let mut columns = vec!["arm".to_owned()];
-    columns.extend(claims.iter().flat_map(|claim| [question(claim), claim.shown.heading()]));
+    for (claim, beside) in &kinds {
+        columns.push(bracketed(claim.question(), is_asked(&claim.name)));
+        columns.extend(beside.iter().map(|quantity| quantity.heading()));
+    }
     columns.push("steps".to_owned());
-    let row = |arm: &ArmOutcome| {
-        let mut row = vec![Cell::from(arm.name.as_str())];
-        row.extend(arm.claims.iter().flat_map(|claim| [answer(claim), Cell::from(claim.shown.figure)]));
-        row.push(Cell::from(arm.figures.steps));
+    let absent = || Cell::from("–");
+    let row = |(name, arm): &(String, &ArmOutcome)| {
+        let mut row = vec![Cell::from(name.as_str())];
+        for (kind, beside) in &kinds {
+            let claim = arm.claims.iter().find(|claim| claim.name == kind.name);
+            row.push(claim.map_or_else(absent, |claim| {
+                let cell = answer(claim);
+                // The heading says it where nobody asked.
+                let text = bracketed(cell.text.clone(), claim.asked || !is_asked(&claim.name));
+                Cell { text, ..cell }
+            }));
+            let of = |quantity: &&Quantity| claim.filter(|claim| claim.shown.name == quantity.name);
+            row.extend(beside.iter().map(|q| of(q).map_or_else(absent, |claim| shown(claim.shown.figure))));
+        }
+        row.push(shown(arm.figures.steps));
         row
     };
-    let beside = claims.iter().any(|claim| !claim.asked);
-    let caption = match beside {
+    let caption = match claims().any(|claim| !claim.asked) {
         true => "What was asked for, and in brackets what was only measured",
         false => "What was asked for",
     };
-    Table { caption: caption.into(), columns, rows: outcome.arms.iter().map(row).collect() }
+    Table { caption: caption.into(), columns, rows: arms.iter().map(row).collect() }
 }
 
 fn answer(claim: &Claim) -> Cell {
@@ -103,7 +126,7 @@ fn held(outcome: &Outcome) -> String {
 }
 
 /// `a`, `a and b`, `a, b and c`.
-fn list(names: &[impl AsRef<str>]) -> String {
+pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
     match names.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
@@ -131,16 +154,10 @@ pub(super) fn reading(outcome: &Outcome) -> String {
         let advice = claim.advice.as_deref().unwrap_or_default();
         said.push(format!("To get `{}`: {advice}", claim.name));
     }
-    if let Some([lowest, highest]) = premise::unmatched(contenders.iter().filter_map(|(arm, _)| ended(arm))) {
+    if let Some(unmatched) = unmatched(contenders.iter().map(|(arm, _)| (arm.name.as_str(), *arm))) {
         said.push(format!(
-            "The arms did not end at the same forgetting ({} {:.3} for `{}`, {:.3} for `{}`), so what they keep cannot be \
-             compared as it stands: look more often (`check_every = 1` in [stop]), or give an arm a learning rate of its \
-             own (`lr` in [[compare]]).",
-            claim_of_forgetting(best).map_or("forget figure", |claim| claim.judged.name.as_str()),
-            lowest.1,
-            lowest.0,
-            highest.1,
-            highest.0,
+            "{unmatched}: look more often (`check_every = 1` in [stop]), or give an arm a learning rate of its own (`lr` in \
+             [[compare]])."
         ));
         return said.join(" ");
     }
@@ -160,10 +177,22 @@ fn claim_of_forgetting(arm: &ArmOutcome) -> Option<&Claim> {
     arm.claims.iter().find(|claim| claim.name == "forgotten")
 }
 
-/// An arm that forgot, and the watched figure at its end.
-fn ended(arm: &ArmOutcome) -> Option<(&str, f64)> {
-    let claim = claim_of_forgetting(arm).filter(|claim| claim.pass == Some(true))?;
-    Some((arm.name.as_str(), claim.judged.figure.value))
+/// Where arms that forgot did not end at the same watched figure: between which two this is worst, without a full stop.
+/// Arms come with what they are called.
+pub(super) fn unmatched<'a>(arms: impl Iterator<Item = (&'a str, &'a ArmOutcome)> + Clone) -> Option<String> {
+    let forgot = |(name, arm): (&'a str, &'a ArmOutcome)| {
+        let claim = claim_of_forgetting(arm).filter(|claim| claim.pass == Some(true))?;
+        Some((name, &claim.judged))
+    };
+    let watched = &arms.clone().find_map(forgot)?.1.name;
+    // What different figures ended at cannot be compared in any case.
+    let same = arms.filter_map(forgot).filter(|(_, judged)| judged.name == *watched);
+    let [lowest, highest] = premise::unmatched(same.map(|(name, judged)| (name, judged.figure.value)))?;
+    Some(format!(
+        "The arms did not end at the same forgetting ({watched} {:.3} for `{}`, {:.3} for `{}`), so what they keep cannot be \
+         compared as it stands",
+        lowest.1, lowest.0, highest.1, highest.0,
+    ))
 }
 
 /// Every claim with the figure it rests on and what that was compared with.
