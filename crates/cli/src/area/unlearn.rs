@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use amend_run::{RecipePath, RecipeSource, Run, load, stored};
+use amend_run::{RecipeSource, Run, load, stored};
 use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
 
-use super::{Area, Found, Plan};
+use super::{Area, Found, Input, Plan};
 use crate::error::Error;
 
 pub(super) const AREA: Area = Area {
@@ -22,21 +22,21 @@ pub(super) const AREA: Area = Area {
 pub(super) const DEMO: &str = amend_unlearn::DEMO;
 
 fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
-    let loaded = load::<UnlearnRecipe>(source, sets)?;
+    let loaded = load::<UnlearnRecipe>(source.clone(), sets)?;
     let recipe = loaded.recipe;
-    let given = |paths: &[&Option<RecipePath>]| paths.iter().filter_map(|path| (*path).clone()).collect();
     let (model, data) = (&recipe.model, &recipe.data);
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,
-        models: given(&[&model.path, &model.gold]),
-        data: given(&[
-            &data.forget,
-            &data.retain,
-            &data.forget_eval,
-            &data.retain_eval,
-            &data.real_authors,
-            &data.world_facts,
+        source,
+        models: Input::given(&[("model.path", &model.path), ("model.gold", &model.gold)]),
+        data: Input::given(&[
+            ("data.forget", &data.forget),
+            ("data.retain", &data.retain),
+            ("data.forget_eval", &data.forget_eval),
+            ("data.retain_eval", &data.retain_eval),
+            ("data.real_authors", &data.real_authors),
+            ("data.world_facts", &data.world_facts),
         ]),
         work: Box::new(move |base, run| work(&recipe, base, run)),
     })

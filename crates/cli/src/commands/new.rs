@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::app::Exit;
 use crate::area;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -16,7 +17,7 @@ Example:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct NewArgs {
     /// The area: unlearn
-    #[arg(value_name = "METHOD")]
+    #[arg(value_name = "METHOD", add = completing::areas())]
     area: String,
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::run::CheckpointArgs;
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::running;
@@ -23,7 +24,7 @@ not have changed in the meantime.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ResumeArgs {
     /// The run folder
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = completing::unfinished_runs())]
     run: PathBuf,
     #[command(flatten)]
     checkpoints: CheckpointArgs,

@@ -4,6 +4,8 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod chatting;
+mod completing;
 mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]
@@ -12,6 +14,7 @@ mod embedding;
 mod evaluating;
 mod generating;
 mod listing;
+mod messages;
 mod miniature;
 mod parity;
 mod runs;

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{Problem, RecipeError};
 pub use path::RecipePath;
-pub use places::places_of;
+pub use places::{places_of, span_of};
 use tree::Node;
 
 /// The text of a recipe and the file it came from.
