@@ -71,7 +71,8 @@ fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
         |e| Error::told(format!("cannot start the threads to compute with: {e}"), "use a smaller --threads"),
     )?;
     tracing::info!(
-        "computing on the processor: {} threads, {} kernels",
+        "amend {}, computing on the processor with {} threads and {} kernels",
+        crate::args::VERSION,
         rayon::current_num_threads(),
         kernels::simd_level()
     );

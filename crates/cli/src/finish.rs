@@ -13,12 +13,12 @@ pub(crate) fn name(finish: Finish) -> &'static str {
     }
 }
 
-/// Why a text is shorter than the model would have had it, and what to do about it. Nothing where the model, or the
-/// user, ended it.
-pub(crate) fn short_of_end(finish: Finish, max_new_tokens: usize, context: usize) -> Option<String> {
+/// Where a text was cut, as the end of a sentence that says it was, with what to do about it. Nothing where the model, or
+/// the user, ended it.
+pub(crate) fn cut(finish: Finish, max_new_tokens: usize, context: usize) -> Option<String> {
     match finish {
         Finish::Length => Some(format!("after {max_new_tokens} tokens; --max-new-tokens N allows more")),
-        Finish::Context => Some(format!("the model's context of {context} tokens is full")),
+        Finish::Context => Some(format!("at the end of the model's context of {context} tokens")),
         Finish::Stop | Finish::StopString | Finish::Complete | Finish::Cancelled => None,
     }
 }

@@ -129,6 +129,8 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
         constraint,
         ..Default::default()
     };
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    tracing::debug!("tokens of each prompt: {lengths:?}");
     let batch_size = args.batch_size;
     let mut session = opened.session(SessionOptions { batch_size, ..Default::default() });
     session.submit_all(&prompts, options)?;
@@ -157,7 +159,7 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
 fn tell_of_cuts(finishes: &[Finish], may_end: bool, args: &GenerateArgs, limit: usize, context: &Context) {
     for cut in [Finish::Length, Finish::Context] {
         let count = finishes.iter().filter(|&&finish| finish == cut).count();
-        let Some(why) = finish::short_of_end(cut, args.max_new_tokens, limit).filter(|_| count > 0) else {
+        let Some(place) = finish::cut(cut, args.max_new_tokens, limit).filter(|_| count > 0) else {
             continue;
         };
         if cut == Finish::Length && !may_end {
@@ -168,7 +170,7 @@ fn tell_of_cuts(finishes: &[Finish], may_end: bool, args: &GenerateArgs, limit: 
             (all, 1) => format!("1 of {all} texts was cut"),
             (all, count) => format!("{count} of {all} texts were cut"),
         };
-        context.console.note(&format!("{which}: {why}"));
+        context.console.note(&format!("{which} {place}"));
     }
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::app::Exit;
-use crate::area::{self, AREAS};
+use crate::area::{self, AREAS, Area};
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
@@ -31,10 +31,10 @@ pub(crate) struct MethodsArgs {
 }
 
 pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, Error> {
-    if let Some(slot) =
-        args.name.as_ref().map(|name| area::methods_of_slot(name)).filter(|slot| !slot.is_empty())
-    {
-        return list_slot(&slot, context);
+    let slot = args.name.as_ref().map_or_else(Vec::new, |name| area::methods_of_slot(name));
+    if !slot.is_empty() {
+        list_slot(&slot, context)?;
+        return Ok(Exit::Done);
     }
     let methods = match &args.name {
         Some(name) => area::methods_called(name)?,
@@ -86,24 +86,28 @@ pub(super) fn to_json(method: &dyn Method, whole: bool) -> Value {
 
 fn list(context: &mut Context) -> Result<(), Error> {
     for area in AREAS {
-        context.out.line(format_args!("{}: {}", area.name, area.summary))?;
-        rows(&(area.methods)(), context)?;
+        rows(area, &(area.methods)(), context)?;
     }
     Ok(())
 }
 
-fn list_slot(methods: &[&dyn Method], context: &mut Context) -> Result<Exit, Error> {
+fn list_slot(methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
     if context.json {
         let all: Vec<Value> = methods.iter().map(|method| to_json(*method, false)).collect();
-        context.out.json_document(&all)?;
-    } else {
-        rows(methods, context)?;
+        return context.out.json_document(&all);
     }
-    Ok(Exit::Done)
+    for area in AREAS {
+        let own: Vec<&dyn Method> = methods.iter().copied().filter(|m| m.area() == area.name).collect();
+        if !own.is_empty() {
+            rows(area, &own, context)?;
+        }
+    }
+    Ok(())
 }
 
-/// One row per method, under its slot.
-fn rows(methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
+/// An area, and a row per method under its slot.
+fn rows(area: &Area, methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
+    context.out.line(format_args!("{}: {}", area.name, area.summary))?;
     let widest = methods.iter().map(|m| m.name().len()).max().unwrap_or(0);
     let mut slot = "";
     for method in methods {

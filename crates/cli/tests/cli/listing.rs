@@ -85,7 +85,9 @@ fn help_pages_fit_80_columns() {
         let words: Vec<&str> = page.split(' ').collect();
         let output = amend(&words).env("COLUMNS", "80").assert().code(0).get_output().clone();
         let page = String::from_utf8(output.stdout).unwrap();
-        assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        // A line of usage is never broken.
+        let mut lines = page.lines().filter(|line| !line.starts_with("Usage: "));
+        assert!(lines.all(|line| line.chars().count() <= 80), "{page}");
     }
 }
 

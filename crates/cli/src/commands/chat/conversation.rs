@@ -112,6 +112,7 @@ impl Conversation {
             constraint: self.constraint.clone(),
             ..Default::default()
         };
+        tracing::debug!("the conversation so far has {} tokens", prompt.len());
         self.asked += 1;
         let session = opened.session(SessionOptions::default());
         let mut unseen = Output::nowhere();
@@ -130,9 +131,9 @@ impl Conversation {
         }
         context.out.flush()?;
         if !context.json
-            && let Some(why) = finish::short_of_end(finish, args.max_new_tokens, opened.model.spec().context)
+            && let Some(place) = finish::cut(finish, args.max_new_tokens, opened.model.spec().context)
         {
-            context.console.note(&format!("the answer was cut: {why}"));
+            context.console.note(&format!("the answer was cut {place}"));
         }
         self.turns.push(Message::new("assistant", answer));
         Ok(())

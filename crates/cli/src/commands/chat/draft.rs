@@ -39,7 +39,9 @@ impl Draft {
             self.begun = true;
             return None;
         }
-        self.text.push_str(if self.quoted { ended.strip_suffix(QUOTES).unwrap_or(ended) } else { typed });
+        // What is pasted often ends with a line.
+        let whole = typed.trim_end_matches('\n');
+        self.text.push_str(if self.quoted { ended.strip_suffix(QUOTES).unwrap_or(ended) } else { whole });
         let Draft { text, quoted, .. } = std::mem::take(self);
         Some(Message { text, quoted })
     }
@@ -86,7 +88,7 @@ mod tests {
         assert_eq!(written(&["one"]), plain("one"));
         assert_eq!(written(&["one\\", "two\\", "three"]), plain("one\ntwo\nthree"));
         // Pasted code keeps its own.
-        assert_eq!(written(&["#define A \\\n  1"]), plain("#define A \\\n  1"));
+        assert_eq!(written(&["#define A \\\n  1\n"]), plain("#define A \\\n  1"));
         assert_eq!(written(&["one\\"]), None);
     }
 
