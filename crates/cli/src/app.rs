@@ -4,10 +4,12 @@ use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
+use amend_engine::kernels;
 use clap::Parser;
 
 use crate::args::{Cli, GlobalArgs};
 use crate::commands;
+use crate::completing;
 use crate::context::Context;
 use crate::error::{self, Error};
 use crate::usage::hinted;
@@ -27,6 +29,7 @@ const FAILED: u8 = 2;
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
     std::panic::set_hook(Box::new(report_bug));
+    completing::answer_shell();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return refuse(usage),
@@ -67,6 +70,12 @@ fn set_up(global: &GlobalArgs) -> Result<Context, Error> {
     rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(threads).build_global().map_err(
         |e| Error::told(format!("cannot start the threads to compute with: {e}"), "use a smaller --threads"),
     )?;
+    tracing::info!(
+        "amend {}, computing on the processor with {} threads and {} kernels",
+        crate::args::VERSION,
+        rayon::current_num_threads(),
+        kernels::simd_level()
+    );
     Ok(context)
 }
 

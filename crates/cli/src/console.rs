@@ -4,8 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use indicatif::MultiProgress;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Where messages for the user go. Clones share the same bars.
 #[derive(Clone, Debug)]
@@ -71,9 +75,8 @@ impl Console {
         };
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_ansi(colored())
-            .without_time()
-            .with_target(verbose > 1)
+            .with_ansi(false)
+            .event_format(Plain)
             .with_writer(self.clone())
             .finish();
         // Fails only where a subscriber is set already, which a process does once.
@@ -91,6 +94,33 @@ fn colored() -> bool {
 /// The text in the colour that `code` asks a terminal for, or as it is.
 pub(crate) fn painted(code: &str, text: &str) -> String {
     if colored() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Log events as the command's own messages are: the level, what happened, a line.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => painted("1;31", "error:"),
+            Level::WARN => painted("1;33", "warning:"),
+            Level::INFO => painted("2", "info:"),
+            Level::DEBUG => painted("2", "debug:"),
+            Level::TRACE => painted("2", "trace:"),
+        };
+        write!(out, "{level} ")?;
+        context.format_fields(out.by_ref(), event)?;
+        writeln!(out)
+    }
 }
 
 /// A log event on its way to the console.

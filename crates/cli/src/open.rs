@@ -6,9 +6,11 @@ use amend_engine::Model;
 use amend_engine::generate::{Session, SessionOptions};
 use amend_engine::models::Adapter;
 use amend_engine::tokenizer::{Tokenizer, configured_ids};
+use amend_run::folder::read_state;
 use clap::Args;
 use serde_json::Map;
 
+use crate::completing;
 use crate::error::Error;
 use crate::precision::PrecisionArgs;
 use crate::token_ids;
@@ -18,7 +20,7 @@ use crate::token_ids;
 pub(crate) struct ModelArgs {
     /// The model: a folder with config.json, safetensors weights and, for texts, tokenizer.json; or a
     /// GGUF file
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", add = completing::models())]
     pub(crate) model: PathBuf,
     /// Folder of an adapter to put on the model: LoRA in PEFT's format, Shift-FFN, or both
     #[arg(long, value_name = "DIR")]
@@ -40,10 +42,17 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens the model and checks that its parts fit together.
     pub(crate) fn open(args: &ModelArgs) -> Result<Self, Error> {
+        refuse_run(&args.model)?;
         let mut model = Model::open(&args.model)?;
         let tokenizer = Tokenizer::open_optional(&args.model)?;
         if let Some(tokenizer) = &tokenizer {
             check_sizes(tokenizer.path(), tokenizer.vocab_size(), &args.model, model.spec().vocabulary)?;
+            let template = if tokenizer.has_chat_template() { "with a" } else { "without a" };
+            tracing::info!(
+                "{}: tokenizer of {} tokens, {template} chat template",
+                tokenizer.path().display(),
+                tokenizer.vocab_size()
+            );
         }
         if let Some(dir) = &args.adapter {
             let adapter = Adapter::open(dir)?;
@@ -95,6 +104,26 @@ impl Opened {
         let generation = self.model.generation_config().unwrap_or(&nothing);
         configured_ids("eos_token_id", [generation, self.model.config()])
     }
+}
+
+/// Fails where `path` is the folder of a run, and names the models in it.
+pub(crate) fn refuse_run(path: &Path) -> Result<(), Error> {
+    // A model may have been put into the folder beside the run's files.
+    if path.join("config.json").exists() || read_state(path).is_err() {
+        return Ok(());
+    }
+    let several = std::fs::read_dir(path.join("models")).into_iter().flatten().flatten();
+    let mut models: Vec<PathBuf> = several.map(|entry| entry.path()).collect();
+    models.sort();
+    models.insert(0, path.join("model"));
+    models.retain(|model| model.join("config.json").is_file());
+    let names: Vec<String> = models.iter().map(|model| model.display().to_string()).collect();
+    let hint = match names.as_slice() {
+        [] => format!("it has written none yet; `amend report {}` says how far it is", path.display()),
+        [one] => format!("its model is {one}"),
+        several => format!("its models are\n  {}", several.join("\n  ")),
+    };
+    Err(Error::told(format!("{} is the folder of a run, not a model", path.display()), hint))
 }
 
 /// A padded embedding has rows that no token uses, which is fine; a token without a row is not.

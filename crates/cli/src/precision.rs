@@ -40,6 +40,11 @@ pub(crate) enum Weights {
     Int8,
 }
 
+/// How a value is written on the command line.
+fn value_name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 impl PrecisionArgs {
     /// Makes the model compute as asked for.
     pub(crate) fn apply(&self, model: &mut Model) {
@@ -53,5 +58,10 @@ impl PrecisionArgs {
             Weights::Int8 => kernels::Storage::Int8,
         };
         model.params.set_precision(Precision { compute, storage });
+        tracing::info!(
+            "products are computed in {}, weights kept for them in {}",
+            value_name(&self.dtype),
+            value_name(&self.weights)
+        );
     }
 }

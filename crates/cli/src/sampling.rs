@@ -30,10 +30,15 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Whether the likeliest token is taken, so that an answer to the same prompt is the same.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// Tells of flags that say how to draw where nothing is drawn: at temperature 0 the likeliest token is taken, and
     /// `samples` of a prompt are the same text as often.
     pub(crate) fn warn_of_ignored(&self, samples: usize, console: &Console) {
-        if self.temperature != 0.0 {
+        if !self.is_greedy() {
             return;
         }
         let flags = [
@@ -45,9 +50,12 @@ impl SamplingArgs {
         ];
         let given: Vec<&str> = flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect();
         if !given.is_empty() {
+            let same = match samples {
+                1 => "the answer to a prompt is always the same".to_owned(),
+                samples => format!("all {samples} answers to a prompt are the same"),
+            };
             console.warn(&format!(
-                "{}: nothing is drawn at temperature 0, every answer to a prompt is the same; give a --temperature \
-                 above 0",
+                "{}: nothing is drawn at temperature 0, {same}; give a --temperature above 0",
                 given.join(", ")
             ));
         }

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::area::AREAS;
 use crate::args::Cli;
+use crate::completing::known_values;
 
 /// The commands that take a recipe's keys with `--set`.
 const SETTING: [&str; 2] = ["run", "demo"];
@@ -21,8 +22,10 @@ pub(crate) fn hinted(mut usage: clap::Error, arguments: &[String]) -> clap::Erro
             }
         }
         (ErrorKind::UnknownArgument, _, Some(ContextValue::String(flag))) => {
-            if let Some(set) = recipe_key(flag, arguments) {
-                let hint = format!("that is a key of the recipe; write \'{set}\'");
+            let hint = recipe_key(flag, arguments)
+                .map(|set| format!("that is a key of the recipe; write '{set}'"))
+                .or_else(|| task_option(flag, arguments));
+            if let Some(hint) = hint {
                 usage.remove(ContextKind::SuggestedArg);
                 usage.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
             }
@@ -39,18 +42,40 @@ fn command_like(word: &str) -> Option<String> {
 
 /// `--set seed=3` for `--seed 3`, where recipes have such a key.
 fn recipe_key(flag: &str, arguments: &[String]) -> Option<String> {
-    let command = arguments.iter().find(|argument| !argument.starts_with('-'))?;
-    if !SETTING.contains(&command.as_str()) {
+    if !SETTING.contains(&command(arguments)?) {
         return None;
     }
     let name = flag.strip_prefix("--")?.replace('-', "_");
     let path = AREAS.iter().find_map(|area| places_of(&(area.schema)(), &name).into_iter().next())?;
+    Some(format!("--set {path}={}", value_of(flag, arguments)?))
+}
+
+/// What to write for `--split forget10`, where tasks have such an option, with the values it is known to have.
+fn task_option(flag: &str, arguments: &[String]) -> Option<String> {
+    if command(arguments)? != "eval" {
+        return None;
+    }
+    let name = flag.strip_prefix("--")?.replace('-', "_");
+    let schemas = amend_eval::task::tasks().iter().map(|task| task.schema().to_value());
+    let option = schemas.filter_map(|schema| schema["properties"].get(&name).cloned()).next()?;
+    let values: Vec<&str> = known_values(&option).collect();
+    let values = if values.is_empty() { String::new() } else { format!(" ({name}: {})", values.join(", ")) };
+    let value = value_of(flag, arguments)?;
+    Some(format!("that is an option of the task; write '--set {name}={value}'{values}"))
+}
+
+/// The command among the arguments.
+fn command(arguments: &[String]) -> Option<&str> {
+    arguments.iter().map(String::as_str).find(|argument| !argument.starts_with('-'))
+}
+
+/// What follows a flag, or stands behind its `=`.
+fn value_of<'a>(flag: &str, arguments: &'a [String]) -> Option<&'a str> {
     let mut rest = arguments.iter().skip_while(|argument| argument.split('=').next() != Some(flag));
-    let value = match rest.next()?.split_once('=') {
-        Some((_, value)) => value,
-        None => rest.next().map_or("VALUE", String::as_str),
-    };
-    Some(format!("--set {path}={value}"))
+    match rest.next()?.split_once('=') {
+        Some((_, value)) => Some(value),
+        None => Some(rest.next().map_or("VALUE", String::as_str)),
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +113,8 @@ mod tests {
             let told = told(line);
             assert!(told.contains(&format!("write {set}")) && !told.contains("'--seeds'"), "{told}");
         }
+        let told_split = told("amend eval --task tofu --split forget07");
+        assert!(told_split.contains("write '--set split=forget07' (split: forget01, forget05, forget10)"));
         assert!(!told("amend run r.toml --bananas 3").contains("--set b"));
         assert!(!told("amend score m --lr 3").contains("key of the recipe"));
     }

@@ -100,7 +100,7 @@ impl Checkpoints {
         }
         fs::rename(&unfinished, &finished).map_err(doing("rename", &unfinished))?;
         sync_folder(&self.root)?;
-        tracing::debug!(stage, step = at.step, "checkpoint written");
+        tracing::debug!("checkpoint of stage {stage} written at step {}", at.step);
         self.prune(stage)?;
         Ok(finished)
     }

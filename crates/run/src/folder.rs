@@ -286,7 +286,7 @@ impl RunFolder {
     /// Where `run.json` cannot be written; the stage then counts as not done.
     pub fn mark_stage(&mut self, stage: &str, value: Value) -> Result<(), FolderError> {
         let before = self.state.stages.insert(stage.to_owned(), value);
-        tracing::info!(stage, "stage done");
+        tracing::info!("stage {stage} is done");
         self.write_state().inspect_err(|_| {
             match before {
                 Some(before) => self.state.stages.insert(stage.to_owned(), before),

@@ -116,9 +116,9 @@ fn replace<T: Clone>(value: &mut T, by: &Option<T>) {
 pub struct Compare(Vec<Variation>);
 
 impl Compare {
-    /// The models that forgot elsewhere.
-    pub fn models(&self) -> impl Iterator<Item = &RecipePath> {
-        self.0.iter().filter_map(|variation| variation.model.as_ref())
+    /// The models that forgot elsewhere, each with its place among the arms.
+    pub fn models(&self) -> impl Iterator<Item = (usize, &RecipePath)> {
+        self.0.iter().enumerate().filter_map(|(arm, variation)| Some((arm, variation.model.as_ref()?)))
     }
 
     /// Whether nothing is compared: the run has one arm, which is `[unlearn]` as it stands.

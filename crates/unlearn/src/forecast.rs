@@ -43,7 +43,7 @@ pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) ->
     let seed = seeds.first().copied().unwrap_or(recipe.seed);
     let sets = checked_sets(recipe, base, &seeds)?;
     let models = Models::outline(recipe, &sets, base, seed)?;
-    for path in recipe.compare.models() {
+    for (_, path) in recipe.compare.models() {
         models.check_same_shape(path, recipe, base)?;
     }
     let (reference, tokenizer) = (&models.base, &models.tokenizer);

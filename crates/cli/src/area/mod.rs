@@ -9,14 +9,17 @@ use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
-use amend_run::recipe::Starter;
+use amend_run::recipe::{Starter, span_of};
+use amend_run::records::Chosen;
 use amend_run::report::{Card, Section};
 use amend_run::{
-    Dataset, Forecast, Method, Progress, RecipePath, RecipeSource, Report, Run, RunFolder, nearest,
+    Dataset, Forecast, Method, Progress, RecipeError, RecipePath, RecipeSource, Report, Run, RunFolder,
+    nearest,
 };
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::open;
 
 /// An area as the command line sees it.
 pub(crate) struct Area {
@@ -70,16 +73,67 @@ pub(crate) struct Plan {
     pub(crate) resolved: String,
     /// Its seed.
     pub(crate) seed: u64,
+    /// The recipe as it was given, for errors that point at it.
+    pub(crate) source: RecipeSource,
     /// Model folders it reads.
-    pub(crate) models: Vec<RecipePath>,
+    pub(crate) models: Vec<Input>,
     /// Data files it reads.
-    pub(crate) data: Vec<RecipePath>,
+    pub(crate) data: Vec<Input>,
     /// What doing it will take.
     pub(crate) forecast: Look,
     /// Makes an interrupted run of the recipe that stands in its folder ready to go on with this one.
     pub(crate) revise: Revise,
     /// What to do.
     pub(crate) work: Work,
+}
+
+/// A file or folder that a recipe names.
+pub(crate) struct Input {
+    /// The dotted key under which it does: `data.forget`.
+    pub(crate) key: String,
+    /// What it says there.
+    pub(crate) path: RecipePath,
+}
+
+impl Input {
+    /// A model's folder.
+    pub(crate) fn model(key: impl Into<String>, path: &RecipePath) -> Input {
+        Input { key: key.into(), path: path.clone() }
+    }
+
+    /// A file of records.
+    pub(crate) fn records(key: &str, chosen: &Chosen) -> Input {
+        let key = if chosen.filter().is_some() { format!("{key}.path") } else { key.to_owned() };
+        Input { key, path: chosen.path().clone() }
+    }
+
+    /// The path to open, given the folder that relative ones start at.
+    pub(crate) fn resolve(&self, base: &Path) -> PathBuf {
+        self.path.resolve(base)
+    }
+
+    /// Fails where there is nothing at the path, pointing at the recipe's line.
+    fn check(&self, what: &str, base: &Path, source: &RecipeSource) -> Result<(), Error> {
+        let path = self.resolve(base);
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let Input { key, path: said } = self;
+        let from = if path == Path::new(said.as_str()) {
+            String::new()
+        } else {
+            format!(" ({} was looked for)", path.display())
+        };
+        Err(Error::from(RecipeError {
+            path: source.path.as_path().into(),
+            source_text: source.text.as_str().into(),
+            // Nowhere where it comes from --set.
+            span: span_of(&source.text, key, said.as_str()),
+            message: format!("`{key}` = \"{said}\": there is no such {what}{from}"),
+            hint: Some("relative paths start at the recipe's folder".into()),
+            more: Box::new([]),
+        }))
+    }
 }
 
 /// What a run found out.
@@ -155,16 +209,19 @@ impl Plan {
     /// Where something cannot be read. What is missing or damaged is found here, before anything is written.
     pub(crate) fn hashes(&self, base: &Path) -> Result<[BTreeMap<String, String>; 2], Error> {
         for model in &self.models {
+            model.check("model", base, &self.source)?;
             let dir = model.resolve(base);
+            open::refuse_run(&dir)?;
             // Reads the headers of the weights, not the weights.
             Checkpoint::open(&dir)?;
             Tokenizer::open(&dir)?;
         }
         for data in &self.data {
+            data.check("file", base, &self.source)?;
             Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
         }
-        let hash = |path: &RecipePath| Ok((path.to_string(), content_hash(&path.resolve(base))?));
-        let all = |paths: &[RecipePath]| paths.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();
+        let hash = |input: &Input| Ok((input.path.to_string(), content_hash(&input.resolve(base))?));
+        let all = |inputs: &[Input]| inputs.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();
         Ok([all(&self.models)?, all(&self.data)?])
     }
 }
@@ -197,6 +254,15 @@ pub(crate) fn find(name: &str) -> Result<&'static Area, Error> {
     })
 }
 
+/// Every method of the slot called `wanted`: `forget`, or `unlearn/forget`. None where there is no such slot.
+pub(crate) fn methods_of_slot(wanted: &str) -> Vec<&'static dyn Method> {
+    let all = AREAS.iter().flat_map(|area| (area.methods)());
+    let of = |method: &&dyn Method| {
+        wanted == method.slot() || wanted.split_once('/') == Some((method.area(), method.slot()))
+    };
+    all.filter(of).collect()
+}
+
 /// Methods called `wanted`: `npo`, or `forget/npo` where several slots have one of that name.
 pub(crate) fn methods_called(wanted: &str) -> Result<Vec<&'static dyn Method>, Error> {
     let all: Vec<_> = AREAS.iter().flat_map(|area| (area.methods)()).collect();
@@ -210,7 +276,8 @@ pub(crate) fn methods_called(wanted: &str) -> Result<Vec<&'static dyn Method>, E
     if !found.is_empty() {
         return Ok(found);
     }
-    let hint = match nearest(wanted, all.iter().map(|method| method.name())) {
+    let names = all.iter().flat_map(|method| [method.name(), method.slot()]);
+    let hint = match nearest(wanted, names) {
         Some(near) => format!("did you mean {near}? `amend methods` lists them all"),
         None => "`amend methods` lists them all".into(),
     };
@@ -240,6 +307,10 @@ mod tests {
         assert!(hint.is_some_and(|h| h.contains("did you mean unlearn?")));
         assert!(!methods_called("npo").unwrap().is_empty());
         assert_eq!(methods_called("combine/sago").unwrap().len(), 1);
+        let slot = methods_of_slot("combine");
+        assert!(slot.len() > 1 && slot.iter().all(|method| method.slot() == "combine"));
+        assert_eq!(methods_of_slot("unlearn/combine").len(), slot.len());
+        assert!(methods_of_slot("npo").is_empty());
         let Err(Error::Told { hint, .. }) = methods_called("sagoo").map(|_| ()) else { panic!() };
         assert!(hint.is_some_and(|h| h.contains("did you mean sago?")));
     }

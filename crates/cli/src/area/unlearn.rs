@@ -7,7 +7,7 @@ use amend_run::{RecipeSource, Run, load, stored};
 use amend_unlearn::{Comparison, Outcome, UnlearnRecipe};
 use serde_json::Value;
 
-use super::{Area, Compared, Found, Plan};
+use super::{Area, Compared, Found, Input, Plan};
 use crate::error::Error;
 
 pub(super) const AREA: Area = Area {
@@ -26,28 +26,32 @@ pub(super) const ATTACK: &str = amend_unlearn::ATTACK;
 pub(super) const DEMO: &str = amend_unlearn::DEMO;
 
 fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
-    let loaded = load::<UnlearnRecipe>(source, sets)?;
+    let loaded = load::<UnlearnRecipe>(source.clone(), sets)?;
     let recipe = loaded.recipe;
     let (model, data) = (&recipe.model, &recipe.data);
+    let mut models = Vec::new();
+    for (key, path) in [("model.path", &model.path), ("model.gold", &model.gold)] {
+        models.extend(path.as_ref().map(|path| Input::model(key, path)));
+    }
+    models.extend(
+        recipe.compare.models().map(|(arm, path)| Input::model(format!("compare.{arm}.model"), path)),
+    );
     let files = [
-        &data.forget,
-        &data.retain,
-        &data.forget_eval,
-        &data.retain_eval,
-        &data.real_authors,
-        &data.world_facts,
+        ("data.forget", &data.forget),
+        ("data.retain", &data.retain),
+        ("data.forget_eval", &data.forget_eval),
+        ("data.retain_eval", &data.retain_eval),
+        ("data.real_authors", &data.real_authors),
+        ("data.world_facts", &data.world_facts),
     ];
+    let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
     let (looked_at, revised) = (recipe.clone(), recipe.clone());
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,
-        models: [&model.path, &model.gold]
-            .into_iter()
-            .flatten()
-            .chain(recipe.compare.models())
-            .cloned()
-            .collect(),
-        data: files.into_iter().flatten().map(|chosen| chosen.path().clone()).collect(),
+        source,
+        models,
+        data,
         forecast: Box::new(move |base, progress| Ok(amend_unlearn::forecast(&looked_at, base, progress)?)),
         revise: Box::new(move |before, folder| {
             let before = load::<UnlearnRecipe>(before, &[])?.recipe;

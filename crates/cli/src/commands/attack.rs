@@ -10,6 +10,7 @@ use super::new::{forget_value, path_for};
 use super::run::{self, HowArgs};
 use crate::app::Exit;
 use crate::area::ATTACK;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -30,6 +31,7 @@ It is a run like any other: amend resume, report and compare know it.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AttackArgs {
     /// The model: a Hugging Face folder or a GGUF file
+    #[arg(add = completing::models())]
     model: PathBuf,
     /// Records that it is to have forgotten
     #[arg(long, value_name = "FILE")]
@@ -41,10 +43,10 @@ pub(crate) struct AttackArgs {
     #[arg(long, value_name = "FILE")]
     retain: Option<PathBuf>,
     /// A model that never knew
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = completing::models())]
     gold: Option<PathBuf>,
     /// The model from before it forgot
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = completing::models())]
     before: Option<PathBuf>,
     #[command(flatten)]
     how: HowArgs,

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::Exit;
 use crate::area::Compared;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::running::command_line;
@@ -38,10 +39,10 @@ const TITLE: &str = "Comparison of runs";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompareArgs {
     /// The run folders, two or more
-    #[arg(value_name = "RUN", required = true)]
+    #[arg(value_name = "RUN", required = true, add = completing::runs())]
     runs: Vec<PathBuf>,
     /// The run that the others are compared with [default: the first]
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", add = completing::runs())]
     baseline: Option<PathBuf>,
     /// Where the page goes
     #[arg(long, value_name = "FILE", default_value = "compare.html")]

@@ -1,18 +1,21 @@
 //! `amend completions`: what makes a shell complete the command line.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::app::Exit;
-use crate::args::Cli;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 
 const EXAMPLES: &str = "\
-Examples:
-  amend completions bash > ~/.local/share/bash-completion/completions/amend
-  amend completions zsh > ~/.zfunc/_amend
-  amend completions fish > ~/.config/fish/completions/amend.fish";
+Examples, each a line of the shell's own start-up file:
+  source <(amend completions bash)       ~/.bashrc
+  source <(amend completions zsh)        ~/.zshrc, after compinit
+  amend completions fish | source        ~/.config/fish/config.fish
+
+The script asks amend itself, which offers commands and flags, methods, areas,
+tasks and their options, run folders, models.";
 
 /// Print completions for a shell
 #[derive(Debug, Args)]
@@ -23,8 +26,6 @@ pub(crate) struct CompletionsArgs {
 }
 
 pub(crate) fn execute(args: CompletionsArgs, context: &mut Context) -> Result<Exit, Error> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "amend", &mut script);
-    context.out.text(&String::from_utf8_lossy(&script))?;
+    context.out.text(&completing::script(&args.shell.to_string())?)?;
     Ok(Exit::Done)
 }

@@ -12,8 +12,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
+use crate::open;
 use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
@@ -33,7 +35,7 @@ Every command for language models takes a .gguf file instead of a folder.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ConvertArgs {
     /// The model: a Hugging Face folder or a GGUF file
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", add = completing::models())]
     source: PathBuf,
     /// What to write; must not exist
     #[arg(value_name = "DST")]
@@ -85,6 +87,7 @@ pub(crate) fn execute(args: ConvertArgs, context: &mut Context) -> Result<Exit, 
     let format = args.to.unwrap_or(if named_gguf { Format::Gguf } else { Format::Hf });
     refuse_existing(&args.target)?;
     let dtype = float_type(args.dtype, format)?;
+    open::refuse_run(&args.source)?;
     let source = Checkpoint::open(&args.source)?;
 
     let mut bar = context.progress.begin("convert", source.names().count() as u64, "tensors");

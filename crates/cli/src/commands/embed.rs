@@ -9,8 +9,10 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
+use crate::open;
 use crate::texts::Lines;
 use crate::token_ids::{self, TokenIds};
 
@@ -34,7 +36,7 @@ Texts longer than the model reads are cut, with a warning.";
 #[command(after_help = EXAMPLES, group = ArgGroup::new("input").required(true))]
 pub(crate) struct EmbedArgs {
     /// Folder of the encoder: config.json, safetensors weights and, for texts, tokenizer.json
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = completing::models())]
     model: PathBuf,
     /// Embed these token ids, special ones included; needs no tokenizer
     #[arg(long, value_name = "ID,ID,…", group = "input", allow_hyphen_values = true)]
@@ -81,6 +83,7 @@ struct Embedding<'a> {
 }
 
 pub(crate) fn execute(args: EmbedArgs, context: &mut Context) -> Result<Exit, Error> {
+    open::refuse_run(&args.model)?;
     let mut encoder = Encoder::open(&args.model)?;
     if let Some(pooling) = args.pooling {
         encoder.pipeline.pooling = vec![pooling];

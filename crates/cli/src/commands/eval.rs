@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::methods;
 use crate::app::Exit;
 use crate::args::VERSION;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::open::{ModelArgs, Opened};
@@ -45,16 +46,16 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     list: bool,
     /// The task [default: records, where --data is a file]
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", add = completing::tasks())]
     task: Option<String>,
     /// Change an option of the task
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", add = completing::task_options())]
     sets: Vec<String>,
     /// Log of an evaluated model
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dtype", "weights"])]
     from_log: Option<PathBuf>,
     /// Folder or GGUF file of a model to evaluate
-    #[arg(long, value_name = "MODEL", requires = "data")]
+    #[arg(long, value_name = "MODEL", requires = "data", add = completing::models())]
     model: Option<PathBuf>,
     /// Folder of the task's data files, for --model; for the task `records`, the file of one's own
     #[arg(long, value_name = "PATH", requires = "model")]
@@ -212,7 +213,7 @@ fn write(
         None => {
             if let Err(e) = benchmark.filler().write_log(samples, out) {
                 // Figures that may have taken hours are not lost over a log that cannot hold them.
-                context.console.note(&format!("warning: the benchmark's own log was not written: {e}"));
+                context.console.warn(&format!("the benchmark's own log was not written: {e}"));
             }
             None
         }

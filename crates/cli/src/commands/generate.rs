@@ -11,6 +11,7 @@ use crate::app::Exit;
 use crate::constraint::ConstraintArgs;
 use crate::context::Context;
 use crate::error::Error;
+use crate::finish;
 use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
 use crate::texts::Lines;
@@ -128,20 +129,49 @@ pub(crate) fn execute(args: GenerateArgs, context: &mut Context) -> Result<Exit,
         constraint,
         ..Default::default()
     };
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    tracing::debug!("tokens of each prompt: {lengths:?}");
     let batch_size = args.batch_size;
     let mut session = opened.session(SessionOptions { batch_size, ..Default::default() });
     session.submit_all(&prompts, options)?;
     let many = args.prompt_file.is_some() || args.samples > 1;
+    let mut finishes = Vec::new();
     if !many && !context.json && context.out.is_terminal() && opened.tokenizer.is_some() {
-        show_live(session, context)?;
+        finishes.push(show_live(session, context)?);
     } else {
         for (prompt, samples) in collect(session, many, context)?.into_iter().enumerate() {
             for generated in samples {
+                finishes.push(generated.finish);
                 print(&describe(generated, &args, many.then_some(prompt)), context)?;
             }
         }
     }
+    if !context.json {
+        context.out.flush()?;
+        // Where nothing but the number of tokens can end a text, that it did is no news.
+        let may_end = ends || !args.stop.is_empty();
+        tell_of_cuts(&finishes, may_end, &args, opened.model.spec().context, context);
+    }
     Ok(Exit::Done)
+}
+
+/// Says how many texts were cut by a limit rather than ended by the model.
+fn tell_of_cuts(finishes: &[Finish], may_end: bool, args: &GenerateArgs, limit: usize, context: &Context) {
+    for cut in [Finish::Length, Finish::Context] {
+        let count = finishes.iter().filter(|&&finish| finish == cut).count();
+        let Some(place) = finish::cut(cut, args.max_new_tokens, limit).filter(|_| count > 0) else {
+            continue;
+        };
+        if cut == Finish::Length && !may_end {
+            continue;
+        }
+        let which = match (finishes.len(), count) {
+            (1, _) => "the text was cut".to_owned(),
+            (all, 1) => format!("1 of {all} texts was cut"),
+            (all, count) => format!("{count} of {all} texts were cut"),
+        };
+        context.console.note(&format!("{which} {place}"));
+    }
 }
 
 /// The prompts as token ids that the model can take.
@@ -200,19 +230,21 @@ fn collect(session: Session<'_>, many: bool, context: &Context) -> Result<Vec<Ve
     Ok(all)
 }
 
-/// Shows the only continuation as it comes.
-fn show_live(mut session: Session<'_>, context: &mut Context) -> Result<(), Error> {
+/// Shows the only continuation as it comes, and says what ended it.
+fn show_live(mut session: Session<'_>, context: &mut Context) -> Result<Finish, Error> {
+    let mut finish = Finish::Cancelled;
     while !session.is_idle() {
         for event in session.step()? {
             match event {
                 Event::Token { token, .. } => context.out.said(&token.text)?,
-                Event::Finished { .. } => {}
+                Event::Finished { generated, .. } => finish = generated.finish,
                 Event::Failed { error, .. } => return Err(error.into()),
             }
         }
         context.out.flush()?;
     }
-    context.out.line("")
+    context.out.line("")?;
+    Ok(finish)
 }
 
 fn describe(generated: Generated, args: &GenerateArgs, prompt_index: Option<usize>) -> Continuation {
@@ -221,13 +253,7 @@ fn describe(generated: Generated, args: &GenerateArgs, prompt_index: Option<usiz
         sample: prompt_index.map(|_| generated.sample),
         ids: generated.ids,
         text: generated.text,
-        // A stop string is a stop like any other to the user.
-        finish: match generated.finish {
-            Finish::Stop | Finish::StopString | Finish::Complete => "stop",
-            Finish::Length => "length",
-            Finish::Context => "context",
-            Finish::Cancelled => "cancelled",
-        },
+        finish: finish::name(generated.finish),
         logprobs: args.logprobs.then_some(generated.logprobs),
     }
 }

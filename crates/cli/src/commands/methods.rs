@@ -5,7 +5,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::app::Exit;
-use crate::area::{self, AREAS};
+use crate::area::{self, AREAS, Area};
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::table::{self, Align};
@@ -14,13 +15,15 @@ const EXAMPLES: &str = "\
 Examples:
   amend methods                 every area, slot and method
   amend methods npo             what one does, its source and its options
+  amend methods forget          the methods of a slot
   amend methods forget/npo      one of several with the same name";
 
 /// List what a recipe can choose from, or explain one method
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MethodsArgs {
-    /// A method
+    /// A method, or a slot, whose methods are listed
+    #[arg(add = completing::methods())]
     name: Option<String>,
     /// Print the list as a Markdown table, as the README has it
     #[arg(long, conflicts_with = "name")]
@@ -28,6 +31,11 @@ pub(crate) struct MethodsArgs {
 }
 
 pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, Error> {
+    let slot = args.name.as_ref().map_or_else(Vec::new, |name| area::methods_of_slot(name));
+    if !slot.is_empty() {
+        list_slot(&slot, context)?;
+        return Ok(Exit::Done);
+    }
     let methods = match &args.name {
         Some(name) => area::methods_called(name)?,
         None => AREAS.iter().flat_map(|area| (area.methods)()).collect(),
@@ -78,26 +86,44 @@ pub(super) fn to_json(method: &dyn Method, whole: bool) -> Value {
 
 fn list(context: &mut Context) -> Result<(), Error> {
     for area in AREAS {
-        context.out.line(format_args!("{}: {}", area.name, area.summary))?;
-        let methods = (area.methods)();
-        let widest = methods.iter().map(|m| m.name().len()).max().unwrap_or(0);
-        let mut slot = "";
-        for method in methods {
-            if slot != method.slot() {
-                slot = method.slot();
-                context.out.line(format_args!("\n  {slot}"))?;
-            }
-            let summary = table::wrap(&first_sentence(&method.doc()), table::width(), widest + 6);
-            let summary = summary.join("\n");
-            context.out.line(format_args!("    {:<widest$}  {}", method.name(), summary.trim_start()))?;
-        }
-        context.out.line("\n`amend methods NAME` explains one of them.")?;
+        rows(area, &(area.methods)(), context)?;
     }
     Ok(())
 }
 
+fn list_slot(methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
+    if context.json {
+        let all: Vec<Value> = methods.iter().map(|method| to_json(*method, false)).collect();
+        return context.out.json_document(&all);
+    }
+    for area in AREAS {
+        let own: Vec<&dyn Method> = methods.iter().copied().filter(|m| m.area() == area.name).collect();
+        if !own.is_empty() {
+            rows(area, &own, context)?;
+        }
+    }
+    Ok(())
+}
+
+/// An area, and a row per method under its slot.
+fn rows(area: &Area, methods: &[&dyn Method], context: &mut Context) -> Result<(), Error> {
+    context.out.line(format_args!("{}: {}", area.name, area.summary))?;
+    let widest = methods.iter().map(|m| m.name().len()).max().unwrap_or(0);
+    let mut slot = "";
+    for method in methods {
+        if slot != method.slot() {
+            slot = method.slot();
+            context.out.line(format_args!("\n  {slot}"))?;
+        }
+        let summary = table::wrap(&first_sentence(&method.doc()), table::width(), widest + 6);
+        let summary = summary.join("\n");
+        context.out.line(format_args!("    {:<widest$}  {}", method.name(), summary.trim_start()))?;
+    }
+    context.out.line("\n`amend methods NAME` explains one of them.")
+}
+
 /// The first sentence under the first heading.
-pub(super) fn first_sentence(doc: &str) -> String {
+pub(crate) fn first_sentence(doc: &str) -> String {
     let prose = doc.lines().skip_while(|line| line.trim().is_empty() || line.starts_with('#'));
     let paragraph: Vec<&str> = prose.take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let text = plain(&paragraph.join(" "));

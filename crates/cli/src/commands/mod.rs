@@ -27,6 +27,8 @@ use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
 
+pub(crate) use methods::first_sentence;
+
 /// What the user can ask for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::app::Exit;
 use crate::area::{self, Area, absolute};
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -26,16 +27,16 @@ that no --retain is needed. Next come amend check and amend run.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct NewArgs {
     /// The area: unlearn
-    #[arg(value_name = "METHOD")]
+    #[arg(value_name = "METHOD", add = completing::areas())]
     area: String,
     /// Which recipe to start from: plain, lora, compare, tofu or attack
     #[arg(long, value_name = "NAME", default_value = "plain")]
     template: String,
     /// The model: a Hugging Face folder or a GGUF file
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = completing::models())]
     model: Option<PathBuf>,
     /// A model that never saw what is to be forgotten
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = completing::models())]
     gold: Option<PathBuf>,
     /// Records to be forgotten
     #[arg(long, value_name = "FILE")]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::Exit;
 use crate::area::Found;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::{provenance, running};
@@ -29,7 +30,7 @@ interrupted, the last logged values of every stage are shown.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ReportArgs {
     /// The run folder
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = completing::runs())]
     run: PathBuf,
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::run::CheckpointArgs;
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::running;
@@ -25,7 +26,7 @@ yet; a stage that was in progress and depends on it begins anew.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ResumeArgs {
     /// The run folder
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", add = completing::unfinished_runs())]
     run: PathBuf,
     /// Change one value of the recipe, where that changes nothing that was done; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]

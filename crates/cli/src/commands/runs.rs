@@ -6,7 +6,7 @@ use std::time::Duration;
 use amend_run::clock::seconds_between;
 use amend_run::folder::{RunState, is_in_use, read_state};
 use amend_run::{Status, read_results};
-use clap::Args;
+use clap::{Args, ValueHint};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 use serde_json::Value;
@@ -30,7 +30,7 @@ more was killed; `amend resume` goes on with it.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunsArgs {
     /// Folder that holds run folders
-    #[arg(value_name = "DIR", default_value = "runs")]
+    #[arg(value_name = "DIR", default_value = "runs", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::app::Exit;
 use crate::area::{self, AREAS};
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -17,6 +18,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SchemaArgs {
     /// An area or a method [default: unlearn]
+    #[arg(add = completing::schemas())]
     method: Option<String>,
 }
 

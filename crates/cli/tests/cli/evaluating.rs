@@ -54,3 +54,23 @@ fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
         .unwrap();
     fails(&evaluate, &["evaluation.json", "another data.wiki.test.tokens", "choose another folder"]);
 }
+
+#[test]
+fn unknown_splits_and_tasks_are_answered_with_those_there_are() {
+    let scratch = Scratch::new();
+    let data = scratch.root.join("tofu");
+    fs::create_dir(&data).unwrap();
+    for set in ["forget01", "forget10", "retain", "real_authors", "world_facts"] {
+        fs::write(data.join(format!("{set}_perturbed.json")), "").unwrap();
+    }
+    let model = ["--model", scratch.arg(), "--data", data.to_str().unwrap()];
+    let split = [&["eval", "--task", "tofu", "--set", "split=forget07"], &model[..]].concat();
+    fails(
+        &split,
+        &["there is no split called forget07", "did you mean forget01?", "has: forget01, forget10"],
+    );
+    let flag = [&["eval", "--task", "tofu", "--split", "forget07"], &model[..]].concat();
+    fails(&flag, &["write '--set split=forget07'", "forget01, forget05, forget10"]);
+    let task = [&["eval", "--task", "tofo"], &model[..]].concat();
+    fails(&task, &["did you mean `tofu`?", "tofu, truthfulqa, wikitext"]);
+}

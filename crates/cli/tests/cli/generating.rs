@@ -73,6 +73,7 @@ fn flags_of_drawing_at_temperature_0_are_told_of() {
     };
     let message = told(&["--top-p", "0.9", "--seed", "3", "--samples", "2"]);
     assert!(message.contains("warning: --top-p, --seed, --samples: nothing is drawn"), "{message}");
+    assert!(told(&["--samples", "3"]).contains("all 3 answers to a prompt are the same"));
     assert!(
         !told(&["--top-p", "0.9", "--seed", "3", "--samples", "2", "--temperature", "1"]).contains("warning")
     );
@@ -154,6 +155,29 @@ fn the_context_is_a_limit() {
     let prompt = vec!["1"; 60].join(",");
     let answer = json_of(&["generate", scratch.arg(), "--ids", &prompt, "--max-new-tokens", "50", "--json"]);
     assert_eq!(answer["finish"], "context");
+}
+
+/// A text that ended in the middle of a sentence looked like one that the model had ended.
+#[test]
+fn texts_that_were_cut_are_told_of() {
+    let scratch = Scratch::new();
+    let told = |more: &[&str]| {
+        let args = [&["generate", scratch.arg()], more].concat();
+        let output = amend(&args).assert().code(0).get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let one = ["--prompt", "the cat", "--max-new-tokens", "3"];
+    let message = told(&one);
+    assert!(message.contains("the text was cut after 3 tokens; --max-new-tokens N allows more"), "{message}");
+    let four = [&one[..], &["--samples", "4", "--temperature", "1"]].concat();
+    assert!(told(&four).contains("4 of 4 texts were cut after 3 tokens"));
+    let full = told(&["--prompt", "the cat", "--max-new-tokens", "500"]);
+    assert!(full.contains("the text was cut at the end of the model's context of 64 tokens"), "{full}");
+    // Programs read it in `finish`; what nothing else could end is no news.
+    for quiet in [&["--json"][..], &["-q"], &["--ignore-eos"]] {
+        assert!(!told(&[&one[..], quiet].concat()).contains("cut"), "{quiet:?}");
+    }
+    assert!(!told(&["--ids", "1,2", "--max-new-tokens", "3"]).contains("cut"));
 }
 
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\

@@ -1,6 +1,6 @@
 //! Commands that tell what there is.
 
-use crate::support::{json_of, stdout};
+use crate::support::{amend, fails, json_of, stdout};
 
 #[test]
 fn methods_are_listed_and_explained() {
@@ -27,6 +27,15 @@ fn methods_are_listed_and_explained() {
 }
 
 #[test]
+fn a_slot_is_listed() {
+    let list = stdout(&["methods", "forget"]);
+    assert!(list.contains("npo") && !list.contains("sago"), "{list}");
+    let all = json_of(&["methods", "unlearn/combine", "--json"]);
+    assert!(all.as_array().unwrap().iter().all(|method| method["slot"] == "combine"), "{all}");
+    fails(&["methods", "froget"], &["no method called froget", "did you mean forget?"]);
+}
+
+#[test]
 fn schemas_are_json() {
     let recipe = json_of(&["schema"]);
     assert!(recipe["properties"]["unlearn"].is_object());
@@ -43,7 +52,42 @@ fn a_new_recipe_is_commented() {
 #[test]
 fn shells_get_their_completions() {
     for shell in ["bash", "zsh", "fish"] {
-        assert!(stdout(&["completions", shell]).contains("retain-log"), "{shell}");
+        assert!(stdout(&["completions", shell]).contains("AMEND_COMPLETE"), "{shell}");
+        // The script asks for what it offers: the commands, and their flags.
+        let asked = |words: &[&str]| {
+            let output = amend(&[&["--", "amend"], words].concat())
+                .env("AMEND_COMPLETE", shell)
+                .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+                .env("_CLAP_IFS", "\n")
+                .assert()
+                .code(0)
+                .get_output()
+                .clone();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(asked(&["eval", "--ret"]).contains("--retain-log"), "{shell}");
+        assert!(asked(&["methods", "sa"]).contains("sago"), "{shell}");
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let help = stdout(&["help"]);
+    assert_eq!(help, stdout(&["--help"]));
+    assert!(help.contains("amend doctor"), "{help}");
+    assert_eq!(stdout(&["help", "run"]), stdout(&["run", "--help"]));
+}
+
+#[test]
+fn help_pages_fit_80_columns() {
+    for page in ["help", "run --help", "chat --help", "eval --help", "generate --help", "completions --help"]
+    {
+        let words: Vec<&str> = page.split(' ').collect();
+        let output = amend(&words).env("COLUMNS", "80").assert().code(0).get_output().clone();
+        let page = String::from_utf8(output.stdout).unwrap();
+        // A line of usage is never broken.
+        let mut lines = page.lines().filter(|line| !line.starts_with("Usage: "));
+        assert!(lines.all(|line| line.chars().count() <= 80), "{page}");
     }
 }
 

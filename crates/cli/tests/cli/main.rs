@@ -4,8 +4,10 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod chatting;
 mod checking;
 mod comparing;
+mod completing;
 mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]
@@ -14,6 +16,7 @@ mod embedding;
 mod evaluating;
 mod generating;
 mod listing;
+mod messages;
 mod miniature;
 mod newcomers;
 mod parity;

@@ -51,6 +51,59 @@ fn what_was_never_known_is_not_called_forgotten() {
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("There was nothing to forget"));
 }
 
+/// The error spoke of a missing config.json.
+#[test]
+fn a_run_is_no_model_but_has_some() {
+    let bench = Bench::new();
+    let [one, two] = ["one", "two"].map(|name| bench.out(name));
+    run_to(&bench, &one, &[]);
+    run_to(&bench, &two, &["--set", "compare=[{ combine = \"sum\" }]"]);
+    let [one, two] = [&one, &two].map(|dir| dir.to_str().unwrap());
+    let target = bench.out("target");
+    let commands: [&[&str]; 5] = [
+        &["score", one, "--text", "a"],
+        &["generate", one, "--prompt", "a"],
+        &["chat", one],
+        &["embed", one, "--text", "a"],
+        &["convert", one, target.to_str().unwrap()],
+    ];
+    let model = format!("{one}/model");
+    for command in commands {
+        fails(command, &["is the folder of a run, not a model", &model]);
+    }
+    let several = ["score", two, "--text", "a"];
+    let models: Vec<String> = fs::read_dir(Path::new(two).join("models"))
+        .unwrap()
+        .map(|entry| format!("\n  {}", entry.unwrap().path().display()))
+        .collect();
+    assert!(models.len() > 1);
+    fails(&several, &models.iter().map(String::as_str).collect::<Vec<_>>());
+    let data = bench.out("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("wiki.test.tokens"), " = One = \n the cat \n").unwrap();
+    let eval = ["eval", "--task", "wikitext", "--data", data.to_str().unwrap(), "--model", one];
+    fails(&eval, &["is the folder of a run, not a model", &model]);
+}
+
+#[test]
+fn what_is_missing_is_pointed_at_in_the_recipe() {
+    let bench = Bench::new();
+    let recipe = bench.out("missing.toml");
+    fs::write(
+        &recipe,
+        "method = \"unlearn\"\n[model]\npath = \"no-model\"\n[data]\nforget = \"no.jsonl\"\nretain = \"no.jsonl\"\n",
+    )
+    .unwrap();
+    let run = ["run", recipe.to_str().unwrap(), "--out", "x"];
+    fails(&run, &["`model.path` = \"no-model\": there is no such model", "missing.toml:3:8", "hint: "]);
+    let scratch = crate::support::Scratch::new();
+    let model = format!("model.path={}", scratch.arg());
+    let run = [&run[..], &["--set", &model]].concat();
+    fails(&run, &["`data.forget` = \"no.jsonl\": there is no such file", "missing.toml:5:10"]);
+    let run = [&run[..], &["--set", "data.forget=other.jsonl"]].concat();
+    fails(&run, &["missing.toml: `data.forget` = \"other.jsonl\": there is no such file"]);
+}
+
 #[test]
 fn computing_twice_changes_no_bit_and_bf16_changes_some() {
     let bench = Bench::new();

@@ -27,11 +27,14 @@ impl Checkpoint {
     /// names) and perhaps `generation_config.json`, or a GGUF file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Ok(Checkpoint(if GgufFile::recognises(path) {
+        let form = if GgufFile::recognises(path) {
             Form::Gguf(Box::new(GgufFile::open(path)?))
         } else {
             Form::Folder(Box::new(Folder::open(path)?))
-        }))
+        };
+        let checkpoint = Checkpoint(form);
+        tracing::debug!("{}: {} tensors", path.display(), checkpoint.name_list().len());
+        Ok(checkpoint)
     }
 
     /// The folder or file.

@@ -54,6 +54,12 @@ impl Model {
             let place = checkpoint.path().display();
             tracing::warn!("{place}: {} tensors are not used, such as {first}", unused.len());
         }
+        tracing::info!(
+            "{}: {} of {} parameters, stored as {dtype}",
+            checkpoint.path().display(),
+            config.get("model_type").and_then(|family| family.as_str()).unwrap_or("model"),
+            params.count().0
+        );
         let generation_config = checkpoint.generation_config().cloned();
         Ok(Model::of(params, decoder, config, generation_config, dtype))
     }

@@ -1,10 +1,26 @@
 //! Where in a recipe a key belongs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde_json::Value;
 
 use super::shape::Schema;
+use super::tree::{self, Origin};
+
+/// The bytes of a recipe's text that hold the string `value` under the dotted path `key`; nothing where it says something
+/// else there, as where `--set` has changed it.
+pub fn span_of(text: &str, key: &str, value: &str) -> Option<Range<usize>> {
+    let mut node = tree::parse(text).ok()?;
+    for part in key.split('.') {
+        let tree::Value::Table(entries) = node.value else { return None };
+        node = entries.into_iter().find(|entry| entry.key == part)?.node;
+    }
+    match (node.value, node.at) {
+        (tree::Value::String(found), Origin::File(span)) if found == value => Some(span),
+        _ => None,
+    }
+}
 
 /// How deep keys are looked for.
 const DEPTH: usize = 6;
@@ -35,4 +51,20 @@ pub fn places_of(schema: &Value, key: &str) -> Vec<String> {
         tables = inner;
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span_of;
+
+    #[test]
+    fn the_place_of_a_value_is_found_where_the_file_says_it() {
+        let text = "seed = 0\ndata = { forget = \"a.jsonl\" }\n[model]\npath = \"m\"\n";
+        let at = |key, value| span_of(text, key, value).map(|span| &text[span]);
+        assert_eq!(at("data.forget", "a.jsonl"), Some("\"a.jsonl\""));
+        assert_eq!(at("model.path", "m"), Some("\"m\""));
+        assert_eq!(at("model.path", "other"), None);
+        assert_eq!(at("model.gold", "m"), None);
+        assert_eq!(at("seed.x", "0"), None);
+    }
 }

@@ -59,6 +59,12 @@ impl Encoder {
         if let Some(modules) = modules {
             encoder.pipeline = modules.pipeline(&mut encoder.params, encoder.pipeline)?;
         }
+        tracing::info!(
+            "{}: encoder of {} parameters, stored as {}",
+            checkpoint.path().display(),
+            encoder.params.count().0,
+            encoder.dtype
+        );
         Ok(encoder)
     }
 

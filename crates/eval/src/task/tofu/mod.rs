@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use amend_learn::{Error, Result};
 use amend_run::records::Row;
-use amend_run::{Dataset, Figure, Record};
+use amend_run::{Dataset, Figure, Record, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,7 @@ use crate::summary::Summary;
 #[serde(default, deny_unknown_fields)]
 pub struct Tofu {
     /// Which authors were to be forgotten: `forget01`, `forget05` or `forget10`.
+    #[schemars(extend("examples" = SPLITS))]
     pub split: String,
     /// Questions asked of each set at most; the first ones.
     #[schemars(range(min = 1))]
@@ -64,6 +65,9 @@ pub struct Tofu {
     /// Most tokens of what the model says; 0 asks for no text, and leaves out ROUGE, model utility and the official log.
     pub max_new_tokens: usize,
 }
+
+/// The forget sets of the benchmark.
+const SPLITS: [&str; 3] = ["forget01", "forget05", "forget10"];
 
 impl Default for Tofu {
     fn default() -> Self {
@@ -76,10 +80,11 @@ impl Task for Tofu {
     /// Reads `<split>_perturbed.json`, `retain_perturbed.json`, `real_authors_perturbed.json` and
     /// `world_facts_perturbed.json`.
     fn items(&self, data: &Path) -> Result<Items> {
+        self.check_split(data)?;
         let mut all = Items::default();
         for set in TofuSet::ALL {
             let stem = if set == TofuSet::Forget { &self.split } else { set.name() };
-            let file = format!("{stem}_perturbed.json");
+            let file = questions_of(stem);
             let dataset = Dataset::read(&[data.join(&file)])?;
             all.sha256.insert(file, dataset.sha256());
             for (index, record) in dataset.records.into_iter().take(self.limit).enumerate() {
@@ -157,6 +162,40 @@ impl Task for Tofu {
         log.write(&path).map_err(|e| Error::invalid(e.to_string()))?;
         Ok(Some(path))
     }
+}
+
+impl Tofu {
+    /// Fails where the folder has no file of the split but others that could be one.
+    fn check_split(&self, data: &Path) -> Result<()> {
+        if data.join(questions_of(&self.split)).exists() {
+            return Ok(());
+        }
+        let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_suffix(QUESTIONS).filter(|split| TofuSet::named(split).is_none()).map(str::to_owned)
+        });
+        let mut splits: Vec<String> = names.collect();
+        if splits.is_empty() {
+            return Ok(());
+        }
+        splits.sort();
+        let near = nearest(&self.split, splits.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("did you mean {near}? "));
+        Err(Error::invalid(format!(
+            "{}: there is no split called {}; {near}The folder has: {}",
+            data.display(),
+            self.split,
+            splits.join(", ")
+        )))
+    }
+}
+
+/// What follows the name of a split, or of another set, in the name of the file with its questions.
+const QUESTIONS: &str = "_perturbed.json";
+
+fn questions_of(set: &str) -> String {
+    format!("{set}{QUESTIONS}")
 }
 
 /// The items of the official log.

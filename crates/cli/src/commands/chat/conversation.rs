@@ -1,6 +1,8 @@
-//! `amend chat`: a conversation in the terminal.
+//! A conversation: what was said so far, and the model's next turn.
 
-use std::io::{BufRead, IsTerminal};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,140 +10,25 @@ use amend_engine::generate::{
     Constraint, Event, GenerateOptions, Generated, Request, Session, SessionOptions,
 };
 use amend_engine::tokenizer::{Message, Tokenizer};
-use clap::Args;
 use serde_json::json;
 
-use crate::app::Exit;
+use super::ChatArgs;
 use crate::console::Console;
-use crate::constraint::ConstraintArgs;
 use crate::context::Context;
-use crate::error::{self, Error};
+use crate::error::Error;
+use crate::finish;
 use crate::interrupt;
-use crate::open::{ModelArgs, Opened};
+use crate::open::Opened;
 use crate::output::Output;
-use crate::sampling::SamplingArgs;
-
-const EXAMPLES: &str = "\
-While chatting:
-  /system TEXT   set the system message and start over; without TEXT remove it
-  /reset         start over
-  /quit          leave, as does Ctrl-D
-  Ctrl-C         stop the answer; at the prompt: leave
-
-Questions can also be piped in, one per line:
-  printf 'Who wrote Faust?\\nWhen?\\n' | amend chat models/my-model --json
-
-With --json-schema, --json-object, --regex or --choice every answer matches,
-unless Ctrl-C stops it.
-
-The model needs a chat template. For one without, use `amend generate`.";
-
-const HELP: &str = "/system TEXT sets the system message, /reset starts over, /quit leaves";
-
-/// Chat with a model
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct ChatArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// System message
-    #[arg(long, value_name = "TEXT")]
-    system: Option<String>,
-    /// Tokens per answer at most
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = crate::args::parse_count)]
-    max_new_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    constraint: ConstraintArgs,
-}
-
-pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Error> {
-    let opened = Opened::open(&args.model)?;
-    let tokenizer = opened.tokenizer()?;
-    if !tokenizer.has_chat_template() {
-        return Err(Error::told(
-            format!(
-                "{}: the model has no chat template, so it was not made for chatting",
-                args.model.model.display()
-            ),
-            "continue texts with `amend generate`, or add a chat_template.jinja to the folder",
-        ));
-    }
-    args.sampling.warn_of_ignored(1, &context.console);
-    let constraint = args.constraint.compile(&opened)?;
-    let signals = Signals::listen()?;
-    if context.console.is_terminal() {
-        context.console.note(HELP);
-    }
-    let mut chat = Conversation { system: args.system.clone(), turns: Vec::new(), asked: 0, constraint };
-    let mut lines = std::io::stdin().lock().lines();
-    loop {
-        if context.console.is_terminal() && !context.console.quiet() {
-            context.console.write("> ");
-        }
-        let Some(line) = lines.next() else { return Ok(Exit::Done) };
-        let line = line.map_err(|e| Error::plain(format!("cannot read standard input: {e}")))?;
-        match Input::of(&line) {
-            Input::Nothing => {}
-            Input::Quit => return Ok(Exit::Done),
-            Input::Help => context.console.note(HELP),
-            Input::Reset => chat.turns.clear(),
-            Input::System(text) => {
-                chat.system = text;
-                chat.turns.clear();
-            }
-            Input::Unknown(command) => {
-                context.console.warn(&format!("there is no {command}; {HELP}"));
-            }
-            Input::Question(text) => {
-                match chat.ask(&text, &opened, tokenizer, args.max_new_tokens, &context.console) {
-                    Ok(prompt) => chat.answer(prompt, &opened, &args, &signals, context)?,
-                    // A person asks something else. Who pipes questions in would miss an answer.
-                    Err(e) if std::io::stdin().is_terminal() => error::report(&e, context.json),
-                    Err(e) => return Err(e),
-                }
-            }
-        }
-    }
-}
-
-/// What a line asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Input {
-    Nothing,
-    Quit,
-    Help,
-    Reset,
-    System(Option<String>),
-    Unknown(String),
-    Question(String),
-}
-
-impl Input {
-    fn of(line: &str) -> Self {
-        let line = line.trim();
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        match word {
-            "" => Input::Nothing,
-            "/quit" | "/exit" => Input::Quit,
-            "/help" => Input::Help,
-            "/reset" => Input::Reset,
-            "/system" => Input::System(Some(rest.trim().to_owned()).filter(|text| !text.is_empty())),
-            word if word.starts_with('/') => Input::Unknown(word.to_owned()),
-            _ => Input::Question(line.to_owned()),
-        }
-    }
-}
 
 /// Ctrl-C stops an answer in progress, and leaves where there is none.
-struct Signals {
+pub(super) struct Signals {
     answering: Arc<AtomicBool>,
     stopped: Arc<AtomicBool>,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Error> {
+    pub(super) fn listen() -> Result<Self, Error> {
         let signals = Signals { answering: Arc::default(), stopped: Arc::default() };
         let (answering, stopped) = (signals.answering.clone(), signals.stopped.clone());
         interrupt::on_signal(move || {
@@ -153,8 +40,8 @@ impl Signals {
     }
 }
 
-struct Conversation {
-    system: Option<String>,
+pub(super) struct Conversation {
+    pub(super) system: Option<String>,
     turns: Vec<Message>,
     /// Questions so far; advances the seed, so that asking again can answer differently.
     asked: u64,
@@ -163,13 +50,40 @@ struct Conversation {
 }
 
 impl Conversation {
+    pub(super) fn new(system: Option<String>, constraint: Option<Constraint>) -> Self {
+        Conversation { system, turns: Vec::new(), asked: 0, constraint }
+    }
+
+    /// Forgets what was said, but for the system message.
+    pub(super) fn reset(&mut self) {
+        self.turns.clear();
+    }
+
+    /// Takes the last question and its answer back. Gives the question.
+    pub(super) fn take_back(&mut self) -> Option<String> {
+        let asked = self.turns.iter().rposition(|turn| turn.role == "user")?;
+        self.turns.drain(asked..).next().map(|question| question.content)
+    }
+
     fn messages(&self) -> Vec<Message> {
         let system = self.system.iter().map(|text| Message::new("system", text));
         system.chain(self.turns.iter().cloned()).collect()
     }
 
+    /// Writes the conversation to a new file, as one record of chats in JSON lines.
+    pub(super) fn save(&self, path: &Path) -> Result<(), Error> {
+        let record = format!("{}\n", json!({ "messages": self.messages() }));
+        let written = File::create_new(path).and_then(|mut file| file.write_all(record.as_bytes()));
+        written.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Error::told(format!("{} exists", path.display()), "choose another file")
+            }
+            _ => Error::plain(format!("{}: cannot write: {e}", path.display())),
+        })
+    }
+
     /// The conversation with one more question as ids. A question that cannot be put leaves it as it was.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         question: &str,
         opened: &Opened,
@@ -183,7 +97,7 @@ impl Conversation {
     }
 
     /// Answers a prompt of [`Conversation::ask`] and shows the answer.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         prompt: Vec<u32>,
         opened: &Opened,
@@ -198,19 +112,29 @@ impl Conversation {
             constraint: self.constraint.clone(),
             ..Default::default()
         };
+        tracing::debug!("the conversation so far has {} tokens", prompt.len());
         self.asked += 1;
         let session = opened.session(SessionOptions::default());
         let mut unseen = Output::nowhere();
         let out = if context.json { &mut unseen } else { &mut context.out };
         let generated = answer(session, Request::new(prompt, options), signals, out)?;
-        let answer = generated.text.unwrap_or_default();
+        let (answer, finish) = (generated.text.unwrap_or_default(), generated.finish);
         if context.json {
-            let ids = generated.ids;
-            context.out.json_line(&json!({ "role": "assistant", "content": answer, "ids": ids }))?;
+            context.out.json_line(&json!({
+                "role": "assistant",
+                "content": answer,
+                "ids": generated.ids,
+                "finish": finish::name(finish),
+            }))?;
         } else {
             context.out.line("")?;
         }
         context.out.flush()?;
+        if !context.json
+            && let Some(place) = finish::cut(finish, args.max_new_tokens, opened.model.spec().context)
+        {
+            context.console.note(&format!("the answer was cut {place}"));
+        }
         self.turns.push(Message::new("assistant", answer));
         Ok(())
     }
@@ -294,6 +218,7 @@ mod tests {
     use amend_engine::tokenizer::train_bpe;
 
     use super::*;
+    use crate::open::ModelArgs;
     use crate::precision::PrecisionArgs;
 
     /// It ended the chat, and what had been said before was gone.
@@ -313,7 +238,7 @@ mod tests {
         std::fs::write(model.join("chat_template.jinja"), template).unwrap();
         let args = ModelArgs { model, adapter: None, precision: PrecisionArgs::default() };
         let opened = Opened::open(&args).unwrap();
-        let mut chat = Conversation { system: None, turns: Vec::new(), asked: 0, constraint: None };
+        let mut chat = Conversation::new(None, None);
         let console = Console::new(true);
         let ask = |chat: &mut Conversation, question: &str| {
             chat.ask(question, &opened, opened.tokenizer().unwrap(), 4, &console)
@@ -328,11 +253,20 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_commands_or_questions() {
-        assert_eq!(Input::of("  "), Input::Nothing);
-        assert_eq!(Input::of("/system  Be brief. "), Input::System(Some("Be brief.".into())));
-        assert_eq!(Input::of("/system"), Input::System(None));
-        assert_eq!(Input::of("/sytem x"), Input::Unknown("/sytem".into()));
-        assert_eq!(Input::of("what is / for?"), Input::Question("what is / for?".into()));
+    fn questions_are_taken_back_with_their_answers() {
+        let mut chat = Conversation::new(Some("Be brief.".into()), None);
+        assert_eq!(chat.take_back(), None);
+        for (role, content) in [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")] {
+            chat.turns.push(Message::new(role, content));
+        }
+        assert_eq!(chat.take_back().as_deref(), Some("c"));
+        assert_eq!(chat.turns.len(), 2);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("chat.jsonl");
+        chat.save(&file).unwrap();
+        let data = amend_run::Dataset::read(std::slice::from_ref(&file)).unwrap();
+        assert_eq!(data.records.len(), 1);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("Be brief."));
+        assert!(chat.save(&file).unwrap_err().to_string().ends_with("chat.jsonl exists"));
     }
 }
