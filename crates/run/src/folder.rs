@@ -132,6 +132,9 @@ pub struct RunState {
     /// The most memory in bytes that the last process had resident, where the system tells.
     #[serde(default)]
     pub peak_memory: Option<u64>,
+    /// The folder of its event files for TensorBoard, where it writes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorboard: Option<PathBuf>,
     /// The stages that are done, in order, each with what later stages need of it.
     #[serde(default)]
     pub stages: Map<String, Value>,
@@ -147,6 +150,7 @@ impl RunState {
             resumed: Vec::new(),
             finished: None,
             peak_memory: None,
+            tensorboard: None,
             stages: Map::new(),
         }
     }
@@ -248,6 +252,15 @@ impl RunFolder {
     pub fn recipe(&self) -> Result<String, FolderError> {
         let path = self.dir.join("recipe.toml");
         Ok(fs::read_to_string(&path).map_err(at("read", &path))?)
+    }
+
+    /// Records that event files are written to `dir`, from now on and when the run is resumed.
+    ///
+    /// # Errors
+    /// Where `run.json` cannot be written.
+    pub fn set_tensorboard(&mut self, dir: PathBuf) -> Result<(), FolderError> {
+        self.state.tensorboard = Some(dir);
+        self.write_state()
     }
 
     /// Whether a stage was completed, in this process or before.

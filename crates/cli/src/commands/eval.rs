@@ -215,7 +215,8 @@ fn create(out: &Path) -> Result<(), Error> {
 fn show(summary: &Summary, context: &mut Context) -> Result<(), Error> {
     let row = |(name, figure): &(String, Figure)| {
         let error = figure.format_error().map_or(String::new(), |e| format!("± {e}"));
-        vec![name.clone(), figure.format_value(), error, figure.n.to_string()]
+        let cases = if figure.n > 0 { figure.n.to_string() } else { String::new() };
+        vec![name.clone(), figure.format_value(), error, cases]
     };
     let rows: Vec<_> = summary.figures.iter().map(row).collect();
     let columns = [("figure", Align::Left), ("value", Align::Right), ("", Align::Left), ("n", Align::Right)];
