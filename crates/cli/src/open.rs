@@ -9,7 +9,7 @@ use amend_engine::tokenizer::{Tokenizer, configured_ids};
 use clap::Args;
 use serde_json::Map;
 
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::precision::PrecisionArgs;
 use crate::token_ids;
 
@@ -74,6 +74,7 @@ impl Opened {
                 },
                 "give token ids with --ids, or copy the tokenizer's files into the model's folder",
             )
+            .about(Topic::Missing)
         })
     }
 

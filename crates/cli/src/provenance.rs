@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 6] = [
 /// Adds it to the report of the run in `dir`.
 pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(), Error> {
     let path = dir.join("recipe.toml");
-    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
+    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
     report.heading("What was run");
     report.push(Section::KeyValues(facts(state)));
     let pairs = vec![("recipe.toml".to_owned(), recipe)];
@@ -47,7 +47,7 @@ pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(
 
 /// A command that can be given anywhere and repeats the run beside it.
 fn again(dir: &Path) -> Result<String, Error> {
-    let dir = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
+    let dir = dir.canonicalize().map_err(|e| Error::read(dir, e))?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recipe = dir.join("recipe.toml").display().to_string();
     let out = dir.with_file_name(format!("{name}-again")).display().to_string();

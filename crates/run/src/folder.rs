@@ -53,6 +53,19 @@ pub enum FolderError {
     File(#[from] FileError),
 }
 
+impl FolderError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FolderError::Exists { .. } => "output-exists",
+            FolderError::NotARun { .. } => "folder-no-run",
+            FolderError::Finished { .. } => "folder-finished",
+            FolderError::Locked { .. } => "folder-in-use",
+            FolderError::File(e) => e.code(),
+        }
+    }
+}
+
 /// The program that works on a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {

@@ -48,6 +48,17 @@ pub enum StepLogError {
     },
 }
 
+impl StepLogError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StepLogError::File(e) => e.code(),
+            StepLogError::Row { .. } => "run-damaged",
+            StepLogError::Values { .. } => "invalid-argument",
+        }
+    }
+}
+
 /// One row.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct StepRow {

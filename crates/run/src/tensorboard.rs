@@ -118,9 +118,7 @@ fn our_files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     match fs::read_dir(folder) {
-        Ok(entries) => {
-            entries.map(|entry| Ok(entry.map_err(at("read", folder))?.path())).collect()
-        }
+        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at("read", folder))?.path())).collect(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(at("read", folder)(e)),
     }
@@ -293,8 +291,10 @@ mod tests {
     #[test]
     fn a_file_that_is_out_of_step_is_written_anew_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let all: Vec<_> =
-            ["a", "b", "c"].iter().flat_map(|stage| (1..4).map(|i| row(stage, i, json!({ "x": i })))).collect();
+        let all: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .flat_map(|stage| (1..4).map(|i| row(stage, i, json!({ "x": i }))))
+            .collect();
         drop(TensorBoard::open(dir.path(), &all).unwrap());
         let good = file(dir.path(), "a");
         let (behind, whole) = file(dir.path(), "b");

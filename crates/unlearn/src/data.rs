@@ -38,10 +38,12 @@ impl Sets {
             (Some(world), None, None) => Self::from_world(run, world, seed)?,
             (None, Some(forget), Some(retain)) => Self::from_files(run, data, forget, retain, base, seed)?,
             (Some(_), ..) => {
-                return Err(Error::invalid("[data]: give either `world` or `forget` and `retain`, not both"));
+                return Err(Error::conflict(
+                    "[data]: give either `world` or `forget` and `retain`, not both",
+                ));
             }
             _ => {
-                return Err(Error::invalid(
+                return Err(Error::conflict(
                     "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep",
                 ));
             }
@@ -87,7 +89,7 @@ impl Sets {
     /// files can start from what the demo wrote.
     fn from_world(run: &Run<'_>, config: &WorldConfig, seed: u64) -> Result<Self> {
         let config = WorldConfig { seed, ..config.clone() };
-        let world = World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))?;
+        let world = World::generate(config).map_err(|e| Error::conflict(format!("[data.world]: {e}")))?;
         let dir = run.folder.path().join("data").join(format!("seed{seed}"));
         std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
         let keep = |name: &str, records: Vec<amend_eval::world::FactRecord>| -> Result<Vec<Record>> {

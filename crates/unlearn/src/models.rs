@@ -87,7 +87,7 @@ fn check_same_tokens(base: (&Tokenizer, &Path), gold: (&Tokenizer, &Path)) -> Re
         return Ok(());
     };
     let spelled = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
-    Err(Error::invalid(format!(
+    Err(Error::conflict(format!(
         "[model]: `path` {} and `gold` {} have different vocabularies: token {id} is {} in the one and {} in the other; \
          the gold model must be one of the same tokenizer",
         base.1.display(),

@@ -12,7 +12,7 @@ use amend_run::report::Section;
 use amend_run::{Dataset, Method, RecipePath, RecipeSource, Report, Run, nearest};
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 /// An area as the command line sees it.
 pub(crate) struct Area {
@@ -138,7 +138,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Area, Error> {
             Some(near) => format!("did you mean {near}? There are: {all}"),
             None => format!("there are: {all}"),
         };
-        Error::told(format!("there is no area called {name}"), hint)
+        Error::told(format!("there is no area called {name}"), hint).about(Topic::Name)
     })
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn methods_called(wanted: &str) -> Result<Vec<&'static dyn Method>, E
         Some(near) => format!("did you mean {near}? `amend methods` lists them all"),
         None => "`amend methods` lists them all".into(),
     };
-    Err(Error::told(format!("there is no method called {wanted}"), hint))
+    Err(Error::told(format!("there is no method called {wanted}"), hint).about(Topic::Name))
 }
 
 /// A path that means the same whatever folder the next command is started in.

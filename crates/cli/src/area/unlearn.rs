@@ -7,7 +7,7 @@ use amend_unlearn::{Outcome, UnlearnRecipe};
 use serde_json::Value;
 
 use super::{Area, Found, Plan};
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 pub(super) const AREA: Area = Area {
     name: "unlearn",
@@ -50,8 +50,9 @@ fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found,
 }
 
 fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
-    let outcome: Outcome = stored::from_value(results.clone())
-        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))?;
+    let outcome: Outcome = stored::from_value(results.clone()).map_err(|e| {
+        Error::plain(format!("{}: {e}", dir.join("results.json").display())).about(Topic::Run)
+    })?;
     found(&outcome, results, dir)
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::app::Exit;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
@@ -146,7 +146,8 @@ fn refuse_existing(target: &Path) -> Result<(), Error> {
         return Err(Error::told(
             format!("{} exists", target.display()),
             "choose another DST, or remove it first",
-        ));
+        )
+        .about(Topic::Output));
     }
     Ok(())
 }

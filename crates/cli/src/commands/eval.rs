@@ -14,7 +14,7 @@ use super::methods;
 use crate::app::Exit;
 use crate::args::VERSION;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open::{ModelArgs, Opened};
 use crate::precision::PrecisionArgs;
 use crate::table::{self, Align};
@@ -174,7 +174,9 @@ fn check_folder(out: &Path, resumable: bool) -> Result<(), Error> {
     };
     let unfinished = resumable && SampleLog::is_in(out) && !out.join("results.json").exists();
     if occupied && !unfinished {
-        return Err(Error::told(format!("{} exists", out.display()), "choose another --out"));
+        return Err(
+            Error::told(format!("{} exists", out.display()), "choose another --out").about(Topic::Output)
+        );
     }
     Ok(())
 }
@@ -199,7 +201,7 @@ fn write(
         None => {
             if let Err(e) = benchmark.filler().write_log(samples, out) {
                 // Figures that may have taken hours are not lost over a log that cannot hold them.
-                context.console.note(&format!("warning: the benchmark's own log was not written: {e}"));
+                context.console.warn(&format!("the benchmark's own log was not written: {e}"));
             }
             None
         }
@@ -209,7 +211,7 @@ fn write(
 }
 
 fn create(out: &Path) -> Result<(), Error> {
-    fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))
+    fs::create_dir_all(out).map_err(|e| Error::io(out, "cannot create", e))
 }
 
 fn show(summary: &Summary, context: &mut Context) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use super::run::CheckpointArgs;
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
+use crate::listening::TensorBoardArgs;
 use crate::running;
 
 const EXAMPLES: &str = "\
@@ -27,8 +28,10 @@ pub(crate) struct ResumeArgs {
     run: PathBuf,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
+    #[command(flatten)]
+    board: TensorBoardArgs,
 }
 
 pub(crate) fn execute(args: ResumeArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::resume(&args.run, args.checkpoints.every(), context)
+    running::resume(&args.run, args.checkpoints.every(), &args.board, context)
 }

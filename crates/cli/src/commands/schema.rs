@@ -5,7 +5,7 @@ use clap::Args;
 use crate::app::Exit;
 use crate::area::{self, AREAS};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +31,8 @@ pub(crate) fn execute(args: SchemaArgs, context: &mut Context) -> Result<Exit, E
                 return Err(Error::told(
                     format!("several methods are called {name}"),
                     format!("choose one: {}", all.join(", ")),
-                ));
+                )
+                .about(Topic::Name));
             }
         },
     };

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-pub use error::RecordsError;
+pub use error::{Fault, RecordsError};
 pub use layout::Layout;
 pub use overlap::overlap;
 pub use rows::{Row, Rows, text_of, texts_of};
