@@ -48,20 +48,20 @@ limit = 4
 max_new_tokens = 4
 "#;
 
-struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
-    recipe: String,
+    pub(crate) recipe: String,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let recipe = folder.path().join("tiny.toml");
         fs::write(&recipe, RECIPE).unwrap();
         Bench { recipe: recipe.to_str().unwrap().to_owned(), folder }
     }
 
-    fn out(&self, name: &str) -> PathBuf {
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
@@ -287,16 +287,17 @@ fn a_run_that_finds_no_room_goes_on_once_there_is_some() {
 }
 
 /// Starts a run that takes long enough to be interrupted.
-fn start(bench: &Bench, out: &Path) -> Child {
+pub(crate) fn start(bench: &Bench, out: &Path, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_amend"))
         .args(["run", &bench.recipe, "--out", out.to_str().unwrap(), "--set", "model.scratch.epochs=60"])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(120), "waited too long for {what}");
@@ -312,7 +313,7 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     run_to(&bench, &whole, &["--set", "model.scratch.epochs=60"]);
 
     let cut = bench.out("cut");
-    let child = start(&bench, &cut);
+    let child = start(&bench, &cut, &[]);
     let logged = cut.join("metrics.jsonl");
     wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -344,7 +345,7 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
 fn a_killed_run_goes_on_too() {
     let bench = Bench::new();
     let dir = bench.out("killed");
-    let mut child = start(&bench, &dir);
+    let mut child = start(&bench, &dir, &[]);
     let logged = dir.join("metrics.jsonl");
     wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
     let arg = dir.to_str().unwrap();
