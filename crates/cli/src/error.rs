@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amend_run::folder::FolderError;
 use amend_run::recipe::Fault;
+use amend_run::records::RecordsError;
 use amend_run::{FileError, RecipeError, RunError};
 use serde_json::{Value, json};
 
@@ -236,6 +237,9 @@ impl Usage {
 fn problems(error: &Error) -> Vec<Problem> {
     let code = error.code();
     let one = |message: String, hint| vec![Problem { code, message, hint, place: place(error), span: None }];
+    if let Some(records) = records(error) {
+        return one(records.sentence(), records.hint.clone());
+    }
     match error {
         Error::Told { message, hint, .. } => one(message.clone(), hint.clone()),
         Error::Output(_) => one(error.to_string(), None),
@@ -265,6 +269,17 @@ fn recipe_problems(recipe: &RecipeError) -> Vec<Problem> {
     std::iter::once(first).chain(more).map(problem).collect()
 }
 
+/// What is wrong with a data set, where that is the error.
+fn records(error: &Error) -> Option<&RecordsError> {
+    match error {
+        Error::Learn(e) => match e.as_ref() {
+            amend_learn::Error::Records(e) => Some(e),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Where the problem is of an error that has one.
 fn place(error: &Error) -> Place {
     let in_file = |path: &Path| Place { file: Some(path.to_path_buf()), ..Place::default() };
@@ -272,11 +287,11 @@ fn place(error: &Error) -> Place {
         Error::Engine(e) => e.path().map(in_file).unwrap_or_default(),
         Error::File(e) => in_file(&e.path),
         Error::Io { path, .. } => in_file(path),
-        Error::Learn(e) => match e.as_ref() {
-            amend_learn::Error::Records(e) => Place { line: e.line, column: e.column, ..in_file(&e.path) },
-            _ => Place::default(),
-        },
-        _ => Place::default(),
+        _ => records(error).map_or_else(Place::default, |e| Place {
+            line: e.line,
+            column: e.column,
+            ..in_file(&e.path)
+        }),
     }
 }
 

@@ -19,6 +19,13 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Where and what: `forget.jsonl:3:7: malformed JSON: …`, without what to do about it.
+    pub fn sentence(&self) -> String {
+        let numbers = [self.line, self.column].into_iter().flatten();
+        let place: String = numbers.map(|number| format!(":{number}")).collect();
+        format!("{}{place}: {}", self.path.display(), self.message)
+    }
+
     /// What programs know it by; it does not change with the message.
     pub fn code(self) -> &'static str {
         match self {
@@ -53,6 +60,13 @@ impl RecordsError {
         Self { path: path.to_path_buf(), line, column: None, fault, message, hint: None }
     }
 
+    /// Where and what: `forget.jsonl:3:7: malformed JSON: …`, without what to do about it.
+    pub fn sentence(&self) -> String {
+        let numbers = [self.line, self.column].into_iter().flatten();
+        let place: String = numbers.map(|number| format!(":{number}")).collect();
+        format!("{}{place}: {}", self.path.display(), self.message)
+    }
+
     /// What programs know the error by; it does not change with the message.
     pub fn code(&self) -> &'static str {
         self.fault.code()
@@ -75,11 +89,7 @@ impl RecordsError {
 
 impl fmt::Display for RecordsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        for number in [self.line, self.column].into_iter().flatten() {
-            write!(f, ":{number}")?;
-        }
-        write!(f, ": {}", self.message)?;
+        f.write_str(&self.sentence())?;
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
