@@ -19,13 +19,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Where and what: `forget.jsonl:3:7: malformed JSON: …`, without what to do about it.
-    pub fn sentence(&self) -> String {
-        let numbers = [self.line, self.column].into_iter().flatten();
-        let place: String = numbers.map(|number| format!(":{number}")).collect();
-        format!("{}{place}: {}", self.path.display(), self.message)
-    }
-
     /// What programs know it by; it does not change with the message.
     pub fn code(self) -> &'static str {
         match self {
