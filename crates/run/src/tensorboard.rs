@@ -33,17 +33,26 @@ pub struct TensorBoard {
 
 impl TensorBoard {
     /// Event files in the folder `root`, brought into step with `rows`, which are those of the run so far. Files that
-    /// are in step already are gone on with; others are written anew, with the present as the time of their rows.
+    /// are in step already are gone on with; others are written anew, with the present as the time of their rows. What
+    /// an earlier run of this name has left goes.
     ///
     /// # Errors
     /// Where a file cannot be read or written.
     pub fn open(root: &Path, rows: &[StepRow]) -> Result<Self, FileError> {
         let mut board = TensorBoard { root: root.to_path_buf(), stages: BTreeMap::new() };
         for folder in folders(root)? {
-            if let [file] = our_files(&folder)?.as_slice() {
+            let stage = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut files = our_files(&folder)?;
+            if !rows.iter().any(|row| folder_name(&row.stage) == stage) {
+                files.iter().try_for_each(|file| fs::remove_file(file).map_err(at("remove", file)))?;
+                // What somebody else has put there keeps the folder.
+                let _ = fs::remove_dir(&folder);
+                continue;
+            }
+            files.retain(|file| !is_empty(file));
+            if let [file] = files.as_slice() {
                 let bytes = fs::read(file).map_err(at("read", file))?;
                 let rows = count(&bytes).and_then(|records| records.checked_sub(BEGINNING));
-                let stage = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 board.stages.extend(rows.map(|rows| (stage, (file.clone(), rows))));
             }
         }
@@ -51,20 +60,17 @@ impl TensorBoard {
         Ok(board)
     }
 
-    /// Writes the files anew of every stage that has other rows than these, and removes those of stages without.
+    /// Writes the files anew of every stage that has other rows than these, and empties those of stages without.
     fn follow(&mut self, rows: &[StepRow]) -> Result<(), FileError> {
         let mut wanted: BTreeMap<String, Vec<&StepRow>> = BTreeMap::new();
         for row in rows {
             wanted.entry(folder_name(&row.stage)).or_default().push(row);
         }
-        for folder in folders(&self.root)? {
-            let stage = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !wanted.contains_key(&stage) {
-                remove(&folder, None)?;
-                // What somebody else has put there keeps the folder.
-                let _ = fs::remove_dir(&folder);
-                self.stages.remove(&stage);
-            }
+        let gone: Vec<String> =
+            self.stages.keys().filter(|stage| !wanted.contains_key(*stage)).cloned().collect();
+        for stage in gone {
+            empty(&self.root.join(&stage), None)?;
+            self.stages.remove(&stage);
         }
         for (stage, rows) in wanted {
             if self.stages.get(&stage).is_none_or(|(_, written)| *written != rows.len()) {
@@ -85,7 +91,7 @@ impl TensorBoard {
         bytes.extend(record(&start(now, rows.first().map_or(0, |row| row.step))));
         rows.iter().for_each(|row| bytes.extend(record(&scalars(now, row))));
         write_atomic(&path, &bytes)?;
-        remove(&folder, Some(&path))?;
+        empty(&folder, Some(&path))?;
         self.stages.insert(stage, (path, rows.len()));
         Ok(())
     }
@@ -124,10 +130,21 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     }
 }
 
-/// Removes our files in the folder of a stage, but for one.
-fn remove(folder: &Path, but: Option<&Path>) -> Result<(), FileError> {
-    let doomed = our_files(folder)?.into_iter().filter(|path| Some(path.as_path()) != but);
-    doomed.map(|path| fs::remove_file(&path).map_err(at("remove", &path))).collect()
+/// Empties our files in the folder of a stage, but for one. They stay: a TensorBoard that is looking on would not get past
+/// a file that is gone. Those that were empty already go.
+fn empty(folder: &Path, but: Option<&Path>) -> Result<(), FileError> {
+    for file in our_files(folder)?.iter().filter(|file| Some(file.as_path()) != but) {
+        if is_empty(file) {
+            fs::remove_file(file).map_err(at("remove", file))?;
+        } else {
+            File::create(file).map_err(at("write", file))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.len() == 0)
 }
 
 /// Seconds since 1970, as TensorBoard counts time.
@@ -256,9 +273,10 @@ mod tests {
         assert!(scalars(time, &self::row("a", 1, json!({ "x": null }))).ends_with(&f32::NAN.to_le_bytes()));
     }
 
-    /// A stage's file, which is the only one in its folder.
+    /// A stage's file, which is the only one in its folder that holds anything.
     fn file(root: &Path, stage: &str) -> (PathBuf, Vec<u8>) {
-        let files = our_files(&root.join(stage)).unwrap();
+        let mut files = our_files(&root.join(stage)).unwrap();
+        files.retain(|file| !is_empty(file));
         let [file] = files.as_slice() else { panic!("{files:?}") };
         (file.clone(), fs::read(file).unwrap())
     }
@@ -283,8 +301,16 @@ mod tests {
         metrics.rewind("b/c", Some(3), |stage| stage == "a").unwrap();
         metrics.append("b/c", 4, &json!({ "loss": 1 })).unwrap();
         assert_eq!((rows(&root, "b_c"), file(&root, "a") == before), (4, true));
+        let first = our_files(&root.join("b_c")).unwrap();
+        assert!(first.len() == 2, "one that is looking on must get past the old file: {first:?}");
+        metrics.rewind("b/c", Some(1), |stage| stage == "a").unwrap();
+        assert_eq!((rows(&root, "b_c"), our_files(&root.join("b_c")).unwrap().len()), (1, 2));
         metrics.rewind("b/c", None, |stage| stage == "a").unwrap();
-        assert!(!root.join("b_c").exists());
+        assert!(our_files(&root.join("b_c")).unwrap().iter().all(|file| is_empty(file)));
+        metrics.append("b/c", 1, &json!({ "loss": 1 })).unwrap();
+        assert_eq!(rows(&root, "b_c"), 1);
+        drop(TensorBoard::open(&root, &[]).unwrap());
+        assert!(!root.join("b_c").exists(), "another run of this name begins afresh");
     }
 
     /// A process may die between a row and its event, or within the event.

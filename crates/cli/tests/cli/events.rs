@@ -93,9 +93,9 @@ fn tensorboard(root: &Path) -> BTreeMap<String, Vec<u64>> {
     let sorted =
         |dir: &Path| -> BTreeSet<PathBuf> { fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect() };
     let stage = |dir: PathBuf| {
-        let files: Vec<PathBuf> = sorted(&dir).into_iter().collect();
-        assert!(files.len() == 1 && files[0].to_str().unwrap().contains(".tfevents."), "{files:?}");
-        let steps = summaries(&fs::read(&files[0]).unwrap());
+        let files = sorted(&dir);
+        assert!(files.iter().all(|file| file.to_str().unwrap().contains(".tfevents.")), "{files:?}");
+        let steps = files.iter().flat_map(|file| summaries(&fs::read(file).unwrap())).collect();
         (dir.file_name().unwrap().to_str().unwrap().to_owned(), steps)
     };
     sorted(root).into_iter().map(stage).collect()
