@@ -69,6 +69,8 @@ pub(crate) enum Error {
 /// What an error of the command's own is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
+    /// A command line that is not understood.
+    Usage,
     /// What was asked for: an option, an input.
     Argument,
     /// A place to write to that is taken.
@@ -92,6 +94,7 @@ pub(crate) enum Topic {
 impl Topic {
     fn code(self) -> &'static str {
         match self {
+            Topic::Usage => "usage",
             Topic::Argument => "invalid-argument",
             Topic::Output => "output-exists",
             Topic::Name => "unknown-name",
@@ -158,7 +161,7 @@ impl Error {
         let first: Option<&dyn std::error::Error> = Some(self);
         let mut causes = std::iter::successors(first, |error| error.source());
         match causes.find_map(|error| error.downcast_ref::<io::Error>()) {
-            Some(cause) if code == "file-system" => System(cause.kind()).code(),
+            Some(cause) if code == "file-system" => self::code(cause.kind()),
             _ => code,
         }
     }
@@ -173,16 +176,12 @@ impl Error {
 }
 
 /// Why the file system refused something.
-struct System(io::ErrorKind);
-
-impl System {
-    fn code(&self) -> &'static str {
-        match self.0 {
-            io::ErrorKind::NotFound => "file-not-found",
-            io::ErrorKind::PermissionDenied => "file-permission",
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk-full",
-            _ => "file-system",
-        }
+fn code(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "file-not-found",
+        io::ErrorKind::PermissionDenied => "file-permission",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk-full",
+        _ => "file-system",
     }
 }
 
@@ -221,17 +220,7 @@ pub(crate) fn report(error: &Error, as_json: bool) {
 pub(crate) fn report_usage_as_json(text: &str) {
     let (error, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let error = error.trim().trim_start_matches("error: ");
-    let usage = Error::Told { code: Usage.code(), message: error.to_owned(), hint: Some(rest.trim().into()) };
-    report(&usage, true);
-}
-
-/// A command line that is not understood.
-struct Usage;
-
-impl Usage {
-    fn code(&self) -> &'static str {
-        "usage"
-    }
+    report(&Error::told(error, rest.trim()).about(Topic::Usage), true);
 }
 
 fn problems(error: &Error) -> Vec<Problem> {
