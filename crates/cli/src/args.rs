@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Flags of every command")]
 pub(crate) struct GlobalArgs {
-    /// Print data as JSON; errors too, on standard error
+    /// Print data as JSON; messages, progress and errors too, as one JSON object a line on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Threads to compute with, at most one per core [default: all cores]. Has no influence on results

@@ -2,14 +2,18 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::MultiProgress;
-use tracing::{Event, Level, Subscriber};
+use serde_json::{Value, json};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::events;
 
 /// Where messages for the user go. Clones share the same bars.
 #[derive(Clone, Debug)]
@@ -20,12 +24,35 @@ struct Inner {
     bars: MultiProgress,
     quiet: bool,
     terminal: bool,
+    /// Whether messages are for programs: a line of JSON each.
+    events: bool,
+    /// Whether any event was told.
+    told: AtomicBool,
 }
 
 impl Console {
-    pub(crate) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool, events: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Console(Arc::new(Inner { bars: MultiProgress::new(), quiet, terminal }))
+        let told = AtomicBool::new(false);
+        Console(Arc::new(Inner { bars: MultiProgress::new(), quiet, terminal, events, told }))
+    }
+
+    /// Whether messages are events for programs.
+    pub(crate) fn events(&self) -> bool {
+        self.0.events
+    }
+
+    /// Whether any event was told.
+    pub(crate) fn has_told(&self) -> bool {
+        self.0.told.load(Ordering::Relaxed)
+    }
+
+    /// An event for programs, where they listen and want more than errors; `fields` is an object.
+    pub(crate) fn event(&self, kind: &str, fields: Value) {
+        if self.0.events && !self.0.quiet {
+            self.0.told.store(true, Ordering::Relaxed);
+            self.put(&events::line(kind, fields));
+        }
     }
 
     /// Whether only errors are to be shown.
@@ -45,18 +72,23 @@ impl Console {
 
     /// One line for the user, above any bar.
     pub(crate) fn note(&self, line: &str) {
-        if !self.0.quiet {
-            self.write(&format!("{line}\n"));
+        match line.strip_prefix("warning: ") {
+            _ if self.0.quiet => {}
+            Some(warning) if self.0.events => self.warn(warning),
+            None if self.0.events => self.event("note", json!({ "message": line })),
+            _ => self.put(&format!("{line}\n")),
         }
     }
 
     /// Something the user should know although the command goes on.
     pub(crate) fn warn(&self, message: &str) {
-        self.note(&format!("{} {message}", painted("1;33", "warning:")));
+        match self.0.events {
+            true => self.event("warning", json!({ "message": message })),
+            false => self.note(&format!("{} {message}", painted("1;33", "warning:"))),
+        }
     }
 
-    /// Text without a line of its own, such as a prompt.
-    pub(crate) fn write(&self, text: &str) {
+    fn put(&self, text: &str) {
         // Where standard error is gone there is nobody left to tell.
         self.0.bars.suspend(|| {
             let mut stderr = io::stderr().lock();
@@ -76,7 +108,7 @@ impl Console {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_ansi(false)
-            .event_format(Plain)
+            .event_format(Plain { events: self.0.events })
             .with_writer(self.clone())
             .finish();
         // Fails only where a subscriber is set already, which a process does once.
@@ -96,8 +128,11 @@ pub(crate) fn painted(code: &str, text: &str) -> String {
     if colored() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
-/// Log events as the command's own messages are: the level, what happened, a line.
-struct Plain;
+/// Log events as the command's own messages are: the level, what happened, a line. For programs, the level is a key of its
+/// own.
+struct Plain {
+    events: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Plain
 where
@@ -110,6 +145,10 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
+        if self.events {
+            context.format_fields(out.by_ref(), event)?;
+            return writeln!(out);
+        }
         let level = match *event.metadata().level() {
             Level::ERROR => painted("1;31", "error:"),
             Level::WARN => painted("1;33", "warning:"),
@@ -124,11 +163,22 @@ where
 }
 
 /// A log event on its way to the console.
-pub(crate) struct Line(Console);
+pub(crate) struct Line {
+    console: Console,
+    level: Level,
+}
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(&String::from_utf8_lossy(bytes));
+        let text = String::from_utf8_lossy(bytes);
+        match self.console.events() {
+            false => self.console.put(&text),
+            true if self.level <= Level::WARN => self.console.warn(text.trim()),
+            true => {
+                let level = self.level.as_str().to_lowercase();
+                self.console.event("log", json!({ "level": level, "message": text.trim() }));
+            }
+        }
         Ok(bytes.len())
     }
 
@@ -141,6 +191,10 @@ impl<'a> MakeWriter<'a> for Console {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line(self.clone())
+        Line { console: self.clone(), level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, log: &Metadata<'_>) -> Line {
+        Line { console: self.clone(), level: *log.level() }
     }
 }

@@ -63,6 +63,6 @@ fn read_schema(given: &str) -> Result<serde_json::Value, Error> {
         });
     }
     let path = Path::new(given);
-    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
     serde_json::from_str(&text).map_err(|e| Error::plain(format!("{given}: malformed JSON: {e}")))
 }

@@ -21,7 +21,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(global: &GlobalArgs) -> Self {
-        let console = Console::new(global.quiet);
+        let console = Console::new(global.quiet, global.json);
         console.subscribe(global.verbose);
         let progress = progress::listener(&console, global.no_progress);
         Context { out: Output::stdout(&console), console, progress, json: global.json }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use amend_run::comparison::ComparisonError;
 use amend_run::folder::FolderError;
+use amend_run::recipe::Fault;
+use amend_run::records::RecordsError;
 use amend_run::{FileError, RecipeError, RunError};
 use serde_json::{Value, json};
 
 use crate::console::painted;
-use crate::{chosen, snippet};
+use crate::{chosen, events, snippet};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +36,22 @@ pub(crate) enum Error {
     /// The command's own, said in one sentence.
     #[error("{message}")]
     Told {
+        /// What programs know it by.
+        code: &'static str,
         /// What is wrong.
         message: String,
         /// What to do about it.
         hint: Option<String>,
+    },
+    /// A file that could not be read or written, or a folder that could not be made.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done: "cannot read".
+        action: &'static str,
+        /// The system's own reason.
+        source: io::Error,
     },
     /// A run's: its metrics, its stages.
     #[error(transparent)]
@@ -56,26 +70,105 @@ pub(crate) enum Error {
     Output(io::Error),
 }
 
+/// What an error of the command's own is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// A command line that is not understood.
+    Usage,
+    /// What was asked for: an option, an input.
+    Argument,
+    /// A place to write to that is taken.
+    Output,
+    /// A name of a method, an area, a command, that there is not.
+    Name,
+    /// What an unfinished run reads, which is no longer what it was.
+    Changed,
+    /// What a run folder holds.
+    Run,
+    /// Numbers that a model computes.
+    Numbers,
+    /// A file that a model lacks.
+    Missing,
+    /// The machine.
+    System,
+    /// This program.
+    Bug,
+}
+
+impl Topic {
+    fn code(self) -> &'static str {
+        match self {
+            Topic::Usage => "usage",
+            Topic::Argument => "invalid-argument",
+            Topic::Output => "output-exists",
+            Topic::Name => "unknown-name",
+            Topic::Changed => "run-inputs-changed",
+            Topic::Run => "run-damaged",
+            Topic::Numbers => "not-finite",
+            Topic::Missing => "model-missing-file",
+            Topic::System => "system",
+            Topic::Bug => "bug",
+        }
+    }
+}
+
 impl Error {
     /// An error with what to do about it.
     pub(crate) fn told(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Error::Told { message: message.into(), hint: Some(hint.into()) }
+        Error::Told { code: Topic::Argument.code(), message: message.into(), hint: Some(hint.into()) }
     }
 
     /// An error that speaks for itself.
     pub(crate) fn plain(message: impl Into<String>) -> Self {
-        Error::Told { message: message.into(), hint: None }
+        Error::Told { code: Topic::Argument.code(), message: message.into(), hint: None }
+    }
+
+    /// The same error, filed under `topic`, where it is the command's own.
+    pub(crate) fn about(mut self, topic: Topic) -> Self {
+        if let Error::Told { code, .. } = &mut self {
+            *code = topic.code();
+        }
+        self
+    }
+
+    /// An error of the file system while `action` ("cannot write") was done to `path`.
+    pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
+        Error::Io { path: path.to_path_buf(), action, source }
     }
 
     /// A file that could not be read.
-    pub(crate) fn read(path: &Path, source: &io::Error) -> Self {
-        Error::plain(format!("{}: cannot read: {source}", path.display()))
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Error::io(path, "cannot read", source)
     }
 
     /// The same error, said to be about `place`.
     pub(crate) fn within(self, place: impl std::fmt::Display) -> Self {
-        let Problem { message, hint, .. } = problems(&self).swap_remove(0);
-        Error::Told { message: format!("{place}: {message}"), hint }
+        let Problem { code, message, hint, .. } = problems(&self).swap_remove(0);
+        Error::Told { code, message: format!("{place}: {message}"), hint }
+    }
+
+    /// What programs know the error by. docs/guide.md lists what there is; a code stays when its message changes.
+    pub(crate) fn code(&self) -> &'static str {
+        let code = match self {
+            Error::Engine(e) => e.code(),
+            Error::Recipe(e) => e.code(),
+            Error::Folder(e) => e.code(),
+            Error::Comparison(e) => e.code(),
+            Error::File(e) => e.code(),
+            Error::Told { code, .. } => code,
+            Error::Io { .. } => "file-system",
+            Error::Run(e) => e.code(),
+            Error::Learn(e) => e.code(),
+            Error::Stopped | Error::Interrupted(_) => "interrupted",
+            Error::Output(_) => "stdout",
+        };
+        // Of what the file system says, the kind is what a program can do something about.
+        let first: Option<&dyn std::error::Error> = Some(self);
+        let mut causes = std::iter::successors(first, |error| error.source());
+        match causes.find_map(|error| error.downcast_ref::<io::Error>()) {
+            Some(cause) if code == "file-system" => self::code(cause.kind()),
+            _ => code,
+        }
     }
 
     /// What the process exits with: 2, and for Ctrl-C what shells expect of it.
@@ -87,6 +180,16 @@ impl Error {
     }
 }
 
+/// Why the file system refused something.
+fn code(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "file-not-found",
+        io::ErrorKind::PermissionDenied => "file-permission",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk-full",
+        _ => "file-system",
+    }
+}
+
 impl From<RecipeError> for Error {
     fn from(error: RecipeError) -> Self {
         Error::Recipe(Box::new(error))
@@ -95,14 +198,25 @@ impl From<RecipeError> for Error {
 
 /// One thing to tell the user.
 struct Problem {
+    code: &'static str,
     message: String,
     hint: Option<String>,
+    place: Place,
+    /// What to draw of the recipe.
     span: Option<Range<usize>>,
+}
+
+/// Where a problem is, as far as is known: a file, a line and a column in it, both counted from 1.
+#[derive(Clone, Default)]
+struct Place {
+    file: Option<PathBuf>,
+    line: Option<usize>,
+    column: Option<usize>,
 }
 
 /// Shows an error on standard error, as text or as one line of JSON.
 pub(crate) fn report(error: &Error, as_json: bool) {
-    let text = if as_json { format!("{}\n", to_json(error)) } else { to_text(error) };
+    let text = if as_json { events::line("error", to_json(error)) } else { to_text(error) };
     // Where standard error is gone, the exit code still tells.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -111,14 +225,17 @@ pub(crate) fn report(error: &Error, as_json: bool) {
 pub(crate) fn report_usage_as_json(text: &str) {
     let (error, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let error = error.trim().trim_start_matches("error: ");
-    let value = json!({ "error": error, "hint": rest.trim() });
-    let _ = writeln!(io::stderr().lock(), "{value}");
+    report(&Error::told(error, rest.trim()).about(Topic::Usage), true);
 }
 
 fn problems(error: &Error) -> Vec<Problem> {
-    let one = |message: String, hint| vec![Problem { message, hint, span: None }];
+    let code = error.code();
+    let one = |message: String, hint| vec![Problem { code, message, hint, place: place(error), span: None }];
+    if let Some(records) = records(error) {
+        return one(records.sentence(), records.hint.clone());
+    }
     match error {
-        Error::Told { message, hint } => one(message.clone(), hint.clone()),
+        Error::Told { message, hint, .. } => one(message.clone(), hint.clone()),
         Error::Output(_) => one(error.to_string(), None),
         Error::Recipe(recipe) => recipe_problems(recipe),
         // The libraries put what to do behind the last semicolon of their sentence.
@@ -130,14 +247,46 @@ fn problems(error: &Error) -> Vec<Problem> {
 }
 
 fn recipe_problems(recipe: &RecipeError) -> Vec<Problem> {
-    let first = (&recipe.span, &recipe.message, &recipe.hint);
-    let more = recipe.more.iter().map(|problem| (&problem.span, &problem.message, &problem.hint));
-    let problem = |(span, message, hint): (&Option<Range<usize>>, &String, &Option<String>)| Problem {
-        message: message.clone(),
-        hint: hint.clone(),
-        span: span.clone(),
+    let first = (&recipe.span, recipe.fault, &recipe.message, &recipe.hint);
+    let more =
+        recipe.more.iter().map(|problem| (&problem.span, problem.fault, &problem.message, &problem.hint));
+    let problem = |(span, fault, message, hint): (&Option<Range<usize>>, Fault, &String, &Option<String>)| {
+        let (line, column) = span.as_ref().map(|span| recipe.line_column(span.start)).unzip();
+        Problem {
+            code: fault.code(),
+            message: message.clone(),
+            hint: hint.clone(),
+            place: Place { file: Some(recipe.path.to_path_buf()), line, column },
+            span: span.clone(),
+        }
     };
     std::iter::once(first).chain(more).map(problem).collect()
+}
+
+/// What is wrong with a data set, where that is the error.
+fn records(error: &Error) -> Option<&RecordsError> {
+    match error {
+        Error::Learn(e) => match e.as_ref() {
+            amend_learn::Error::Records(e) => Some(e),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Where the problem is of an error that has one.
+fn place(error: &Error) -> Place {
+    let in_file = |path: &Path| Place { file: Some(path.to_path_buf()), ..Place::default() };
+    match error {
+        Error::Engine(e) => e.path().map(in_file).unwrap_or_default(),
+        Error::File(e) => in_file(&e.path),
+        Error::Io { path, .. } => in_file(path),
+        _ => records(error).map_or_else(Place::default, |e| Place {
+            line: e.line,
+            column: e.column,
+            ..in_file(&e.path)
+        }),
+    }
 }
 
 fn to_text(error: &Error) -> String {
@@ -159,18 +308,13 @@ fn to_text(error: &Error) -> String {
 }
 
 fn to_json(error: &Error) -> Value {
-    let place = |span: &Option<Range<usize>>| match (error, span) {
-        (Error::Recipe(recipe), Some(span)) => {
-            let (line, column) = recipe.line_column(span.start);
-            json!({ "file": recipe.path, "line": line, "column": column })
-        }
-        (Error::Recipe(recipe), None) => json!({ "file": recipe.path }),
-        _ => json!({}),
-    };
     let object = |problem: &Problem| {
-        let mut value = json!({ "error": problem.message, "hint": problem.hint });
-        if let (Value::Object(value), Value::Object(place)) = (&mut value, place(&problem.span)) {
-            value.extend(place);
+        let mut value = json!({ "code": problem.code, "error": problem.message, "hint": problem.hint });
+        let Place { file, line, column } = &problem.place;
+        for (name, known) in [("file", json!(file)), ("line", json!(line)), ("column", json!(column))] {
+            if !known.is_null() {
+                value[name] = known;
+            }
         }
         value
     };
@@ -190,14 +334,40 @@ mod tests {
     fn what_to_do_becomes_the_hint() {
         let engine = amend_engine::Error::format("m/config.json", "there is no such folder; give a folder");
         let value = to_json(&engine.into());
-        assert_eq!(
-            value,
-            json!({ "error": "m/config.json: there is no such folder", "hint": "give a folder" })
-        );
+        let message = "m/config.json: there is no such folder";
+        let expected = json!({
+            "code": "file-malformed", "error": message, "hint": "give a folder", "file": "m/config.json",
+        });
+        assert_eq!(value, expected);
         assert_eq!(to_json(&Error::plain("no"))["hint"], Value::Null);
         let placed = Error::told("a", "b").within("line 3");
-        assert_eq!(to_json(&placed), json!({ "error": "line 3: a", "hint": "b" }));
+        assert_eq!(
+            to_json(&placed),
+            json!({ "code": "invalid-argument", "error": "line 3: a", "hint": "b" })
+        );
     }
+
+    /// What to do about a full disk is another thing than what to do about a missing file.
+    #[test]
+    fn the_system_says_what_kind_of_trouble_it_is() {
+        let failed = |kind: io::ErrorKind| io::Error::from(kind);
+        let engine = amend_engine::Error::io("a", "cannot read", failed(io::ErrorKind::NotFound));
+        let learn = amend_learn::Error::Engine(amend_engine::Error::io(
+            "a",
+            "cannot write",
+            failed(io::ErrorKind::StorageFull),
+        ));
+        assert_eq!(Error::from(engine).code(), "file-not-found");
+        assert_eq!(Error::Learn(Box::new(learn)).code(), "disk-full");
+        assert_eq!(
+            Error::read(Path::new("a"), failed(io::ErrorKind::PermissionDenied)).code(),
+            "file-permission"
+        );
+        assert_eq!(Error::read(Path::new("a"), failed(io::ErrorKind::TimedOut)).code(), "file-system");
+        let full = amend_engine::Error::io("a", "cannot write", failed(io::ErrorKind::StorageFull));
+        assert_eq!(Error::from(full).within("line 3").code(), "disk-full");
+    }
+
     #[test]
     fn recipes_are_drawn_with_line_and_caret() {
         let text = "seed = 0\nstpes = 3\n";
@@ -205,6 +375,7 @@ mod tests {
             path: Path::new("r.toml").into(),
             source_text: text.into(),
             span: Some(9..14),
+            fault: Fault::UnknownKey,
             message: "unknown key `stpes`".into(),
             hint: Some("did you mean `steps`?".into()),
             more: Box::new([]),
@@ -215,5 +386,6 @@ mod tests {
         assert!(shown.ends_with("hint: did you mean `steps`?\n"), "{shown}");
         let value = to_json(&error.into());
         assert_eq!((&value["line"], &value["column"]), (&json!(2), &json!(1)));
+        assert_eq!((&value["code"], &value["file"]), (&json!("recipe-unknown-key"), &json!("r.toml")));
     }
 }

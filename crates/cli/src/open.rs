@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::Map;
 
 use crate::completing;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::precision::PrecisionArgs;
 use crate::token_ids;
 
@@ -83,6 +83,7 @@ impl Opened {
                 },
                 "give token ids with --ids, or copy the tokenizer's files into the model's folder",
             )
+            .about(Topic::Missing)
         })
     }
 

@@ -8,6 +8,7 @@ use amend_run::{Activity, Forecast, Progress, Silent};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::console::Console;
+use crate::events::Events;
 use crate::prospect;
 use crate::whole::Whole;
 
@@ -21,6 +22,8 @@ const LATER: Duration = Duration::from_secs(30);
 pub(crate) fn listener(console: &Console, no_progress: bool) -> Box<dyn Progress> {
     if console.quiet() {
         Box::new(Silent)
+    } else if console.events() {
+        Box::new(Events { console: console.clone(), moving: !no_progress })
     } else if no_progress {
         Box::new(Notes(console.clone()))
     } else if console.is_terminal() {
@@ -74,22 +77,22 @@ impl Activity for Summary {
 
 /// How far an activity is, and how fast it goes: the average since it began, which a slow unit does not upset.
 #[derive(Clone, Debug)]
-struct Pace {
-    unit: String,
+pub(crate) struct Pace {
+    pub(crate) unit: String,
     /// 0 where it is unknown.
-    total: u64,
-    done: u64,
+    pub(crate) total: u64,
+    pub(crate) done: u64,
     /// What was done before it began.
     before: u64,
-    began: Instant,
+    pub(crate) began: Instant,
 }
 
 impl Pace {
-    fn new(total: u64, unit: &str) -> Self {
+    pub(crate) fn new(total: u64, unit: &str) -> Self {
         Pace { unit: unit.to_owned(), total, done: 0, before: 0, began: Instant::now() }
     }
 
-    fn resumed(&mut self, n: u64) {
+    pub(crate) fn resumed(&mut self, n: u64) {
         self.before += n;
         self.done += n;
     }
@@ -103,7 +106,7 @@ impl Pace {
     }
 
     /// Units per second; nothing before the first one is done.
-    fn rate(&self) -> Option<f64> {
+    pub(crate) fn rate(&self) -> Option<f64> {
         let done = self.done - self.before;
         (done > 0).then(|| done as f64 / self.began.elapsed().as_secs_f64().max(1e-9))
     }
@@ -124,7 +127,7 @@ impl Pace {
     }
 
     /// Time left at this rate.
-    fn left(&self) -> Option<Duration> {
+    pub(crate) fn left(&self) -> Option<Duration> {
         let rate = self.rate().filter(|_| self.total > self.done)?;
         Some(Duration::from_secs_f64(((self.total - self.done) as f64 / rate).min(1e9)))
     }
@@ -338,7 +341,7 @@ mod tests {
     fn activity(seconds: u64, total: u64, done: u64) -> LineActivity {
         let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let pace = Pace { done, began, ..Pace::new(total, "steps") };
-        let (console, whole) = (Console::new(true), Arc::default());
+        let (console, whole) = (Console::new(true, false), Arc::default());
         LineActivity { console, whole, label: "forget".into(), pace, said: began }
     }
 

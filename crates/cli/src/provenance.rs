@@ -57,13 +57,13 @@ pub(crate) fn add_to_card(report: &mut Report, dir: &Path, state: &RunState) -> 
 /// The recipe of the run in `dir`, to be unfolded.
 fn recipe(dir: &Path, summary: &str) -> Result<Section, Error> {
     let path = dir.join("recipe.toml");
-    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, &e))?;
+    let recipe = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
     Ok(Section::Details { summary: summary.into(), pairs: vec![("recipe.toml".to_owned(), recipe)] })
 }
 
 /// A command that can be given anywhere and repeats the run beside it.
 fn again(dir: &Path) -> Result<String, Error> {
-    let dir = dir.canonicalize().map_err(|e| Error::read(dir, &e))?;
+    let dir = dir.canonicalize().map_err(|e| Error::read(dir, e))?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recipe = dir.join("recipe.toml").display().to_string();
     let out = dir.with_file_name(format!("{name}-again")).display().to_string();

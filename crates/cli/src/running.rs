@@ -19,8 +19,9 @@ use serde_json::json;
 use crate::app::Exit;
 use crate::area::{Found, Plan, absolute};
 use crate::context::Context;
-use crate::error::Error;
-use crate::{interrupt, progress, prospect, provenance, table};
+use crate::error::{Error, Topic};
+use crate::listening::{self, TensorBoardArgs};
+use crate::{events, interrupt, progress, prospect, provenance, table};
 
 /// Where a new run goes.
 pub(crate) struct Place {
@@ -46,8 +47,7 @@ impl Place {
         if is_in_use(dir) {
             return Err(FolderError::Locked { path: dir.to_path_buf() }.into());
         }
-        std::fs::remove_dir_all(dir)
-            .map_err(|e| Error::plain(format!("{}: cannot remove: {e}", dir.display())))
+        std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "cannot remove", e))
     }
 }
 
@@ -57,6 +57,7 @@ pub(crate) fn start(
     sets: &[String],
     place: Place,
     checkpoint_every: Duration,
+    board: &TensorBoardArgs,
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
@@ -76,8 +77,12 @@ pub(crate) fn start(
     place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
-    context.console.note(&format!("run folder: {}", dir.display()));
-    let exit = carry_out(plan, &base, folder, checkpoint_every, context);
+    if context.console.events() {
+        events::run(&context.console, &folder);
+    } else {
+        context.console.note(&format!("run folder: {}", dir.display()));
+    }
+    let exit = carry_out(plan, &base, folder, checkpoint_every, board, context);
     if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && is_untouched(&dir) {
         // Everything in there was written by this function a moment ago. The user is left with the error.
         let _ = std::fs::remove_dir_all(&dir);
@@ -113,6 +118,7 @@ pub(crate) fn resume(
     dir: &Path,
     sets: &[String],
     checkpoint_every: Duration,
+    board: &TensorBoardArgs,
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let mut folder = RunFolder::open(dir, this_program())?;
@@ -121,10 +127,11 @@ pub(crate) fn resume(
         folder.finish(Status::Interrupted)?;
         return Err(e);
     }
+    events::run(&context.console, &folder);
     match prepare(&folder, context) {
         Ok(plan) => {
             let base = folder.state().info.recipe_folder.clone();
-            carry_out(plan, &base, folder, checkpoint_every, context)
+            carry_out(plan, &base, folder, checkpoint_every, board, context)
         }
         Err(e) => {
             folder.fail(&e);
@@ -174,7 +181,8 @@ fn prepare(folder: &RunFolder, context: &Context) -> Result<Plan, Error> {
         Some((path, _)) => Err(Error::told(
             format!("{path} has changed since the run in {} began", dir.display()),
             "put the old content back, or start a new run",
-        )),
+        )
+        .about(Topic::Changed)),
     }
 }
 
@@ -186,13 +194,14 @@ fn compact(time: &str) -> String {
 fn carry_out(
     plan: Plan,
     base: &Path,
-    folder: RunFolder,
+    mut folder: RunFolder,
     checkpoint_every: Duration,
+    board: &TensorBoardArgs,
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let dir = folder.path().to_path_buf();
     let began = Instant::now();
-    let (log, stop) = match begin(&folder, context) {
+    let (log, stop) = match board.note(&mut folder).and_then(|()| begin(&folder, context)) {
         Ok(begun) => begun,
         Err(e) => {
             folder.fail(&e);
@@ -202,7 +211,7 @@ fn carry_out(
     let listener = Logged { inner: context.progress.as_ref(), log: Arc::new(Mutex::new(log)) };
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
-    let found = (plan.work)(base, &mut run);
+    let found = listening::attach(&mut run, &context.console).and_then(|()| (plan.work)(base, &mut run));
     let mut folder = run.into_folder();
     folder.end();
     let finished = found.and_then(|mut found| {
@@ -285,7 +294,7 @@ pub(crate) fn write_report(dir: &Path, found: &Found) -> Result<(), Error> {
 fn folder(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let folder = dir.join(name);
     let made = std::fs::create_dir_all(&folder);
-    made.map_err(|e| Error::plain(format!("{}: cannot create: {e}", folder.display())))?;
+    made.map_err(|e| Error::io(&folder, "cannot create", e))?;
     Ok(folder)
 }
 

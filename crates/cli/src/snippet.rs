@@ -64,6 +64,7 @@ mod tests {
             path: Path::new("r.toml").into(),
             source_text: text.into(),
             span: Some(span.clone()),
+            fault: amend_run::recipe::Fault::Syntax,
             message: String::new(),
             hint: None,
             more: Box::new([]),

@@ -26,7 +26,7 @@ impl Lines {
         let reader: Box<dyn BufRead> = if path == Path::new("-") {
             Box::new(std::io::stdin().lock())
         } else {
-            Box::new(BufReader::new(File::open(path).map_err(|e| Error::read(path, &e))?))
+            Box::new(BufReader::new(File::open(path).map_err(|e| Error::read(path, e))?))
         };
         Ok(Lines { path: path.to_path_buf(), reader, read: 0 })
     }
@@ -34,7 +34,7 @@ impl Lines {
     fn line(&mut self) -> Result<Option<String>, Error> {
         let path = self.path.display();
         let mut line = Vec::new();
-        let count = self.reader.read_until(b'\n', &mut line).map_err(|e| Error::read(&self.path, &e))?;
+        let count = self.reader.read_until(b'\n', &mut line).map_err(|e| Error::read(&self.path, e))?;
         if count == 0 {
             return match self.read {
                 0 => Err(Error::told(format!("{path}: the file is empty"), "write one text per line")),

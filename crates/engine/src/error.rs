@@ -27,6 +27,38 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         message: String,
     },
+    /// A file or folder of a model is not there.
+    #[error("{}: {message}", path.display())]
+    MissingFile {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is not there, and what to do.
+        message: String,
+    },
+    /// A model's files lack a tensor.
+    #[error("{}: {message}", path.display())]
+    MissingTensor {
+        /// The folder or file concerned.
+        path: PathBuf,
+        /// Which tensor, and what it is needed for.
+        message: String,
+    },
+    /// A configuration says something that has no meaning, or too little.
+    #[error("{place}: {message}")]
+    Config {
+        /// The file, and the object within it.
+        place: String,
+        /// Which key, what is wrong with it, and what to do.
+        message: String,
+    },
+    /// A model is made in a way that is not computed here.
+    #[error("{place}: {message}")]
+    Unsupported {
+        /// The file that says so.
+        place: String,
+        /// What is not supported, and what is.
+        message: String,
+    },
     /// Tensors do not fit together.
     #[error(transparent)]
     Tensor(#[from] amend_kernels::Error),
@@ -57,6 +89,43 @@ impl Error {
     /// A file whose content is not what its format promises.
     pub fn format(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
         Error::Format { path: path.as_ref().to_owned(), message: message.into() }
+    }
+
+    /// A file or folder of a model that is not there.
+    pub fn missing_file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::MissingFile { path: path.as_ref().to_owned(), message: message.into() }
+    }
+
+    /// A tensor that the model in `path` lacks.
+    pub fn missing_tensor(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::MissingTensor { path: path.as_ref().to_owned(), message: message.into() }
+    }
+
+    /// The file or folder that the error is about, where it is about one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Error::Io { path, .. }
+            | Error::Format { path, .. }
+            | Error::MissingFile { path, .. }
+            | Error::MissingTensor { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Io { .. } => "file-system",
+            Error::Format { .. } => "file-malformed",
+            Error::MissingFile { .. } => "model-missing-file",
+            Error::MissingTensor { .. } => "model-missing-tensor",
+            Error::Config { .. } => "model-config",
+            Error::Unsupported { .. } => "model-unsupported",
+            Error::Tensor(e) => e.code(),
+            Error::NotFinite { .. } => "not-finite",
+            Error::Interrupted => "interrupted",
+            Error::Invalid(_) => "invalid-argument",
+        }
     }
 
     /// A shape mismatch of the named tensor or operation.

@@ -52,7 +52,7 @@ impl SampleLog {
             None if samples.is_empty() => write_evaluation(&said, &evaluation)?,
             None => {
                 let path = path.display();
-                return Err(Error::invalid(format!(
+                return Err(Error::samples(format!(
                     "{path}: samples of another evaluation, without its {EVALUATION}; choose another folder"
                 )));
             }
@@ -89,7 +89,7 @@ impl SampleLog {
         let answered = self.answered.values().map(|sample| &sample.item);
         match answered.filter(foreign).min_by_key(|item| (&item.set, &item.id)) {
             None => Ok(()),
-            Some(Item { set, id, .. }) => Err(Error::invalid(format!(
+            Some(Item { set, id, .. }) => Err(Error::samples(format!(
                 "{}: item {id} of set {set:?} is not in the data, or not as it stands here; choose another folder",
                 self.path.display()
             ))),
@@ -140,7 +140,7 @@ impl SampleLog {
         let asked = evaluation.as_ref().and_then(|evaluation| evaluation.get(ITEMS)?.as_u64());
         match asked.filter(|&asked| (samples.len() as u64) < asked) {
             None => Ok(samples),
-            Some(asked) => Err(Error::invalid(format!(
+            Some(asked) => Err(Error::samples(format!(
                 "{}: {} of {asked} items are answered; go on with the evaluation by the command that began it, or copy \
                  the file elsewhere for figures of these items alone",
                 path.display(),
@@ -161,7 +161,7 @@ fn parse(line: &[u8]) -> serde_json::Result<Sample> {
 
 fn line(sample: &Sample) -> Result<String> {
     let text = serde_json::to_string(sample);
-    Ok(text.map_err(|e| Error::invalid(format!("item {} cannot be written: {e}", sample.item.id)))? + "\n")
+    Ok(text.map_err(|e| Error::samples(format!("item {} cannot be written: {e}", sample.item.id)))? + "\n")
 }
 
 /// The samples, and the bytes that they take.
@@ -179,7 +179,7 @@ fn read(path: &Path) -> Result<(Vec<Sample>, u64)> {
             Ok(_) => {}
             Err(e) => {
                 let place = format!("{}:{}", path.display(), number + 1);
-                return Err(Error::invalid(format!(
+                return Err(Error::samples(format!(
                     "{place}: this is no sample: {e}; choose another folder"
                 )));
             }
@@ -199,7 +199,7 @@ fn check_answered_once(path: &Path, samples: &[Sample]) -> Result<()> {
         Some(index) => {
             let Item { set, id, .. } = &samples[index].item;
             let set = if set.is_empty() { String::new() } else { format!(" of set {set}") };
-            Err(Error::invalid(format!(
+            Err(Error::samples(format!(
                 "{}:{}: item {id}{set} is answered a second time; remove one of the two lines, or evaluate \
                  into another folder",
                 path.display(),
@@ -214,13 +214,13 @@ fn evaluation_in(path: &Path) -> Result<Option<Map<String, Value>>> {
     match std::fs::read(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => serde_json::from_slice(&read.map_err(|e| failed("cannot read", path, e))?)
-            .map_err(|e| Error::invalid(format!("{}: {e}; choose another folder", path.display()))),
+            .map_err(|e| Error::samples(format!("{}: {e}; choose another folder", path.display()))),
     }
 }
 
 fn write_evaluation(path: &Path, evaluation: &Map<String, Value>) -> Result<()> {
     let mut text = serde_json::to_string_pretty(evaluation)
-        .map_err(|e| Error::invalid(format!("{EVALUATION} cannot be written: {e}")))?;
+        .map_err(|e| Error::samples(format!("{EVALUATION} cannot be written: {e}")))?;
     text.push('\n');
     Ok(write_atomic(path, text.as_bytes())?)
 }
@@ -228,7 +228,7 @@ fn write_evaluation(path: &Path, evaluation: &Map<String, Value>) -> Result<()> 
 fn check_same(path: &Path, before: &Map<String, Value>, now: &Map<String, Value>) -> Result<()> {
     let Some((name, before, now)) = difference(before, now) else { return Ok(()) };
     let said = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
-    Err(Error::invalid(format!(
+    Err(Error::samples(format!(
         "{}: the samples in this folder were made with another {name}: {} and not {}; choose another folder",
         path.display(),
         said(before),

@@ -28,6 +28,14 @@ impl Error {
         Error::Shape { what: what.into(), expected: expected.to_vec(), got: got.to_vec() }
     }
 
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Shape { .. } => "shape-mismatch",
+            Error::Invalid(_) => "invalid-argument",
+        }
+    }
+
     /// A size, type or value that has no meaning here, said in one sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::Invalid(message.into())

@@ -33,13 +33,43 @@ pub enum Error {
     /// The recipe's.
     #[error(transparent)]
     Recipe(#[from] Box<RecipeError>),
-    /// Options or data that do not fit together.
+    /// Options of a recipe that do not fit together, or not to the model or the data.
+    #[error("{0}")]
+    Conflict(String),
+    /// What an evaluation kept, or a log of one, is not what it should be.
+    #[error("{0}")]
+    Samples(String),
+    /// Data that cannot be used.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Error {
-    /// Options or data that do not fit together, said in one sentence.
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Engine(e) => e.code(),
+            Error::Step { source, .. } => source.code(),
+            Error::Run(e) => e.code(),
+            Error::Records(e) => e.code(),
+            Error::Recipe(e) => e.code(),
+            Error::Conflict(_) => "recipe-conflict",
+            Error::Samples(_) => "samples-invalid",
+            Error::Invalid(_) => "data-invalid",
+        }
+    }
+
+    /// Options that do not fit together, or not to the model or the data, said in one sentence.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Error::Conflict(message.into())
+    }
+
+    /// What an evaluation kept, or a log of one, that is not what it should be, said in one sentence.
+    pub fn samples(message: impl Into<String>) -> Self {
+        Error::Samples(message.into())
+    }
+
+    /// Data that cannot be used, said in one sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Error::Invalid(message.into())
     }

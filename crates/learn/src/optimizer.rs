@@ -70,7 +70,7 @@ impl Default for Optimizer {
 impl Optimizer {
     /// Refuses numbers that would destroy the weights, as reading a recipe does.
     fn check(&self) -> Result<()> {
-        check_options("optimizer", self).map_err(Error::invalid)
+        check_options("optimizer", self).map_err(Error::conflict)
     }
 
     fn adamw(&self) -> AdamWOptions {
@@ -161,7 +161,8 @@ impl Descent {
     /// # Errors
     /// Where there is no such option, or the value is none of its. The options are then as they were.
     pub fn set(&mut self, option: &str, value: &Value) -> Result<()> {
-        let refuse = |e: &dyn std::fmt::Display| Error::invalid(format!("optimizer.{option} = {value}: {e}"));
+        let refuse =
+            |e: &dyn std::fmt::Display| Error::conflict(format!("optimizer.{option} = {value}: {e}"));
         let mut options = json!(self.options);
         match options.get_mut(option) {
             Some(place) => *place = value.clone(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::checkpoints::Position;
-use crate::step_log::{StepLog, StepLogError};
+use crate::step_log::{RowListener, StepLog, StepLogError};
 use crate::stored;
 
 /// What can be decided about a stage in progress.
@@ -80,6 +80,11 @@ impl Decisions {
     pub fn open(dir: &Path) -> Result<Self, StepLogError> {
         let rows = StepLog::open(dir, Self::FILE)?;
         Ok(Self { rows, all: Self::read(dir)? })
+    }
+
+    /// From now on `listener` is told of every decision that is recorded, as the row it is.
+    pub fn listen(&mut self, listener: Box<dyn RowListener>) {
+        self.rows.listen(listener);
     }
 
     /// All decisions of the run folder `dir`, in the order in which they were made.

@@ -14,14 +14,21 @@ use crate::stored;
 pub struct Figure {
     /// The number itself; NaN where there was nothing to measure (written as null; see [`crate::stored`]).
     pub value: f64,
-    /// How many independent cases it was measured on.
+    /// How many independent cases it was measured on; 0 where there are none to count: a ratio of two figures, a
+    /// threshold, or nothing to measure. JSON then has no `n`. Earlier versions wrote 0.
+    #[serde(default, skip_serializing_if = "no_cases")]
     pub n: usize,
     /// Standard error; `None` where it cannot be estimated.
     pub stderr: Option<f64>,
 }
 
+/// Whether a figure rests on nothing that can be counted.
+fn no_cases(n: &usize) -> bool {
+    *n == 0
+}
+
 impl Figure {
-    /// A number without a spread: a count, a p-value, a time measured once.
+    /// A number without a spread: a count, a p-value, a time measured once. `n` is 0 where no cases stand behind it.
     pub fn exact(value: f64, n: usize) -> Self {
         Self { value, n, stderr: None }
     }
@@ -159,6 +166,20 @@ mod tests {
         assert_eq!(show(0.153, 0.043), "0.153 ± 0.043");
         assert_eq!(show(0.44, 0.11), "0.440 ± 0.110");
         assert_eq!(show(0.961_23, 0.000_12), "0.9612 ± 0.0001");
+    }
+
+    /// A ratio once said that it was measured on no cases.
+    #[test]
+    fn what_has_no_cases_has_no_n() {
+        let written = |figure: Figure| serde_json::to_value(figure).unwrap();
+        let ratio = Figure::exact(0.5, 0);
+        assert_eq!(written(ratio), serde_json::json!({ "value": 0.5, "stderr": null }));
+        assert_eq!(ratio.to_string(), "0.500");
+        assert_eq!(written(Figure::exact(0.5, 3))["n"], 3);
+        let earlier = serde_json::json!({ "value": 0.5, "n": 0, "stderr": null });
+        for json in [earlier, written(ratio)] {
+            assert_eq!(crate::stored::from_value::<Figure>(json).unwrap(), ratio);
+        }
     }
 
     #[test]

@@ -18,6 +18,13 @@ pub struct FileError {
     pub source: io::Error,
 }
 
+impl FileError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        "file-system"
+    }
+}
+
 /// A full disk is the one error of a long run that the user can put right and then continue.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {

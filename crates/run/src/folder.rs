@@ -53,6 +53,19 @@ pub enum FolderError {
     File(#[from] FileError),
 }
 
+impl FolderError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FolderError::Exists { .. } => "output-exists",
+            FolderError::NotARun { .. } => "folder-no-run",
+            FolderError::Finished { .. } => "folder-finished",
+            FolderError::Locked { .. } => "folder-in-use",
+            FolderError::File(e) => e.code(),
+        }
+    }
+}
+
 /// The program that works on a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -144,6 +157,9 @@ pub struct RunState {
     /// The most memory in bytes that the last process had resident, where the system tells.
     #[serde(default)]
     pub peak_memory: Option<u64>,
+    /// The folder of its event files for TensorBoard, where it writes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorboard: Option<PathBuf>,
     /// The stages that are done, in order, each with what later stages need of it.
     #[serde(default)]
     pub stages: Map<String, Value>,
@@ -160,6 +176,7 @@ impl RunState {
             revised: Vec::new(),
             finished: None,
             peak_memory: None,
+            tensorboard: None,
             stages: Map::new(),
         }
     }
@@ -273,6 +290,15 @@ impl RunFolder {
         self.state.revised.push(Revision { at: now(), set: sets.to_vec() });
         self.write_state()?;
         self.log(&format!("recipe changed: {}", sets.join(" ")))
+    }
+
+    /// Records that event files are written to `dir`, from now on and when the run is resumed.
+    ///
+    /// # Errors
+    /// Where `run.json` cannot be written.
+    pub fn set_tensorboard(&mut self, dir: PathBuf) -> Result<(), FolderError> {
+        self.state.tensorboard = Some(dir);
+        self.write_state()
     }
 
     /// Whether a stage was completed, in this process or before.

@@ -26,6 +26,7 @@ pub mod report;
 mod run;
 pub mod step_log;
 pub mod stored;
+mod tensorboard;
 
 pub use checkpoints::Checkpoints;
 pub use figure::{Figure, read_results, write_results};
@@ -40,6 +41,7 @@ pub use records::{Content, Dataset, Record, overlap};
 pub use report::Report;
 pub use run::{Run, RunError};
 pub use step_log::StepLog;
+pub use tensorboard::TensorBoard;
 
 /// What the expansion of [`slot!`] refers to; not part of the public interface.
 #[doc(hidden)]

@@ -65,6 +65,23 @@ pub enum RunError {
     Interrupted,
 }
 
+impl RunError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            RunError::Folder(e) => e.code(),
+            RunError::File(e) => e.code(),
+            RunError::StepLog(e) => e.code(),
+            RunError::StageTwice { .. }
+            | RunError::StageWithin { .. }
+            | RunError::StepsTwice { .. }
+            | RunError::NoStage => "stage-misplaced",
+            RunError::StageValue { .. } => "run-damaged",
+            RunError::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Everything a stage of a run works with.
 pub struct Run<'a> {
     /// The run folder.

@@ -48,6 +48,17 @@ pub enum StepLogError {
     },
 }
 
+impl StepLogError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StepLogError::File(e) => e.code(),
+            StepLogError::Row { .. } => "run-damaged",
+            StepLogError::Values { .. } => "invalid-argument",
+        }
+    }
+}
+
 /// One row.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct StepRow {
@@ -60,12 +71,28 @@ pub struct StepRow {
     pub values: Map<String, Value>,
 }
 
+/// Who is told what becomes of the rows of a file, so as to keep something else in step with it.
+pub trait RowListener: Send {
+    /// The row is in the file.
+    ///
+    /// # Errors
+    /// Where the listener cannot write what it keeps.
+    fn logged(&mut self, row: &StepRow) -> Result<(), FileError>;
+
+    /// The file has gone back: of `stage`, what was logged after `step` is no longer there (`None`: nothing of it is).
+    /// `kept` is what the file holds now.
+    ///
+    /// # Errors
+    /// As [`RowListener::logged`].
+    fn rewound(&mut self, stage: &str, step: Option<u64>, kept: &[StepRow]) -> Result<(), FileError>;
+}
+
 /// Appends rows to a file.
-#[derive(Debug)]
 pub struct StepLog {
     path: PathBuf,
     /// Opened with the first row: a run that logs none of a kind has no such file.
     file: Option<File>,
+    listeners: Vec<Box<dyn RowListener>>,
 }
 
 impl StepLog {
@@ -81,7 +108,12 @@ impl StepLog {
         if kept != bytes.len() {
             write_atomic(&path, &join(whole.iter().map(|(line, _)| *line)))?;
         }
-        Ok(Self { file: None, path })
+        Ok(Self { file: None, path, listeners: Vec::new() })
+    }
+
+    /// From now on `listener` is told of every row.
+    pub fn listen(&mut self, listener: Box<dyn RowListener>) {
+        self.listeners.push(listener);
     }
 
     /// Appends `{"stage": …, "step": …, <values>}`. `values` is anything that serialises to named values: a
@@ -103,12 +135,13 @@ impl StepLog {
         stage: &str,
         rows: impl IntoIterator<Item = (u64, impl Serialize)>,
     ) -> Result<(), StepLogError> {
-        let lines = lines(stage, rows)?;
+        let (lines, rows) = lines(stage, rows)?;
         let file = match self.file.take() {
             Some(file) => file,
             None => append_to(&self.path)?,
         };
-        Ok(self.file.insert(file).write_all(lines.as_bytes()).map_err(at("write", &self.path))?)
+        self.file.insert(file).write_all(lines.as_bytes()).map_err(at("write", &self.path))?;
+        self.tell(&rows)
     }
 
     /// Appends several rows of a stage, of which all are on the disk when this returns, and none where it fails or the
@@ -121,8 +154,16 @@ impl StepLog {
         stage: &str,
         rows: impl IntoIterator<Item = (u64, impl Serialize)>,
     ) -> Result<(), StepLogError> {
-        let lines = lines(stage, rows)?;
-        self.replace(&[&read_if_present(&self.path)?, lines.as_bytes()].concat())
+        let (lines, rows) = lines(stage, rows)?;
+        self.replace(&[&read_if_present(&self.path)?, lines.as_bytes()].concat())?;
+        self.tell(&rows)
+    }
+
+    fn tell(&mut self, rows: &[StepRow]) -> Result<(), StepLogError> {
+        for listener in &mut self.listeners {
+            rows.iter().try_for_each(|row| listener.logged(row))?;
+        }
+        Ok(())
     }
 
     fn replace(&mut self, content: &[u8]) -> Result<(), StepLogError> {
@@ -145,12 +186,20 @@ impl StepLog {
         finished: impl Fn(&str) -> bool,
     ) -> Result<(), StepLogError> {
         let bytes = read_if_present(&self.path)?;
-        let rows = whole_rows(&self.path, &bytes)?;
-        let kept = rows.iter().filter(|(_, row)| {
+        let mut rows = whole_rows(&self.path, &bytes)?;
+        rows.retain(|(_, row)| {
             if row.stage == stage { step.is_some_and(|step| row.step <= step) } else { finished(&row.stage) }
         });
-        let kept = join(kept.map(|(line, _)| *line));
-        if kept == bytes { Ok(()) } else { self.replace(&kept) }
+        let kept = join(rows.iter().map(|(line, _)| *line));
+        if kept == bytes {
+            return Ok(());
+        }
+        self.replace(&kept)?;
+        let rows: Vec<StepRow> = rows.into_iter().map(|(_, row)| row).collect();
+        for listener in &mut self.listeners {
+            listener.rewound(stage, step, &rows)?;
+        }
+        Ok(())
     }
 
     /// All rows of the file `name` in the run folder `dir`; none where nothing was logged yet. A torn last row is
@@ -165,13 +214,16 @@ impl StepLog {
     }
 }
 
-/// Rows as lines of the file.
-fn lines(stage: &str, rows: impl IntoIterator<Item = (u64, impl Serialize)>) -> Result<String, StepLogError> {
+/// Rows as lines of the file, and as they will be read.
+fn lines(
+    stage: &str,
+    rows: impl IntoIterator<Item = (u64, impl Serialize)>,
+) -> Result<(String, Vec<StepRow>), StepLogError> {
     rows.into_iter().map(|(step, values)| line(stage, step, &values)).collect()
 }
 
-/// A row as a line of the file.
-fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<String, StepLogError> {
+/// A row as a line of the file, and as it will be read.
+fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<(String, StepRow), StepLogError> {
     let refuse = |reason: String| StepLogError::Values { stage: stage.to_owned(), step, reason };
     // Through text and not `to_value`: an f32 of 0.1 stays 0.1.
     let values = serde_json::to_string(values).map_err(|e| refuse(e.to_string()))?;
@@ -181,7 +233,15 @@ fn line(stage: &str, step: u64, values: &impl Serialize) -> Result<String, StepL
         return Err(refuse(format!("the name `{taken}` is taken")));
     }
     let separator = if names.is_empty() { "" } else { "," };
-    Ok(format!("{{\"stage\":{},\"step\":{step}{separator}{}\n", Value::from(stage), &values[1..]))
+    let line = format!("{{\"stage\":{},\"step\":{step}{separator}{}\n", Value::from(stage), &values[1..]);
+    Ok((line, StepRow { stage: stage.to_owned(), step, values: names }))
+}
+
+/// Listeners have no form that could be shown.
+impl std::fmt::Debug for StepLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StepLog").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 fn read_if_present(path: &Path) -> Result<Vec<u8>, FileError> {
@@ -245,6 +305,38 @@ mod tests {
         assert!(metrics.append("forget", 3, &json!([1])).is_err());
         assert!(metrics.append("forget", 3, &json!({ "step": 1 })).is_err());
         assert_eq!(text(dir.path()), expected, "a refused row leaves nothing behind");
+    }
+
+    /// Writes down what it is told.
+    #[derive(Clone, Default)]
+    struct Told(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl RowListener for Told {
+        fn logged(&mut self, row: &StepRow) -> Result<(), FileError> {
+            self.0.lock().unwrap().push(format!("{} {} {}", row.stage, row.step, row.values["loss"]));
+            Ok(())
+        }
+
+        fn rewound(&mut self, stage: &str, step: Option<u64>, kept: &[StepRow]) -> Result<(), FileError> {
+            self.0.lock().unwrap().push(format!("{stage} back to {step:?}, {} left", kept.len()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn listeners_hear_what_the_file_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = StepLog::open(dir.path(), METRICS).unwrap();
+        let told = Told::default();
+        metrics.append("a", 1, &json!({ "loss": 3 })).unwrap();
+        metrics.listen(Box::new(told.clone()));
+        metrics.append_all("b", [(1, json!({ "loss": 2 })), (2, json!({ "loss": 1 }))]).unwrap();
+        assert!(metrics.append("b", 3, &json!([1])).is_err());
+        metrics.append_whole("b", [(3, json!({ "loss": 0 }))]).unwrap();
+        metrics.rewind("b", Some(3), |_| true).unwrap();
+        metrics.rewind("b", Some(1), |_| true).unwrap();
+        let expected = ["b 1 2", "b 2 1", "b 3 0", "b back to Some(1), 2 left"];
+        assert_eq!(*told.0.lock().unwrap(), expected, "what changes nothing is not told");
     }
 
     #[test]

@@ -42,10 +42,12 @@ impl Sets {
                 Self::from_files(recipe, forget, retain.as_ref(), base, seed, progress)?
             }
             (Some(_), ..) => {
-                return Err(Error::invalid("[data]: give either `world` or `forget` and `retain`, not both"));
+                return Err(Error::conflict(
+                    "[data]: give either `world` or `forget` and `retain`, not both",
+                ));
             }
             _ => {
-                return Err(Error::invalid(
+                return Err(Error::conflict(
                     "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep (`retain` may \
                      be left out where `forget` has a `where`: then the rest of its file is kept)",
                 ));

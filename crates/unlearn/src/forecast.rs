@@ -102,7 +102,7 @@ fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Se
         Ok(sets)
     };
     let (first, others) =
-        seeds.split_first().ok_or_else(|| Error::invalid("`seeds`: at least one is needed"))?;
+        seeds.split_first().ok_or_else(|| Error::conflict("`seeds`: at least one is needed"))?;
     let sets = checked(first)?;
     // Files are the same for every seed.
     if recipe.data.world.is_some() {
@@ -117,7 +117,7 @@ fn fits_in_memory(arm: &Arm, model: &Model) -> Result<()> {
     let kept = changing.saturating_mul(1 + GRADIENTS + MOMENTS).saturating_add(model.params.count().0 as u64);
     let needed = FLOAT.saturating_mul(kept);
     match memory_limit() {
-        Some(limit) if needed > limit => Err(Error::invalid(format!(
+        Some(limit) if needed > limit => Err(Error::conflict(format!(
             "arm {}: {changing} weights may change, which takes {} of memory with their gradients and the optimiser's \
              state, and this machine has {}; choose fewer in `where`, such as an adapter of a smaller rank",
             arm.name,

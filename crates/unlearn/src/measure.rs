@@ -49,6 +49,11 @@ impl Snapshot {
         ks_two_sample(&self.forget_log_ratios, &gold.forget_log_ratios).ok()
     }
 
+    /// log₁₀ of the forget quality, over the items of both models.
+    pub fn forget_quality_log10(&self, gold: &Snapshot) -> Option<Figure> {
+        self.forget_quality(gold).map(|quality| Figure::exact(quality.log10_p, quality.n + quality.m))
+    }
+
     /// TOFU's model utility, or the retain set's alone where the other sets are missing.
     pub fn utility(&self) -> Option<Figure> {
         let of_retain = || self.retain.utility.map(|u| Figure::exact(u, self.retain.probability.n));

@@ -122,7 +122,7 @@ fn check_same_tokens(base: (&Tokenizer, &Path), other: (&Tokenizer, &Path)) -> R
         return Ok(());
     };
     let spelled = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
-    Err(Error::invalid(format!(
+    Err(Error::conflict(format!(
         "[model]: `path` {} and {} have different vocabularies: token {id} is {} in the one and {} in the other; all models \
          of a run must be of one tokenizer",
         base.1.display(),

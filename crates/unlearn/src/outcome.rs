@@ -188,16 +188,15 @@ impl ArmOutcome {
 
 impl ArmFigures {
     fn of(evidence: &Evidence<'_>) -> Self {
-        let plain = |value: f64| Figure::exact(value, 0);
         ArmFigures {
             forget_accuracy: evidence.over(|_, arm| arm.after.forget.accuracy),
             forget_probability: evidence.over(|_, arm| arm.after.forget.probability),
             retain_accuracy: evidence.over(|_, arm| arm.after.retain.accuracy),
             retain_probability: evidence.over(|_, arm| arm.after.retain.probability),
             forget_quality_log10: evidence
-                .maybe(|seed, arm| Some(plain(arm.after.forget_quality(seed.gold.as_ref()?)?.log10_p))),
+                .maybe(|seed, arm| arm.after.forget_quality_log10(seed.gold.as_ref()?)),
             utility: evidence.maybe(|_, arm| arm.after.utility()),
-            steps: evidence.over(|_, arm| plain(arm.unlearned.steps as f64)),
+            steps: evidence.over(|_, arm| Figure::exact(arm.unlearned.steps as f64, 0)),
         }
     }
 }

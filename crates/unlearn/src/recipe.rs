@@ -116,10 +116,10 @@ impl ModelSource {
         match (&self.path, &self.scratch) {
             (Some(path), None) => Ok(GivenModel::Path(path)),
             (None, Some(scratch)) if self.gold.is_none() => Ok(GivenModel::Scratch(scratch)),
-            (None, None) => Err(Error::invalid(
+            (None, None) => Err(Error::conflict(
                 "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",
             )),
-            _ => Err(Error::invalid(
+            _ => Err(Error::conflict(
                 "[model]: `scratch` makes base and gold model itself; remove `path` and `gold`",
             )),
         }
@@ -214,7 +214,7 @@ impl Slots {
     pub(crate) fn check(&self) -> Result<()> {
         let asks = self.verdict.iter().any(|verdict| matches!(verdict, Verdict::Withstands(_)));
         if asks && self.attack.is_empty() {
-            return Err(Error::invalid(
+            return Err(Error::conflict(
                 "[unlearn]: `verdict` asks for `withstands`, but there is no attack to withstand; \
                  fill `attack`, for example with [\"relearn\"]",
             ));

@@ -19,14 +19,14 @@ use crate::stages::Stages;
 pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
     new.check(&new.arms())?;
     if (&old.model, &old.data) != (&new.model, &new.data) {
-        return Err(Error::invalid("another model or other data make another run; start a new one"));
+        return Err(Error::conflict("another model or other data make another run; start a new one"));
     }
     let (before, after) = (stages(old)?, stages(new)?);
     let differs = |name: &&String| before.get(*name) != after.get(*name);
     let (done, open): (Vec<&String>, Vec<&String>) =
         before.keys().filter(differs).partition(|name| folder.stage_done(name));
     if let Some(first) = done.first() {
-        return Err(Error::invalid(format!(
+        return Err(Error::conflict(format!(
             "the stage {first} is done and would have been another one; start a new run, or change only what comes \
              after it"
         )));
@@ -43,7 +43,7 @@ pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> R
 /// all.
 fn stages(recipe: &UnlearnRecipe) -> Result<BTreeMap<String, Value>> {
     let seeds = recipe.seeds();
-    let value = |part: Result<Value, serde_json::Error>| part.map_err(|e| Error::invalid(e.to_string()));
+    let value = |part: Result<Value, serde_json::Error>| part.map_err(|e| Error::conflict(e.to_string()));
     let common = json!({ "dtype": recipe.engine.dtype });
     let eval = value(serde_json::to_value(&recipe.eval))?;
     let stop = value(serde_json::to_value(&recipe.stop))?;
@@ -77,7 +77,7 @@ fn stages(recipe: &UnlearnRecipe) -> Result<BTreeMap<String, Value>> {
 fn slots(arm: &Arm) -> Result<Value> {
     let slots = serde_json::to_value(&arm.slots)
         .and_then(|slots| Ok(json!([slots, serde_json::to_value(&arm.optimizer)?])));
-    let mut slots = slots.map_err(|e| Error::invalid(e.to_string()))?;
+    let mut slots = slots.map_err(|e| Error::conflict(e.to_string()))?;
     if let Some(of_arm) = slots[0].as_object_mut() {
         of_arm.retain(|key, _| key != "attack" && key != "verdict");
     }

@@ -102,7 +102,7 @@ impl StopRule {
     /// Refuses to watch what the data does not have.
     pub(crate) fn check(&self, context: &Context<'_>) -> Result<()> {
         if self.watch == Watched::Choice && context.choices()?.is_empty() {
-            return Err(Error::invalid(
+            return Err(Error::conflict(
                 "[stop]: watch = \"choice\" needs perturbed answers in the forget set; use \"probability\"",
             ));
         }

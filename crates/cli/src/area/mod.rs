@@ -9,7 +9,7 @@ use amend_engine::checkpoint::Checkpoint;
 use amend_engine::tokenizer::Tokenizer;
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
-use amend_run::recipe::{Starter, span_of};
+use amend_run::recipe::{Fault, Starter, span_of};
 use amend_run::records::Chosen;
 use amend_run::report::{Card, Section};
 use amend_run::{
@@ -18,7 +18,7 @@ use amend_run::{
 };
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open;
 
 /// An area as the command line sees it.
@@ -129,6 +129,7 @@ impl Input {
             source_text: source.text.as_str().into(),
             // Nowhere where it comes from --set.
             span: span_of(&source.text, key, said.as_str()),
+            fault: Fault::MissingFile,
             message: format!("`{key}` = \"{said}\": there is no such {what}{from}"),
             hint: Some("relative paths start at the recipe's folder".into()),
             more: Box::new([]),
@@ -250,7 +251,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Area, Error> {
             Some(near) => format!("did you mean {near}? There are: {all}"),
             None => format!("there are: {all}"),
         };
-        Error::told(format!("there is no area called {name}"), hint)
+        Error::told(format!("there is no area called {name}"), hint).about(Topic::Name)
     })
 }
 
@@ -281,7 +282,7 @@ pub(crate) fn methods_called(wanted: &str) -> Result<Vec<&'static dyn Method>, E
         Some(near) => format!("did you mean {near}? `amend methods` lists them all"),
         None => "`amend methods` lists them all".into(),
     };
-    Err(Error::told(format!("there is no method called {wanted}"), hint))
+    Err(Error::told(format!("there is no method called {wanted}"), hint).about(Topic::Name))
 }
 
 /// A path that means the same whatever folder the next command is started in.

@@ -8,7 +8,7 @@ use amend_unlearn::{Comparison, Outcome, UnlearnRecipe};
 use serde_json::Value;
 
 use super::{Area, Compared, Found, Input, Plan};
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 pub(super) const AREA: Area = Area {
     name: "unlearn",
@@ -76,7 +76,7 @@ fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
 
 fn outcome_of(results: &Value, dir: &Path) -> Result<Outcome, Error> {
     stored::from_value(results.clone())
-        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())))
+        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())).about(Topic::Run))
 }
 
 fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {

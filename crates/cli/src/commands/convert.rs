@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::app::Exit;
 use crate::completing;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open;
 use crate::table::{self, Align};
 
@@ -149,7 +149,8 @@ fn refuse_existing(target: &Path) -> Result<(), Error> {
         return Err(Error::told(
             format!("{} exists", target.display()),
             "choose another DST, or remove it first",
-        ));
+        )
+        .about(Topic::Output));
     }
     Ok(())
 }

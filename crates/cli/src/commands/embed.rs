@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::app::Exit;
 use crate::completing;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open;
 use crate::texts::Lines;
 use crate::token_ids::{self, TokenIds};
@@ -216,7 +216,8 @@ fn show(embedding: &Embedding<'_>, context: &mut Context) -> Result<(), Error> {
         return Err(Error::told(
             format!("a vector holds {value}"),
             "the model computes numbers beyond what f32 can hold; its weights are broken",
-        ));
+        )
+        .about(Topic::Numbers));
     }
     if context.json {
         return context.out.json_line(embedding);

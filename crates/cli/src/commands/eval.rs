@@ -15,7 +15,7 @@ use crate::app::Exit;
 use crate::args::VERSION;
 use crate::completing;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open::{ModelArgs, Opened};
 use crate::precision::PrecisionArgs;
 use crate::table::{self, Align};
@@ -188,7 +188,9 @@ fn check_folder(out: &Path, resumable: bool) -> Result<(), Error> {
     };
     let unfinished = resumable && SampleLog::is_in(out) && !out.join("results.json").exists();
     if occupied && !unfinished {
-        return Err(Error::told(format!("{} exists", out.display()), "choose another --out"));
+        return Err(
+            Error::told(format!("{} exists", out.display()), "choose another --out").about(Topic::Output)
+        );
     }
     Ok(())
 }
@@ -223,13 +225,14 @@ fn write(
 }
 
 fn create(out: &Path) -> Result<(), Error> {
-    fs::create_dir_all(out).map_err(|e| Error::plain(format!("{}: cannot create: {e}", out.display())))
+    fs::create_dir_all(out).map_err(|e| Error::io(out, "cannot create", e))
 }
 
 fn show(summary: &Summary, context: &mut Context) -> Result<(), Error> {
     let row = |(name, figure): &(String, Figure)| {
         let error = figure.format_error().map_or(String::new(), |e| format!("± {e}"));
-        vec![name.clone(), figure.format_value(), error, figure.n.to_string()]
+        let cases = if figure.n > 0 { figure.n.to_string() } else { String::new() };
+        vec![name.clone(), figure.format_value(), error, cases]
     };
     let rows: Vec<_> = summary.figures.iter().map(row).collect();
     let columns = [("figure", Align::Left), ("value", Align::Right), ("", Align::Left), ("n", Align::Right)];

@@ -11,7 +11,7 @@ use crate::app::Exit;
 use crate::area::{self, Area, absolute};
 use crate::completing;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,7 +80,7 @@ fn starter(area: &Area, name: &str) -> Result<&'static Starter, Error> {
         let all: Vec<String> =
             area.starters.iter().map(|starter| format!("{} ({})", starter.name, starter.summary)).collect();
         let hint = format!("{}There are: {}", near.unwrap_or_default(), all.join(", "));
-        Error::told(format!("there is no template called {name}"), hint)
+        Error::told(format!("there is no template called {name}"), hint).about(Topic::Name)
     })
 }
 
@@ -138,9 +138,9 @@ pub(super) fn path_for(path: &Path, folder: Option<&Path>) -> String {
 fn write_new(out: &Path, text: &str) -> Result<(), Error> {
     let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Error::told(format!("{} exists", out.display()), "choose another --out")
+            Error::told(format!("{} exists", out.display()), "choose another --out").about(Topic::Output)
         }
-        _ => Error::plain(format!("{}: cannot write: {e}", out.display())),
+        _ => Error::io(out, "cannot write", e),
     };
     let mut file = std::fs::File::create_new(out).map_err(failed)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)

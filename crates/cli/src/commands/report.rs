@@ -74,7 +74,7 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
 /// What a finished run found out.
 fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
     let recipe = dir.join("recipe.toml");
-    let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, &e))?;
+    let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, e))?;
     let mut found = Found::read(read_results(dir)?, &recipe, dir)?;
     provenance::add(&mut found.report, dir, state)?;
     Ok(found)

@@ -9,6 +9,7 @@ use crate::app::Exit;
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
+use crate::listening::TensorBoardArgs;
 use crate::running;
 
 const EXAMPLES: &str = "\
@@ -33,8 +34,10 @@ pub(crate) struct ResumeArgs {
     set: Vec<String>,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
+    #[command(flatten)]
+    board: TensorBoardArgs,
 }
 
 pub(crate) fn execute(args: ResumeArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::resume(&args.run, &args.set, args.checkpoints.every(), context)
+    running::resume(&args.run, &args.set, args.checkpoints.every(), &args.board, context)
 }

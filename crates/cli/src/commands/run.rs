@@ -9,6 +9,7 @@ use clap::Args;
 use crate::app::Exit;
 use crate::context::Context;
 use crate::error::Error;
+use crate::listening::TensorBoardArgs;
 use crate::running;
 
 const EXAMPLES: &str = "\
@@ -55,6 +56,8 @@ pub(super) struct HowArgs {
     overwrite: bool,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
+    #[command(flatten)]
+    board: TensorBoardArgs,
 }
 
 /// When a run writes down how far it got.
@@ -100,5 +103,5 @@ pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -
         return running::check(source, &sets, context);
     }
     let place = running::Place { out: how.out, overwrite: how.overwrite };
-    running::start(source, &sets, place, how.checkpoints.every(), context)
+    running::start(source, &sets, place, how.checkpoints.every(), &how.board, context)
 }

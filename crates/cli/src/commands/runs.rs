@@ -137,7 +137,7 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, Error> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::read(folder, &e)),
+        Err(e) => return Err(Error::read(folder, e)),
     };
     let dirs = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     Ok(dirs.filter_map(|dir| Some(Listed::of(&dir, &read_state(&dir).ok()?))).collect())

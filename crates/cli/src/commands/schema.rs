@@ -6,7 +6,7 @@ use crate::app::Exit;
 use crate::area::{self, AREAS};
 use crate::completing;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,7 +33,8 @@ pub(crate) fn execute(args: SchemaArgs, context: &mut Context) -> Result<Exit, E
                 return Err(Error::told(
                     format!("several methods are called {name}"),
                     format!("choose one: {}", all.join(", ")),
-                ));
+                )
+                .about(Topic::Name));
             }
         },
     };

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::app::Exit;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::open::{ModelArgs, Opened};
 use crate::table::{self, Align};
 use crate::texts::Lines;
@@ -142,7 +142,8 @@ fn score_batch(model: &Model, examples: Vec<Example>, first: usize) -> Result<Ve
             return Err(Error::told(
                 format!("text {text_index}: the log-probability of token {} is {value}", i + 1),
                 "the model computes numbers beyond what f32 can hold; its weights are broken",
-            ));
+            )
+            .about(Topic::Numbers));
         }
         let mean_nll = mean_nll(&token_logprobs);
         scores.push(Score { text_index: Some(text_index), ids, token_logprobs, mean_nll });

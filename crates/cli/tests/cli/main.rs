@@ -14,6 +14,7 @@ mod converting;
 mod data;
 mod embedding;
 mod evaluating;
+mod events;
 mod generating;
 mod listing;
 mod messages;

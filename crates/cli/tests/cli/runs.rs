@@ -301,16 +301,17 @@ fn a_run_that_finds_no_room_goes_on_once_there_is_some() {
 }
 
 /// Starts a run that takes long enough to be interrupted.
-fn start(bench: &Bench, out: &Path) -> Child {
+pub(crate) fn start(bench: &Bench, out: &Path, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_amend"))
         .args(["run", &bench.recipe, "--out", out.to_str().unwrap(), "--set", "model.scratch.epochs=60"])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(120), "waited too long for {what}");
@@ -326,7 +327,7 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
     run_to(&bench, &whole, &["--set", "model.scratch.epochs=60"]);
 
     let cut = bench.out("cut");
-    let child = start(&bench, &cut);
+    let child = start(&bench, &cut, &[]);
     let logged = cut.join("metrics.jsonl");
     wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -358,7 +359,7 @@ fn an_interrupted_run_goes_on_with_the_same_bits() {
 fn a_killed_run_goes_on_too() {
     let bench = Bench::new();
     let dir = bench.out("killed");
-    let mut child = start(&bench, &dir);
+    let mut child = start(&bench, &dir, &[]);
     let logged = dir.join("metrics.jsonl");
     wait_until("some steps", || fs::metadata(&logged).is_ok_and(|file| file.len() > 2000));
     let arg = dir.to_str().unwrap();

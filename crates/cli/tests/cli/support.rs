@@ -83,6 +83,7 @@ pub(crate) fn fails<S: AsRef<std::ffi::OsStr>>(args: &[S], parts: &[&str]) {
     let message = failure(&with_json);
     let object: Value = serde_json::from_str(message.lines().last().unwrap()).unwrap();
     assert!(object["error"].is_string() && object.get("hint").is_some(), "{object}");
+    assert!(object["event"] == "error" && object["code"].is_string(), "{object}");
 }
 
 fn failure(args: &[&std::ffi::OsStr]) -> String {

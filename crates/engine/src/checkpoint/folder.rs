@@ -65,14 +65,14 @@ impl Folder {
         for (shard, names) in read_index(index)? {
             let path = self.dir.join(&shard);
             if !path.exists() {
-                return Err(Error::format(
+                return Err(Error::missing_file(
                     index,
                     format!("the shard {shard} it names is missing from the folder"),
                 ));
             }
             let file = SafetensorsFile::open(&path)?;
             if let Some(absent) = names.iter().find(|name| file.info(name).is_none()) {
-                return Err(Error::format(
+                return Err(Error::missing_tensor(
                     index,
                     format!("it places tensor {absent} in {shard}, but that shard does not hold it"),
                 ));
@@ -139,7 +139,7 @@ impl Folder {
     fn file_of(&self, name: &str) -> Result<&SafetensorsFile> {
         match self.places.get(name) {
             Some(&file) => Ok(&self.files[file]),
-            None => Err(Error::format(&self.dir, format!("there is no tensor {name}"))),
+            None => Err(Error::missing_tensor(&self.dir, format!("there is no tensor {name}"))),
         }
     }
 }
@@ -147,7 +147,7 @@ impl Folder {
 fn read_config(dir: &Path) -> Result<Map<String, Value>> {
     match fs::metadata(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::format(
+            return Err(Error::missing_file(
                 dir,
                 "there is no such folder or file; give a model's folder, or its GGUF file",
             ));
@@ -170,7 +170,7 @@ fn read_config(dir: &Path) -> Result<Map<String, Value>> {
     } else {
         "there is no config.json in this folder, so it is not a Hugging Face model folder"
     };
-    Err(Error::format(dir, reason))
+    Err(Error::missing_file(dir, reason))
 }
 
 /// The index as shard → tensors, both sorted, so that opening does not depend on the file's order.
@@ -232,5 +232,5 @@ fn no_weights(dir: &Path) -> Error {
     } else {
         format!("neither {SINGLE} nor {INDEX} is there; the weights have not been downloaded")
     };
-    Error::format(dir, message)
+    Error::missing_file(dir, message)
 }

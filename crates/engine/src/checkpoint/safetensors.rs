@@ -64,7 +64,7 @@ impl SafetensorsFile {
         decode: impl FnOnce(StoredType, &[u8], &[usize]) -> std::result::Result<Tensor, String>,
     ) -> Result<Tensor> {
         let Some(info) = self.info(name) else {
-            return Err(Error::format(self.path(), format!("there is no tensor {name} in the file")));
+            return Err(Error::missing_tensor(self.path(), format!("there is no tensor {name} in the file")));
         };
         let bytes = self.file.bytes(info.range.clone())?;
         decode(info.dtype, bytes, &info.shape)
@@ -87,7 +87,7 @@ impl SafetensorsFile {
     /// with finite values only. Rows are what all dimensions but the last count.
     pub fn rows_f32(&self, name: &str, expected: &[usize], rows: Range<usize>) -> Result<Tensor> {
         let Some(info) = self.info(name) else {
-            return Err(Error::format(self.path(), format!("there is no tensor {name} in the file")));
+            return Err(Error::missing_tensor(self.path(), format!("there is no tensor {name} in the file")));
         };
         let total = expected.iter().rev().skip(1).product();
         if info.shape != expected || rows.start > rows.end || rows.end > total {

@@ -131,7 +131,7 @@ impl Checkpoint {
     /// The named tensor in the number type it is stored in (or the nearest the engine has).
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         match &self.0 {
-            _ if !self.contains(name) => Err(Error::format(self.path(), self.missing(name))),
+            _ if !self.contains(name) => Err(self.missing(name)),
             Form::Folder(folder) => folder.tensor(name),
             Form::Gguf(file) => file.tensor(name),
         }
@@ -140,7 +140,7 @@ impl Checkpoint {
     /// The named tensor in f32. Fails unless it has exactly the expected shape and only finite values.
     pub fn tensor_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Tensor> {
         match &self.0 {
-            _ if !self.contains(name) => Err(Error::format(self.path(), self.missing(name))),
+            _ if !self.contains(name) => Err(self.missing(name)),
             Form::Folder(folder) => folder.tensor_f32(name, expected_shape),
             Form::Gguf(file) => file.tensor_f32(name, expected_shape),
         }
@@ -150,7 +150,7 @@ impl Checkpoint {
     /// unless the whole has exactly the expected shape and the rows only finite values.
     pub fn rows_f32(&self, name: &str, expected_shape: &[usize], rows: Range<usize>) -> Result<Tensor> {
         match &self.0 {
-            _ if !self.contains(name) => Err(Error::format(self.path(), self.missing(name))),
+            _ if !self.contains(name) => Err(self.missing(name)),
             Form::Folder(folder) => folder.rows_f32(name, expected_shape, rows),
             Form::Gguf(file) => {
                 let whole = file.tensor_f32(name, expected_shape)?;
@@ -177,15 +177,16 @@ impl Checkpoint {
 
     /// Says that a tensor is missing, with one whose name ends the same where there is one: a
     /// different prefix is the usual reason.
-    fn missing(&self, name: &str) -> String {
+    fn missing(&self, name: &str) -> Error {
         let names = self.name_list();
         let tail = |full: &str| full.rsplit('.').take(2).map(str::to_owned).collect::<Vec<_>>();
         let similar = names.iter().find(|other| tail(other) == tail(name)).or(names.first());
-        match similar {
+        let message = match similar {
             Some(other) => {
                 format!("there is no tensor {name} among its {}, such as {other}", names.len())
             }
             None => format!("there is no tensor {name}; the weights file holds no tensors at all"),
-        }
+        };
+        Error::missing_tensor(self.path(), message)
     }
 }

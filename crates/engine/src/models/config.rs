@@ -14,7 +14,7 @@ impl<'a> Config<'a> {
     /// Errors where a flag is set that asks for something unsupported.
     pub(crate) fn refuse(&self, key: &str, what: &str) -> Result<()> {
         match self.flag(key, false)? {
-            true => Err(self.error(format!("\"{key}\" is set, but {what} is not supported"))),
+            true => Err(self.unsupported(format!("\"{key}\" is set, but {what} is not supported"))),
             false => Ok(()),
         }
     }
@@ -24,7 +24,11 @@ impl<'a> Config<'a> {
     }
 
     pub(crate) fn error(&self, message: impl std::fmt::Display) -> Error {
-        Error::invalid(format!("{}: {message}", self.place))
+        Error::Config { place: self.place.clone(), message: message.to_string() }
+    }
+
+    pub(crate) fn unsupported(&self, message: impl std::fmt::Display) -> Error {
+        Error::Unsupported { place: self.place.clone(), message: message.to_string() }
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
@@ -41,7 +45,7 @@ impl<'a> Config<'a> {
     pub(crate) fn refuse_quantized(&self) -> Result<()> {
         let Some(how) = self.object("quantization_config")? else { return Ok(()) };
         let method = how.text("quant_method")?.unwrap_or("an unnamed method");
-        Err(self.error(format!(
+        Err(self.unsupported(format!(
             "\"quantization_config\" says that the weights are quantised ({method}), which is not supported; \
              dequantise the model in Python, or use its unquantised or GGUF version"
         )))

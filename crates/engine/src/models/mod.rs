@@ -99,10 +99,12 @@ pub(crate) fn spec_of(config: &Config<'_>) -> Result<Spec> {
             config.refuse_quantized()?;
             (family.spec)(config)
         }
-        None if encoder_families().any(|family| family == name) => Err(config.error(format!(
+        None if encoder_families().any(|family| family == name) => Err(config.unsupported(format!(
             "model_type \"{name}\" is an encoder, which predicts no next tokens; use `amend embed`"
         ))),
-        None => Err(config.error(format!("model_type \"{name}\" is not supported; supported: {}", known()))),
+        None => {
+            Err(config.unsupported(format!("model_type \"{name}\" is not supported; supported: {}", known())))
+        }
     }
 }
 
@@ -167,7 +169,7 @@ fn activation(config: &Config<'_>, key: &str, default: &str) -> Result<Activatio
         "relu" => Activation::Relu,
         "tanh" => Activation::Tanh,
         other => {
-            return Err(config.error(format!(
+            return Err(config.unsupported(format!(
                 "\"{key}\" names the activation \"{other}\", which is not supported; supported: silu, gelu, \
                  gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu, tanh"
             )));
@@ -211,7 +213,7 @@ fn windows(
         .map(|kind| match *kind {
             "full_attention" => Ok(None),
             "sliding_attention" => Ok(window),
-            other => Err(config.error(format!("layer type \"{other}\" is not supported"))),
+            other => Err(config.unsupported(format!("layer type \"{other}\" is not supported"))),
         })
         .collect()
 }

@@ -133,7 +133,7 @@ fn is_tied(
     find: &dyn Fn(&str) -> Option<String>,
 ) -> Result<bool> {
     match (promised, find(embedding), find(head)) {
-        (false, Some(_), None) => Err(Error::format(
+        (false, Some(_), None) => Err(Error::missing_tensor(
             checkpoint.path(),
             format!(
                 "there is no tensor {head}, and \"tie_word_embeddings\" does not say that it is the embedding; \

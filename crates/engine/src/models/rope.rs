@@ -264,7 +264,7 @@ impl RopeScaling {
             }
             "yarn" => Self::yarn(scaling, context()?, original()?)?,
             other => {
-                return Err(scaling.error(format!(
+                return Err(scaling.unsupported(format!(
                     "rope type \"{other}\" is not supported; supported: default, linear, dynamic, llama3, \
                      yarn, longrope"
                 )));

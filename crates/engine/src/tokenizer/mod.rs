@@ -65,7 +65,7 @@ impl Tokenizer {
     /// also from `generation_config.json` and `config.json`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        Self::open_optional(dir)?.ok_or_else(|| Error::format(dir, missing(dir)))
+        Self::open_optional(dir)?.ok_or_else(|| Error::missing_file(dir, missing(dir)))
     }
 
     /// Like [`Tokenizer::open`]; `None` where the folder has no `tokenizer.json`, or the file no tokenizer.

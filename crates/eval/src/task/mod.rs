@@ -68,7 +68,7 @@ pub trait Task: Sync {
     /// # Errors
     /// A file that is no such log; a task without a format of its own.
     fn read_log(&self, path: &Path) -> Result<Vec<Sample>> {
-        Err(Error::invalid(format!(
+        Err(Error::samples(format!(
             "{}: this task has no log format of its own; give a samples.jsonl that `amend eval --out` wrote",
             path.display()
         )))

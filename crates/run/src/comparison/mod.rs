@@ -66,6 +66,21 @@ pub enum ComparisonError {
     File(#[from] FileError),
 }
 
+impl ComparisonError {
+    /// What programs know the error by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ComparisonError::NotARun { source } => source.code(),
+            ComparisonError::HoldsRuns { .. } => "folder-no-run",
+            ComparisonError::Running { .. } => "folder-in-use",
+            ComparisonError::Unfinished { .. } => "folder-unfinished",
+            ComparisonError::Few { .. } => "invalid-argument",
+            ComparisonError::Recipe { .. } => "run-damaged",
+            ComparisonError::File(e) => e.code(),
+        }
+    }
+}
+
 fn examples(runs: &[PathBuf], count: usize) -> String {
     let names: Vec<String> = runs.iter().map(|run| run.display().to_string()).collect();
     names.join(" ") + if count > runs.len() { " …" } else { "" }

@@ -3,7 +3,7 @@
 //! Serde alone would stop at the first problem, lose the place of anything inside a tagged or flattened type,
 //! and silently accept unknown keys wherever a type forgot to deny them.
 
-use super::error::Finding;
+use super::error::{Fault, Finding};
 use super::places::places_of;
 use super::shape::{Schema, Shape};
 use super::tree::{Entry, Node, Value};
@@ -100,7 +100,7 @@ impl<'s> Check<'s> {
                     } else {
                         nearest::hint(&entry.key, "valid keys", &valid)
                     };
-                    findings.push(Finding::new(&entry.at, message, Some(hint)));
+                    findings.push(Finding::new(Fault::UnknownKey, &entry.at, message, Some(hint)));
                 }
             }
         }
@@ -134,12 +134,17 @@ fn choose<'a, 's>(
         let values: Vec<&str> = fitting.iter().filter_map(|shape| shape.tag(tag)).collect();
         let Some(entry) = entry_of(tag) else {
             let message = format!("missing key `{tag}` in {}", place(path));
-            return Err(Finding::new(&node.at, message, Some(format!("one of: {}", values.join(", ")))));
+            return Err(Finding::new(
+                Fault::MissingKey,
+                &node.at,
+                message,
+                Some(format!("one of: {}", values.join(", "))),
+            ));
         };
         let Value::String(value) = &entry.node.value else {
             let message = format!("`{}` must be a string, found {}", join(path, tag), entry.node.describe());
             let hint = format!("one of: {}", values.join(", "));
-            return Err(Finding::new(&entry.node.at, message, Some(hint)));
+            return Err(Finding::new(Fault::WrongType, &entry.node.at, message, Some(hint)));
         };
         let chosen: Vec<_> = fitting.iter().copied().filter(|shape| shape.tag(tag) == Some(value)).collect();
         if chosen.is_empty() {
@@ -156,7 +161,12 @@ fn choose<'a, 's>(
         if chosen.is_empty() {
             let (at, word) = entries.first().map_or((&node.at, ""), |entry| (&entry.at, entry.key.as_str()));
             let message = format!("{} needs exactly one key", place(path));
-            return Err(Finding::new(at, message, Some(nearest::hint(word, "valid keys", &names))));
+            return Err(Finding::new(
+                Fault::MissingKey,
+                at,
+                message,
+                Some(nearest::hint(word, "valid keys", &names)),
+            ));
         }
         return Ok(chosen);
     }
@@ -216,7 +226,7 @@ fn wrong_type(node: &Node, shapes: &[Shape], path: &str) -> Finding {
         Value::String(_) if wanted == ["an array"] => Some("put it in brackets: [\"…\"]".into()),
         _ => None,
     };
-    Finding::new(&node.at, message, hint)
+    Finding::new(Fault::WrongType, &node.at, message, hint)
 }
 
 fn unknown_value(node: &Node, text: &str, fitting: &[&Shape], path: &str) -> Option<Finding> {
@@ -230,7 +240,7 @@ fn unknown_value(node: &Node, text: &str, fitting: &[&Shape], path: &str) -> Opt
 
 fn unknown(node: &Node, text: &str, path: &str, valid: &[&str]) -> Finding {
     let message = format!("unknown value {text:?} for `{path}`");
-    Finding::new(&node.at, message, Some(nearest::hint(text, "valid values", valid)))
+    Finding::new(Fault::UnknownValue, &node.at, message, Some(nearest::hint(text, "valid values", valid)))
 }
 
 fn out_of_range(node: &Node, number: f64, fitting: &[&Shape], path: &str) -> Option<Finding> {
@@ -241,7 +251,7 @@ fn out_of_range(node: &Node, number: f64, fitting: &[&Shape], path: &str) -> Opt
     }
     let range = fitting.last()?.range.describe();
     let message = format!("`{path}` must be {range}, found {}", node.describe());
-    Some(Finding::new(&node.at, message, None))
+    Some(Finding::new(Fault::OutOfRange, &node.at, message, None))
 }
 
 fn missing(node: &Node, name: &str, shape: &Shape, path: &str) -> Finding {
@@ -251,7 +261,7 @@ fn missing(node: &Node, name: &str, shape: &Shape, path: &str) -> Finding {
         Some(doc) => format!("add `{name} = …`: {doc}"),
         None => format!("add `{name} = …`"),
     };
-    Finding::new(&node.at, message, Some(hint))
+    Finding::new(Fault::MissingKey, &node.at, message, Some(hint))
 }
 
 fn list(wanted: &[&str]) -> String {

@@ -8,7 +8,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::error::Finding;
+use super::error::{Fault, Finding};
 use super::tree::{Entry, Node, Origin, Value};
 use crate::key::Key;
 
@@ -16,6 +16,7 @@ use crate::key::Key;
 pub(crate) fn from_node<T: DeserializeOwned>(root: &Node) -> Result<T, Finding> {
     T::deserialize(root).map_err(|error| Finding {
         at: error.at.unwrap_or(Origin::Nowhere),
+        fault: Fault::Invalid,
         message: error.message,
         hint: None,
     })

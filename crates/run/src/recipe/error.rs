@@ -6,6 +6,46 @@ use std::path::Path;
 
 use super::tree::Origin;
 
+/// What kind of thing is wrong with a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The file cannot be read.
+    Unreadable,
+    /// It is no TOML, or no text; `--set` is no key with a value.
+    Syntax,
+    /// A key that there is not.
+    UnknownKey,
+    /// A key that has to be there.
+    MissingKey,
+    /// A value of another type.
+    WrongType,
+    /// A value that is none of those there are.
+    UnknownValue,
+    /// A number that is too small or too large.
+    OutOfRange,
+    /// A file or folder that it names and that is not there.
+    MissingFile,
+    /// Anything else, such as values that do not go together.
+    Invalid,
+}
+
+impl Fault {
+    /// What programs know it by; it does not change with the message.
+    pub fn code(self) -> &'static str {
+        match self {
+            Fault::Unreadable => "recipe-unreadable",
+            Fault::Syntax => "recipe-syntax",
+            Fault::UnknownKey => "recipe-unknown-key",
+            Fault::MissingKey => "recipe-missing-key",
+            Fault::WrongType => "recipe-wrong-type",
+            Fault::UnknownValue => "recipe-unknown-value",
+            Fault::OutOfRange => "recipe-out-of-range",
+            Fault::MissingFile => "recipe-missing-file",
+            Fault::Invalid => "recipe-invalid",
+        }
+    }
+}
+
 /// Why a recipe was refused. The fields are the first problem; [`RecipeError::more`] holds the others.
 #[derive(Clone, Debug)]
 pub struct RecipeError {
@@ -15,6 +55,8 @@ pub struct RecipeError {
     pub source_text: Box<str>,
     /// The bytes of `source_text` to point at; `None` where the problem has no place in the file.
     pub span: Option<Range<usize>>,
+    /// The kind of what is wrong.
+    pub fault: Fault,
     /// What is wrong, in one sentence.
     pub message: String,
     /// What to write instead.
@@ -28,6 +70,8 @@ pub struct RecipeError {
 pub struct Problem {
     /// The bytes of the recipe to point at.
     pub span: Option<Range<usize>>,
+    /// The kind of what is wrong.
+    pub fault: Fault,
     /// What is wrong, in one sentence.
     pub message: String,
     /// What to write instead.
@@ -35,8 +79,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(span: Option<Range<usize>>, message: String) -> Self {
-        Self { span, message, hint: None }
+    pub(crate) fn new(fault: Fault, span: Option<Range<usize>>, message: String) -> Self {
+        Self { span, fault, message, hint: None }
     }
 
     pub(crate) fn hint(mut self, hint: String) -> Self {
@@ -49,13 +93,14 @@ impl Problem {
 #[derive(Debug)]
 pub(crate) struct Finding {
     pub(crate) at: Origin,
+    pub(crate) fault: Fault,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
 
 impl Finding {
-    pub(crate) fn new(at: &Origin, message: String, hint: Option<String>) -> Self {
-        Self { at: at.clone(), message, hint }
+    pub(crate) fn new(fault: Fault, at: &Origin, message: String, hint: Option<String>) -> Self {
+        Self { at: at.clone(), fault, message, hint }
     }
 
     /// A value given by `--set` has no place in the file; its problem quotes the flag instead.
@@ -65,7 +110,7 @@ impl Finding {
             Origin::Set(index) => (None, format!("--set {}: {}", sets[index], self.message)),
             Origin::Nowhere => (None, self.message),
         };
-        Problem { span, message, hint: self.hint }
+        Problem { span, fault: self.fault, message, hint: self.hint }
     }
 }
 
@@ -74,16 +119,23 @@ impl RecipeError {
     pub(crate) fn new(path: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
         let mut problems = problems.into_iter();
-        let first =
-            problems.next().unwrap_or_else(|| Problem::new(None, "the recipe could not be read".into()));
+        let first = problems
+            .next()
+            .unwrap_or_else(|| Problem::new(Fault::Invalid, None, "the recipe could not be read".into()));
         Self {
             path: path.into(),
             source_text: text.into(),
             span: first.span,
+            fault: first.fault,
             message: first.message,
             hint: first.hint,
             more: problems.collect(),
         }
+    }
+
+    /// What programs know the first problem by; it does not change with the message.
+    pub fn code(&self) -> &'static str {
+        self.fault.code()
     }
 
     /// Line and column of a byte of the recipe, both counted from 1, columns in characters.

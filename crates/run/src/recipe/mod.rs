@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 
 pub use differences::{Difference, differences};
 pub(crate) use differences::{leaves, unlike};
-pub use error::{Problem, RecipeError};
+pub use error::{Fault, Problem, RecipeError};
 pub use path::RecipePath;
 pub use places::{places_of, span_of};
 pub use seeds::Seeds;
@@ -49,7 +49,7 @@ impl RecipeSource {
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
         let refuse = |text: &str, problem| RecipeError::new(path, text, vec![problem]);
         let bytes = std::fs::read(path).map_err(|e| {
-            let mut problem = Problem::new(None, format!("cannot read the recipe: {e}"));
+            let mut problem = Problem::new(Fault::Unreadable, None, format!("cannot read the recipe: {e}"));
             if path.is_dir() {
                 let inside = path.join("recipe.toml");
                 problem = problem.hint(format!("it is a folder; did you mean {}?", inside.display()));
@@ -61,7 +61,10 @@ impl RecipeSource {
             Err(e) => {
                 let start = e.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(e.as_bytes()).into_owned();
-                Err(refuse(&text, Problem::new(Some(start..start), "the recipe is not UTF-8 text".into())))
+                Err(refuse(
+                    &text,
+                    Problem::new(Fault::Syntax, Some(start..start), "the recipe is not UTF-8 text".into()),
+                ))
             }
         }
     }
@@ -100,7 +103,7 @@ where
     let recipe: T = read_text(&source.text, sets, &schema).map_err(refuse)?;
     let resolved = toml::to_string_pretty(&recipe).map_err(|e| {
         let message = format!("the recipe cannot be written out with its defaults: {e}");
-        refuse(vec![Problem::new(None, message)])
+        refuse(vec![Problem::new(Fault::Invalid, None, message)])
     })?;
     // A resumed run reads the resolved text. If it meant anything else than what runs now, the two halves of
     // the run would silently differ; so the promise is checked on every load, which costs microseconds.
@@ -108,6 +111,7 @@ where
     match again {
         Ok(Ok(again)) if again == resolved => Ok(Loaded { recipe, resolved }),
         _ => Err(refuse(vec![Problem::new(
+            Fault::Invalid,
             None,
             format!("the recipe does not survive being written out and read again:\n{resolved}"),
         )])),

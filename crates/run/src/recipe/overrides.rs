@@ -1,11 +1,11 @@
 //! `--set a.b=value`: edits to the tree before it is checked.
 
-use super::error::Problem;
+use super::error::{Fault, Problem};
 use super::tree::{Entry, Node, Origin, Value, from_value};
 
 /// Applies one override. Whether the key exists is for the check against the schema to say.
 pub(crate) fn apply(root: &mut Node, index: usize, set: &str) -> Result<(), Problem> {
-    let refuse = |message: String| Problem::new(None, format!("--set {set}: {message}"));
+    let refuse = |message: String| Problem::new(Fault::Syntax, None, format!("--set {set}: {message}"));
     let Some((path, value)) = set.split_once('=') else {
         return Err(
             refuse("expected KEY=VALUE".into()).hint("for example `--set stop.max_steps=100`".to_owned())

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml_edit::{Item, TableLike};
 
-use super::error::Problem;
+use super::error::{Fault, Problem};
 
 /// Where a key or value came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
         // The parser's message may span lines; the first says what is wrong, the rest what was expected.
         let mut lines = e.message().lines();
         let message = format!("malformed TOML: {}", lines.next().unwrap_or("not readable"));
-        let problem = Problem::new(e.span(), message);
+        let problem = Problem::new(Fault::Syntax, e.span(), message);
         let rest: Vec<&str> = lines.collect();
         if rest.is_empty() { problem } else { problem.hint(rest.join("; ")) }
     })?;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::error::Fault;
 use super::lines::Input;
 use super::rows::{Add, Row};
 use super::{RecordsError, kind};
@@ -30,13 +31,18 @@ fn row(path: &Path, line: usize, value: Value) -> Result<Row, RecordsError> {
         Value::Object(row) => Ok(row),
         other => {
             let message = format!("a record must be an object, found {}", kind(&other));
-            Err(RecordsError::new(path, Some(line), message))
+            Err(RecordsError::new(Fault::Record, path, Some(line), message))
         }
     }
 }
 
 fn malformed(input: &Input, line: usize, text: &str, error: &serde_json::Error) -> RecordsError {
-    let refusal = RecordsError::new(&input.path, Some(line), format!("malformed JSON: {}", reason(error)));
+    let refusal = RecordsError::new(
+        Fault::MalformedJson,
+        &input.path,
+        Some(line),
+        format!("malformed JSON: {}", reason(error)),
+    );
     let refusal = refusal.column(error.column().max(1));
     if error.is_eof() && text.trim_end().ends_with(['{', ',', '[']) {
         return refusal
@@ -68,12 +74,16 @@ pub(crate) fn read_array(input: &mut Input, add: &mut Add<'_>) -> Result<(), Rec
     match (failure, result) {
         (Some(failure), _) => Err(failure),
         (None, Ok(())) => Ok(()),
-        (None, Err(e)) if e.is_io() => {
-            Err(RecordsError::new(&path, Some(meter.line()), format!("cannot read the file: {e}")))
-        }
+        (None, Err(e)) if e.is_io() => Err(RecordsError::new(
+            Fault::Unreadable,
+            &path,
+            Some(meter.line()),
+            format!("cannot read the file: {e}"),
+        )),
         (None, Err(e)) => {
             let message = format!("malformed JSON: {}", reason(&e));
-            Err(RecordsError::new(&path, Some(e.line().max(1)), message).column(e.column().max(1)))
+            Err(RecordsError::new(Fault::MalformedJson, &path, Some(e.line().max(1)), message)
+                .column(e.column().max(1)))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::error::Fault;
 use super::rows::Row;
 use super::{Content, Format, Reading, Record, RecordsError, Turn, kind};
 use crate::nearest;
@@ -137,7 +138,7 @@ pub(super) struct Collector {
 impl Collector {
     /// Adds the record written as `row` at `line`.
     pub(super) fn add(&mut self, path: &Path, line: usize, row: Row) -> Result<(), RecordsError> {
-        let refuse = |message: String| RecordsError::new(path, Some(line), message);
+        let refuse = |message: String| RecordsError::new(Fault::Record, path, Some(line), message);
         let layout = match self.expected(path, line, Layout::of(&row))? {
             Some(layout) => layout,
             None => return Err(unknown_layout(&row, &self.first, refuse)),
@@ -170,7 +171,7 @@ impl Collector {
                 let place = format!("{}:{first_line}", first_path.display());
                 let (found, first) = (found.describe(), first.describe());
                 let message = format!("a record of {found} among records of {first} (the first is {place})");
-                Err(RecordsError::new(path, Some(line), message)
+                Err(RecordsError::new(Fault::Record, path, Some(line), message)
                     .hint("put records of different layouts into different data sets"))
             }
             (_, None) => Ok(None),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::error::Fault;
 use super::{Format, RecordsError};
 use crate::file::hex;
 
@@ -35,9 +36,12 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn open(path: &Path, longest_line: usize) -> Result<Self, RecordsError> {
-        let refuse = |e: std::io::Error| RecordsError::new(path, None, format!("cannot read the file: {e}"));
+        let refuse = |e: std::io::Error| {
+            RecordsError::new(Fault::Unreadable, path, None, format!("cannot read the file: {e}"))
+        };
         if path.is_dir() {
-            let error = RecordsError::new(path, None, "this is a folder, not a file".into());
+            let error =
+                RecordsError::new(Fault::Unreadable, path, None, "this is a folder, not a file".into());
             return Err(error.hint("name the files in it"));
         }
         let file = File::open(path).map_err(refuse)?;
@@ -51,10 +55,17 @@ impl Input {
         let path = &self.path;
         let start = match self.reader.fill_buf() {
             Ok(start) => start,
-            Err(e) => return Err(RecordsError::new(path, None, format!("cannot read the file: {e}"))),
+            Err(e) => {
+                return Err(RecordsError::new(
+                    Fault::Unreadable,
+                    path,
+                    None,
+                    format!("cannot read the file: {e}"),
+                ));
+            }
         };
         let refuse = |what: &str| {
-            RecordsError::new(path, None, format!("this is {what}, which is not read"))
+            RecordsError::new(Fault::Format, path, None, format!("this is {what}, which is not read"))
                 .hint("convert it to JSON lines: one object per line")
         };
         if start.starts_with(b"PAR1") {
@@ -93,7 +104,7 @@ impl Input {
             let available = match self.reader.fill_buf() {
                 Ok(available) => available,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(self.error(format!("cannot read the file: {e}"))),
+                Err(e) => return Err(self.error(Fault::Unreadable, format!("cannot read the file: {e}"))),
             };
             if available.is_empty() {
                 break;
@@ -104,7 +115,7 @@ impl Input {
             if buffer.len() + taken > self.longest_line {
                 let limit = self.longest_line;
                 return Err(self
-                    .error(format!("the line is longer than {limit} bytes"))
+                    .error(Fault::Format, format!("the line is longer than {limit} bytes"))
                     .hint("is this really a file with one record per line?"));
             }
             buffer.extend_from_slice(&available[..taken]);
@@ -124,20 +135,23 @@ impl Input {
         }
         match std::str::from_utf8(buffer) {
             Ok(line) => Ok(Some((self.line, line))),
-            Err(e) => Err(self.error("the line is not UTF-8 text".into()).column(e.valid_up_to() + 1)),
+            Err(e) => Err(self
+                .error(Fault::Format, "the line is not UTF-8 text".into())
+                .column(e.valid_up_to() + 1)),
         }
     }
 
     /// An error about the line that was read last.
-    fn error(&self, message: String) -> RecordsError {
-        RecordsError::new(&self.path, Some(self.line), message)
+    fn error(&self, fault: Fault, message: String) -> RecordsError {
+        RecordsError::new(fault, &self.path, Some(self.line), message)
     }
 
     /// The hash of the whole file; reads what may be left of it.
     pub(crate) fn finish(mut self) -> Result<String, RecordsError> {
         let path = self.path.clone();
-        std::io::copy(&mut self.reader, &mut std::io::sink())
-            .map_err(|e| RecordsError::new(&path, None, format!("cannot read the file: {e}")))?;
+        std::io::copy(&mut self.reader, &mut std::io::sink()).map_err(|e| {
+            RecordsError::new(Fault::Unreadable, &path, None, format!("cannot read the file: {e}"))
+        })?;
         Ok(hex(&self.reader.into_inner().hasher.finalize()))
     }
 }

@@ -22,7 +22,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use chosen::{Chosen, Part};
-pub use error::RecordsError;
+pub use error::{Fault, RecordsError};
 pub use filter::Filter;
 pub use layout::Layout;
 pub use overlap::overlap;

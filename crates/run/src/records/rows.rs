@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::error::Fault;
 use super::lines::Input;
 use super::{Format, ReadOptions, RecordsError, Source, json, text};
 
@@ -67,7 +68,7 @@ pub(super) fn read<P: AsRef<Path>>(
             Format::Text => text::read(&mut input, options.text_unit, &mut counted)?,
         }
         if records == 0 {
-            return Err(RecordsError::new(path, None, "the file holds no records".into()));
+            return Err(RecordsError::new(Fault::Empty, path, None, "the file holds no records".into()));
         }
         first.get_or_insert(format);
         sources.push(Source { path: path.to_path_buf(), sha256: input.finish()?, records });

@@ -64,7 +64,7 @@ impl Attacker for Relearn {
     fn check(&self, sets: &Sets) -> Result<()> {
         if sets.attack.is_empty() || sets.attack_test.is_empty() {
             let found = sets.forget.len();
-            return Err(Error::invalid(format!(
+            return Err(Error::conflict(format!(
                 "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set has \
                  {found} record; give it at least 2, or leave the attack out"
             )));

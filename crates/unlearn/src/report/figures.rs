@@ -163,8 +163,7 @@ pub(super) fn before_after(outcome: &Outcome) -> Table {
     let mut rows: Vec<Vec<Cell>> =
         FIGURES.iter().filter_map(|shown| row(shown.heading(), &|_, s| (shown.read)(s))).collect();
     rows.extend(row(format!("{QUALITY} {}", Better::Higher.arrow()), &|i, s| {
-        let quality = s.forget_quality(outcome.seeds[i].gold.as_ref()?)?;
-        Some(Figure::exact(quality.log10_p, 0))
+        s.forget_quality_log10(outcome.seeds[i].gold.as_ref()?)
     }));
     let of = if outcome.seeds.len() == 1 { "questions" } else { "seeds" };
     Table {

@@ -39,7 +39,7 @@ struct Learnt {
 pub(super) fn execute(path: &Path, args: &BenchArgs, context: &mut Context) -> Result<Exit, Error> {
     let mut config = args.source.config()?;
     let (batch, length) = (args.batch.unwrap_or(BATCH), args.length.unwrap_or(LENGTH));
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
+    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
     let wanted = config.get("vocab_size").and_then(serde_json::Value::as_u64).unwrap_or(32_000) as usize;
     let tokenizer = train_bpe(text.lines(), wanted, &[])?;
     let ids = tokenizer.encode(&text, false)?;

@@ -69,7 +69,7 @@ impl Shape {
 
 /// A configuration from a file.
 pub(super) fn read_config(path: &Path) -> Result<Map<String, Value>, Error> {
-    let text = fs::read_to_string(path).map_err(|e| Error::read(path, &e))?;
+    let text = fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(config)) => Ok(config),
         Ok(_) => Err(Error::told(

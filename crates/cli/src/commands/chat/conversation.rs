@@ -239,7 +239,7 @@ mod tests {
         let args = ModelArgs { model, adapter: None, precision: PrecisionArgs::default() };
         let opened = Opened::open(&args).unwrap();
         let mut chat = Conversation::new(None, None);
-        let console = Console::new(true);
+        let console = Console::new(true, false);
         let ask = |chat: &mut Conversation, question: &str| {
             chat.ask(question, &opened, opened.tokenizer().unwrap(), 4, &console)
         };

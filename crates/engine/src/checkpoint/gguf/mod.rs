@@ -128,7 +128,7 @@ impl GgufFile {
     /// float, in f32 where it is a block format.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let Some((entry, change)) = self.entry(name) else {
-            return Err(Error::format(self.path(), format!("there is no tensor {name} in the file")));
+            return Err(Error::missing_tensor(self.path(), format!("there is no tensor {name} in the file")));
         };
         let bytes = self.file.bytes(entry.range.clone())?;
         let tensor = match entry.kind.native() {

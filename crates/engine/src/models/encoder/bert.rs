@@ -116,9 +116,8 @@ fn word_embedding(tower: &Tower) -> (crate::ParamId, usize) {
 /// The model without heads; `padding` is the token behind whose number RoBERTa counts positions.
 fn tower(config: &Config<'_>, b: &mut Builder<'_>, padding: Option<u32>) -> Result<Tower> {
     if let Some(kind) = config.text("position_embedding_type")?.filter(|&kind| kind != "absolute") {
-        return Err(
-            config.error(format!("position_embedding_type \"{kind}\" is not supported; only \"absolute\""))
-        );
+        return Err(config
+            .unsupported(format!("position_embedding_type \"{kind}\" is not supported; only \"absolute\"")));
     }
     let d = config.size_or("hidden_size", 768)?;
     let vocabulary = config.size_or("vocab_size", 30522)?;

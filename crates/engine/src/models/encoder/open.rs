@@ -180,7 +180,10 @@ fn family_of(config: &Config<'_>) -> Result<&'static Family> {
         return Err(config.error(format!("\"model_type\" is missing; supported encoders: {}", known())));
     };
     FAMILIES.iter().find(|f| f.model_type == name).ok_or_else(|| {
-        config.error(format!("model_type \"{name}\" is no encoder that is supported; there are: {}", known()))
+        config.unsupported(format!(
+            "model_type \"{name}\" is no encoder that is supported; there are: {}",
+            known()
+        ))
     })
 }
 

@@ -139,7 +139,7 @@ impl Task for Tofu {
     }
 
     fn read_log(&self, path: &Path) -> Result<Vec<Sample>> {
-        let log = TofuLog::read(path).map_err(|e| Error::invalid(e.to_string()))?;
+        let log = TofuLog::read(path).map_err(|e| Error::samples(e.to_string()))?;
         let sample = |row: TofuRow| Sample {
             scores: row.scores(),
             item: Item { set: row.set.name().to_owned(), id: row.index, row: Row::new() },
@@ -159,7 +159,7 @@ impl Task for Tofu {
             log.set_mut(set(&sample.item)?).get_or_insert_default().push(item);
         }
         let path = dir.join("log.json");
-        log.write(&path).map_err(|e| Error::invalid(e.to_string()))?;
+        log.write(&path).map_err(|e| Error::samples(e.to_string()))?;
         Ok(Some(path))
     }
 }
