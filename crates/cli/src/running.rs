@@ -72,8 +72,7 @@ pub(crate) fn start(
         model,
         data,
     };
-    let dir =
-        place.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{name}-{}", compact(&now()))));
+    let dir = place.out.clone().unwrap_or_else(|| own_folder(&format!("{name}-{}", compact(&now()))));
     place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
@@ -91,6 +90,13 @@ pub(crate) fn start(
         }
     }
     exit
+}
+
+/// The folder in `runs/` of a run called so, or the next one where there is one: two may begin in one second.
+fn own_folder(name: &str) -> PathBuf {
+    let first = Path::new("runs").join(name);
+    let further = (2..).map(|i| Path::new("runs").join(format!("{name}-{i}")));
+    std::iter::once(first.clone()).chain(further).find(|dir| !dir.exists()).unwrap_or(first)
 }
 
 /// Where a recipe's relative paths start: at its folder, or, where it is that of a run, where the run's did.

@@ -78,6 +78,27 @@ fn help_is_a_command_too() {
     assert_eq!(stdout(&["help", "run"]), stdout(&["run", "--help"]));
 }
 
+/// Every command, as the program lists them.
+fn commands() -> Vec<String> {
+    let help = stdout(&["help"]);
+    let listed = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let name = |line: &str| Some(line.strip_prefix("  ")?.split(' ').next()?.to_owned());
+    listed.lines().filter_map(name).filter(|name| !name.is_empty() && name != "help").collect()
+}
+
+/// A change of them is accepted by `INSTA_UPDATE=always cargo test`.
+#[test]
+fn help_pages_read_as_they_did() {
+    let page = |words: &[&str]| {
+        let output = amend(words).env("COLUMNS", "80").assert().code(0).get_output().clone();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    insta::assert_snapshot!("help", page(&["help"]));
+    for command in commands() {
+        insta::assert_snapshot!(format!("help_{command}"), page(&[&command, "--help"]));
+    }
+}
+
 #[test]
 fn help_pages_fit_80_columns() {
     for page in ["help", "run --help", "chat --help", "eval --help", "generate --help", "completions --help"]

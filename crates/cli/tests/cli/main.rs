@@ -12,6 +12,7 @@ mod constraining;
 mod converting;
 #[path = "../../../../tests/data.rs"]
 mod data;
+mod documented;
 mod embedding;
 mod evaluating;
 mod events;

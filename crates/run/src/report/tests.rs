@@ -97,6 +97,22 @@ fn the_page_is_self_contained_and_whole() {
     }
 }
 
+/// What people read, in each of its forms; a change of it is accepted by `INSTA_UPDATE=always cargo test`.
+#[test]
+fn every_section_reads_as_it_did_in_every_form() {
+    insta::assert_snapshot!("terminal", example().to_terminal(80));
+    insta::assert_snapshot!("narrow_terminal", example().to_terminal(40));
+    insta::assert_snapshot!("markdown", example().to_markdown());
+    let html = example().to_html();
+    // The style and the curves are for eyes.
+    let body = html.split_once("<body>").unwrap().1;
+    let mut words = String::new();
+    for (i, part) in body.split("<svg").enumerate() {
+        words.push_str(if i == 0 { part } else { part.split_once("</svg>").unwrap().1 });
+    }
+    insta::assert_snapshot!("page", words);
+}
+
 #[test]
 fn nothing_a_model_says_becomes_markup() {
     let evil = "<script>alert('x')</script> & \"q\" `<i>` \u{1b}[2J";

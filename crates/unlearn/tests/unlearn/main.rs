@@ -7,3 +7,4 @@ mod measuring;
 mod ranges;
 mod registry;
 mod support;
+mod wording;
