@@ -247,14 +247,14 @@ fn problems(error: &Error) -> Vec<Problem> {
 }
 
 fn recipe_problems(recipe: &RecipeError) -> Vec<Problem> {
-    let first = (&recipe.span, recipe.fault, &recipe.message, &recipe.hint);
+    let first = (&recipe.span, recipe.fault, &*recipe.message, &recipe.hint);
     let more =
-        recipe.more.iter().map(|problem| (&problem.span, problem.fault, &problem.message, &problem.hint));
-    let problem = |(span, fault, message, hint): (&Option<Range<usize>>, Fault, &String, &Option<String>)| {
+        recipe.more.iter().map(|problem| (&problem.span, problem.fault, &*problem.message, &problem.hint));
+    let problem = |(span, fault, message, hint): (&Option<Range<usize>>, Fault, &str, &Option<String>)| {
         let (line, column) = span.as_ref().map(|span| recipe.line_column(span.start)).unzip();
         Problem {
             code: fault.code(),
-            message: message.clone(),
+            message: message.to_owned(),
             hint: hint.clone(),
             place: Place { file: Some(recipe.path.to_path_buf()), line, column },
             span: span.clone(),

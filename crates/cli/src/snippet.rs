@@ -65,7 +65,7 @@ mod tests {
             source_text: text.into(),
             span: Some(span.clone()),
             fault: amend_run::recipe::Fault::Syntax,
-            message: String::new(),
+            message: "".into(),
             hint: None,
             more: Box::new([]),
         };

@@ -58,7 +58,7 @@ pub struct RecipeError {
     /// The kind of what is wrong.
     pub fault: Fault,
     /// What is wrong, in one sentence.
-    pub message: String,
+    pub message: Box<str>,
     /// What to write instead.
     pub hint: Option<String>,
     /// Further problems of the same recipe, in the order of the file.
@@ -127,7 +127,7 @@ impl RecipeError {
             source_text: text.into(),
             span: first.span,
             fault: first.fault,
-            message: first.message,
+            message: first.message.into(),
             hint: first.hint,
             more: problems.collect(),
         }

@@ -10,7 +10,7 @@ const RECIPE: &str = "method = \"unlearn\"\n[model.scratch]\n[data.world]\n[[com
 
 fn read(set: &str) -> Result<(), String> {
     let source = RecipeSource { path: "r.toml".into(), text: RECIPE.to_owned() };
-    load::<UnlearnRecipe>(source, &[set.to_owned()]).map(|_| ()).map_err(|e| e.message)
+    load::<UnlearnRecipe>(source, &[set.to_owned()]).map(|_| ()).map_err(|e| e.message.into())
 }
 
 /// A number out of its range was taken, and ended as NaN in the weights or as a verdict that means nothing.
