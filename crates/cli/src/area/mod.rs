@@ -130,7 +130,7 @@ impl Input {
             // Nowhere where it comes from --set.
             span: span_of(&source.text, key, said.as_str()),
             fault: Fault::MissingFile,
-            message: format!("`{key}` = \"{said}\": there is no such {what}{from}"),
+            message: format!("`{key}` = \"{said}\": there is no such {what}{from}").into(),
             hint: Some("relative paths start at the recipe's folder".into()),
             more: Box::new([]),
         }))

@@ -75,8 +75,13 @@ fn read_results(results: Value, dir: &Path) -> Result<Found, Error> {
 }
 
 fn outcome_of(results: &Value, dir: &Path) -> Result<Outcome, Error> {
-    stored::from_value(results.clone())
-        .map_err(|e| Error::plain(format!("{}: {e}", dir.join("results.json").display())).about(Topic::Run))
+    stored::from_value(results.clone()).map_err(|e| {
+        Error::told(
+            format!("{}: these are not the results of such a run: {e}", dir.join("results.json").display()),
+            "another version of amend may have written them; run its recipe again",
+        )
+        .about(Topic::Run)
+    })
 }
 
 fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {

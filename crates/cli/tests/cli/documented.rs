@@ -30,21 +30,18 @@ const PICTURE: &[u8] =
 
 /// The commands in a document's blocks of code that have no language, line by line; a `\` goes on in the next line.
 fn commands(document: &str) -> Vec<String> {
-    let mut all = Vec::new();
+    let mut all: Vec<String> = Vec::new();
     let mut inside = None;
+    let mut goes_on = false;
     for line in document.lines() {
         if let Some(language) = line.strip_prefix("```") {
             inside = if inside.is_some() { None } else { Some(language.to_owned()) };
         } else if inside.as_deref() == Some("") && !line.trim().is_empty() {
             match all.last_mut() {
-                Some(last) if str::ends_with(last, "\\\n") => *last = format!("{last}{line}"),
+                Some(last) if goes_on => *last = format!("{last}\n{line}"),
                 _ => all.push(line.to_owned()),
             }
-            if line.ends_with('\\')
-                && let Some(last) = all.last_mut()
-            {
-                last.push('\n');
-            }
+            goes_on = line.ends_with('\\');
         }
     }
     all

@@ -5,11 +5,13 @@ mod auc;
 mod bootstrap;
 mod ks;
 mod mean;
+mod student;
 
 pub use auc::roc_auc;
 pub use bootstrap::{Bootstrap, Interval};
 pub use ks::{KsMethod, KsTest, ks_two_sample};
 pub use mean::{harmonic_mean, mean, ratio_of_sums};
+pub use student::chance_limit;
 
 /// Why a statistic cannot be computed from what was given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -98,6 +98,8 @@ fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<Strin
         .map_err(|e| e.to_string())?;
 
     let place = |point: (f64, f64)| chart.backend_coord(&point);
+    // Height and left end of the labels so far.
+    let mut labels: Vec<(i32, i32)> = Vec::new();
     for level in plot.levels.iter().filter(|level| drawable(plot, (1.0, level.y))) {
         let (across, (_, y)) = (chart.plotting_area().get_x_axis_pixel_range(), place((1.0, level.y)));
         root.draw(&PathElement::new(
@@ -106,8 +108,12 @@ fn draw(plot: &Plot, text: &mut String, width: u32, height: u32) -> Result<Strin
         ))
         .map_err(|e| e.to_string())?;
         let style = font(11.0, MUTED).pos(Pos::new(HPos::Right, VPos::Bottom));
-        let at = (across.end - 4 * SCALE, y - 2 * SCALE);
-        root.draw(&Text::new(one_line(&level.name), at, style)).map_err(|e| e.to_string())?;
+        // Beside the label of a level that is too near for one above the other.
+        let near = labels.iter().filter(|(height, _)| (height - y).abs() < 13 * SCALE).map(|(_, left)| *left);
+        let right = near.min().map_or(across.end - 4 * SCALE, |left| left - 14 * SCALE);
+        labels.push((y, right - text_width(&level.name, 11.0) * SCALE));
+        root.draw(&Text::new(one_line(&level.name), (right, y - 2 * SCALE), style))
+            .map_err(|e| e.to_string())?;
     }
     for (index, series) in plot.series.iter().enumerate() {
         for band in bands(plot, series) {

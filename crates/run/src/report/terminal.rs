@@ -115,7 +115,11 @@ fn plain(cell: &Cell, room_for_mark: bool) -> String {
         None => text,
     };
     match &cell.note {
-        Some(note) => format!("{text} ({})", one_line(note).replace(' ', "\u{a0}")),
+        // It breaks where its parts do.
+        Some(note) => {
+            let note = one_line(note).replace(' ', "\u{a0}").replace(",\u{a0}", ", ");
+            format!("{text} ({note})")
+        }
         None => text,
     }
 }

@@ -270,3 +270,25 @@ fn tables_break_neither_words_nor_figures() {
         assert!(text.lines().all(|line| width::columns(line) <= width), "{width}: {text}");
     }
 }
+
+#[test]
+fn notes_stand_behind_figures_or_under_them() {
+    let figure =
+        Cell::from(Figure { value: 0.25, n: 36, stderr: Some(0.05) }).noted("unpaired, n = 36 and 36");
+    let mut report = Report::new("t");
+    let columns = ["arm", "first", "second"].map(str::to_owned).to_vec();
+    report.push(Section::Table(Table {
+        columns,
+        rows: vec![vec!["sago".into(), figure.clone(), figure]],
+        ..Table::default()
+    }));
+    let wide = report.to_terminal(100);
+    assert!(wide.contains("0.250 ± 0.050 (unpaired, n = 36 and 36)"), "{wide}");
+    let narrow = report.to_terminal(44);
+    assert!(narrow.lines().any(|line| line.ends_with("n = 36 and 36)  n = 36 and 36)")), "{narrow}");
+    let page = report.to_html();
+    assert!(
+        page.contains("</span><span class=\"note\">unpaired, n = 36 and 36</span></span></td>"),
+        "{page}"
+    );
+}

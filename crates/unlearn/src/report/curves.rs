@@ -95,20 +95,25 @@ fn mean(run: &Shown<'_>, read: &dyn Fn(&SeedResult) -> Option<f64>) -> Option<f6
     values.map(|values| Figure::mean(&values).value).filter(|value| value.is_finite())
 }
 
-/// The plot with a level of every run, or one for all where it is the same.
+/// The plot with the levels of runs, one for all that have the same.
 fn with_levels(
     plot: Plot,
     runs: &[&Shown<'_>],
     name: &str,
     level: &dyn Fn(&Shown<'_>) -> Option<f64>,
 ) -> Plot {
-    let levels: Vec<_> = runs.iter().filter_map(|run| Some((run, level(run)?))).collect();
-    match levels.as_slice() {
-        [(_, first), rest @ ..] if rest.iter().all(|(_, level)| (level - first).abs() <= NEAR) => {
-            plot.with_level(name, *first)
+    let mut levels: Vec<(f64, Vec<&str>)> = Vec::new();
+    for run in runs {
+        let Some(level) = level(run) else { continue };
+        match levels.iter_mut().find(|(known, _)| (known - level).abs() <= NEAR) {
+            Some((_, names)) => names.extend(run.name),
+            None => levels.push((level, run.name.into_iter().collect())),
         }
-        several => several.iter().fold(plot, |plot, (run, level)| plot.with_level(run.label(name), *level)),
     }
+    let is_one = levels.len() == 1;
+    let label =
+        |names: &[&str]| if is_one { name.to_owned() } else { format!("{} · {name}", names.join(", ")) };
+    levels.iter().fold(plot, |plot, (level, names)| plot.with_level(label(names), *level))
 }
 
 /// Logged values of every arm over its steps: of one seed as they are, of several their mean with its standard error.

@@ -1,6 +1,7 @@
 //! Differences of what was measured of two arms, question by question or seed by seed.
 
 use amend_eval::scorers::word_for_word;
+use amend_eval::stats::chance_limit;
 use amend_run::Figure;
 use amend_run::report::Cell;
 
@@ -53,11 +54,8 @@ pub(super) const MEASURES: [Measure; 4] = [
     },
 ];
 
-/// Two standard errors, more exactly: beyond this one difference in twenty is chance.
-const SIGNIFICANT: f64 = 1.96;
-
 /// What is said of differences with a star.
-pub(super) const STARRED: &str = "* where they are beyond 1.96 standard errors";
+pub(super) const STARRED: &str = "* where chance alone makes one in twenty as large (t test)";
 
 fn accuracy(row: &Row) -> Option<f64> {
     word_for_word(&row.answers.first()?.likelihood()?.greedy)
@@ -87,9 +85,9 @@ impl Measure {
     }
 }
 
-/// Whether a difference is more than chance would make of it; unknown where it has no standard error.
+/// Whether a difference of `n` values is more than chance would make of it; unknown where it has no standard error.
 pub(super) fn is_significant(difference: &Figure) -> Option<bool> {
-    difference.stderr.map(|error| difference.value.abs() > SIGNIFICANT * error)
+    difference.stderr.map(|error| difference.value.abs() > chance_limit(difference.n) * error)
 }
 
 /// A difference with its sign, starred where it is significant.
@@ -124,7 +122,7 @@ mod tests {
         assert!(cell.text.starts_with('+') && cell.text.ends_with('*'), "{}", cell.text);
     }
 
-    /// 0.1 and 0.3 more: 0.2 on the average, with a standard error of 0.1.
+    /// 0.1 and 0.3 more: 0.2 on the average, with a standard error of 0.1, of which two seeds know next to nothing.
     #[test]
     fn of_several_seeds_the_seeds_are_the_pairs() {
         let [low, high] = [[row(0, 0.5), row(1, 0.7)], [row(0, 0.4), row(1, 0.6)]];
@@ -132,7 +130,9 @@ mod tests {
         let difference = MEASURES[2].paired(&[&ours, &theirs], &[&low, &high]);
         assert!((difference.value - 0.2).abs() < 1e-12 && difference.n == 2, "{difference}");
         assert!((difference.stderr.unwrap() - 0.1).abs() < 1e-12, "{difference}");
-        assert_eq!(is_significant(&difference), Some(true));
+        assert_eq!(is_significant(&difference), Some(false));
+        assert_eq!(is_significant(&Figure { n: 40, ..difference }), Some(false), "2.0 against 2.02");
+        assert_eq!(is_significant(&Figure { n: 100, ..difference }), Some(true));
         assert_eq!(is_significant(&Figure::exact(1.0, 0)), None);
     }
 }

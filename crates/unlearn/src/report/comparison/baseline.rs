@@ -18,6 +18,8 @@ pub(super) struct Differences {
     pub(super) rows: Vec<ArmDifference>,
     /// What could not be paired, and why.
     pub(super) unpaired: Vec<Unpaired>,
+    /// Runs that share only some of their seeds with the baseline, and those.
+    partly: Vec<(String, String)>,
     baseline: String,
     table: Table,
 }
@@ -74,7 +76,8 @@ impl Difference {
     fn unpaired(ours: Figure, theirs: Figure) -> Self {
         let stderr = ours.stderr.zip(theirs.stderr).map(|(ours, theirs)| ours.hypot(theirs));
         let value = ours.value - theirs.value;
-        let significant = is_significant(&Figure { value, n: 0, stderr });
+        // The smaller of the two knows least of its spread.
+        let significant = is_significant(&Figure { value, n: ours.n.min(theirs.n), stderr });
         Difference { value, stderr, n: ours.n, baseline_n: theirs.n, paired_by: None, significant }
     }
 
@@ -101,15 +104,24 @@ pub(super) fn differences(others: &[Side<'_>], baseline: &Side<'_>, pairs: &[Pai
     let mut found = Differences {
         rows: Vec::new(),
         unpaired: Vec::new(),
+        partly: others
+            .iter()
+            .zip(pairs)
+            .filter_map(|(side, pairs)| Some((side.run.name.clone(), pairs.partly()?)))
+            .collect(),
         baseline: baseline.run.name.clone(),
         table: Table { columns, ..Table::default() },
     };
     for (side, pairs) in others.iter().zip(pairs) {
         for (ours, (label, arm)) in side.shown.arms().into_iter().enumerate() {
-            for theirs in counterparts(baseline, &arm.name) {
+            let counterparts = counterparts(baseline, &arm.name);
+            for &theirs in &counterparts {
                 let two = Two { side, baseline, ours, theirs, pairs };
                 let (other_label, other) = &baseline.shown.arms()[theirs];
-                let mut cells = vec![Cell::from(format!("{label} − {other_label}"))];
+                // The arm of its name goes without saying, and so does the only one.
+                let says = other.name != arm.name && counterparts.len() > 1;
+                let name = if says { format!("{label} − {other_label}") } else { label.clone() };
+                let mut cells = vec![Cell::from(name)];
                 let mut push = |figure: String, better: Better, difference: Option<Difference>| {
                     cells.push(difference.map_or(Cell::from("–"), Difference::cell));
                     found.rows.extend(difference.map(|difference| ArmDifference {
@@ -139,8 +151,10 @@ pub(super) fn differences(others: &[Side<'_>], baseline: &Side<'_>, pairs: &[Pai
             }
         }
     }
-    found.table.caption =
-        format!("An arm minus the baseline's arm of its name, or every arm there; {STARRED}");
+    let several = baseline.shown.outcome.arms.len() > 1;
+    let minus =
+        if several { "the arm of its name there, where there is none every one" } else { "the baseline" };
+    found.table.caption = format!("Each minus {minus}; {STARRED}");
     found
 }
 
@@ -219,22 +233,28 @@ impl Two<'_> {
 impl Differences {
     /// What could not be paired, and the table.
     pub(super) fn sections(&self) -> Vec<Section> {
-        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut runs: Vec<(&str, Vec<&str>)> = Vec::new();
         for Unpaired { run, reason } in &self.unpaired {
-            let run = format!("`{run}`");
-            match reasons.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, runs)) => runs.push(run),
-                None => reasons.push((reason, vec![run])),
+            match runs.iter_mut().find(|(known, _)| known == run) {
+                Some((_, reasons)) => reasons.push(reason),
+                None => runs.push((run, vec![reason])),
             }
         }
         let mut sections: Vec<Section> = Vec::new();
-        for (reason, runs) in reasons {
+        for (run, reasons) in runs {
             sections.push(Section::Prose(format!(
-                "{} cannot be paired with `{}` everywhere: {reason}. The errors there are those of both together.",
-                list(&runs),
-                self.baseline
+                "`{run}` cannot be paired with `{}`: {}. Errors are those of both together.",
+                self.baseline,
+                list(&reasons)
             )));
         }
+        let partly = |(run, seeds): &(String, String)| {
+            Section::Prose(format!(
+                "`{run}` and `{}` share only some of their seeds: pairs are of {seeds}.",
+                self.baseline
+            ))
+        };
+        sections.extend(self.partly.iter().map(partly));
         sections.push(Section::Table(self.table.clone()));
         sections
     }

@@ -14,8 +14,10 @@ pub(super) struct Pairs {
     pub(super) other_data: Vec<String>,
     /// The places of the same seeds, in the run and in the baseline.
     seeds: Vec<(usize, usize)>,
-    /// Both runs' seeds in words, for where none is the same.
-    seeds_in_words: String,
+    /// The seeds of the run.
+    ours: Vec<u64>,
+    /// Those of the baseline.
+    theirs: Vec<u64>,
 }
 
 impl Pairs {
@@ -32,12 +34,12 @@ impl Pairs {
         let [ours, theirs] = [side, baseline]
             .map(|side| side.shown.outcome.seeds.iter().map(|seed| seed.seed).collect::<Vec<_>>());
         let place = |(index, seed): (usize, &u64)| Some((index, theirs.iter().position(|s| s == seed)?));
-        let words = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         Ok(Pairs {
             other_models: or_made(side.run.other_models(baseline.run), "model.scratch"),
             other_data: or_made(side.run.other_data(baseline.run), "data.world"),
             seeds: ours.iter().enumerate().filter_map(place).collect(),
-            seeds_in_words: format!("{} against {}", words(&ours), words(&theirs)),
+            ours,
+            theirs,
         })
     }
 
@@ -52,10 +54,29 @@ impl Pairs {
             }
         }
         if self.seeds.is_empty() {
-            return Err(format!("no seed is the same ({})", self.seeds_in_words));
+            return Err(format!(
+                "no seed is the same ({} against {})",
+                words(&self.ours),
+                words(&self.theirs)
+            ));
         }
         Ok(&self.seeds)
     }
+
+    /// The seeds that are the same, where there are some and one of the two has others as well.
+    pub(super) fn partly(&self) -> Option<String> {
+        let shared: Vec<u64> = self.seeds().ok()?.iter().map(|pair| self.ours[pair.0]).collect();
+        let all = self.ours.len().max(self.theirs.len());
+        (shared.len() < all).then(|| {
+            let seeds = if shared.len() == 1 { "seed" } else { "seeds" };
+            format!("{seeds} {}", words(&shared))
+        })
+    }
+}
+
+/// `0, 1`.
+fn words(seeds: &[u64]) -> String {
+    seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Checks that two arms were asked the same questions of a set, seed by seed.
