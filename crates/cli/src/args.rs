@@ -13,7 +13,8 @@ Start here:
   amend doctor                       what this machine can do
   amend score DIR --text 'The sky is blue.'
   amend new unlearn > recipe.toml    a commented recipe
-  amend run recipe.toml              and the run it describes
+  amend check recipe.toml            whether it can be run, and what that takes
+  amend run recipe.toml              the run it describes
   amend methods                      what a recipe can choose from
 
 Data goes to standard output, messages and progress to standard error.

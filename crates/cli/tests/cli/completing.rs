@@ -33,7 +33,7 @@ fn names_are_offered() {
     assert_eq!(offered(here, &["methods", "sag"]), ["sago"]);
     assert_eq!(offered(here, &["new", ""]), ["unlearn"]);
     assert!(offered(here, &["schema", "un"]).contains(&"unlearn".to_owned()));
-    assert_eq!(offered(here, &["eval", "--task", ""]), ["tofu", "truthfulqa", "wikitext"]);
+    assert_eq!(offered(here, &["eval", "--task", ""]), ["records", "tofu", "truthfulqa", "wikitext"]);
     assert!(offered(here, &["eval", "--task", "tofu", "--set", "spl"]).contains(&"split=".to_owned()));
     assert_eq!(
         offered(here, &["eval", "--task", "tofu", "--set", "split="]),

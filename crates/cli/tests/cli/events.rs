@@ -228,7 +228,7 @@ fn errors_have_codes_and_places() {
         ("method = 3", "recipe-wrong-type"),
         ("method = \"unlearn\"\n[unlearn]\nforget = \"npoo\"\n", "recipe-unknown-value"),
         (&with(""), "recipe-conflict"),
-        (&with("forget = \"f.jsonl\"\nretain = \"f.jsonl\"\n"), "data-unreadable"),
+        (&with("forget = \"f.jsonl\"\nretain = \"f.jsonl\"\n"), "recipe-missing-file"),
     ] {
         assert_eq!(code(&["run", &recipe(text)])["code"], expected, "{text}");
     }

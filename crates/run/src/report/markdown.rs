@@ -13,7 +13,7 @@ pub(super) fn text(report: &Report) -> String {
             Section::Warning(text) => format!("> **Warning.** {}", marked(text)),
             Section::Table(content) => table(content),
             Section::Command { caption, command } => {
-                format!("{}\n\n{}", escaped(caption), code("sh", command))
+                format!("{}\n\n{}", escaped(caption), fenced("sh", command))
             }
             Section::KeyValues(pairs) => {
                 let line =
@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report) -> String {
             }
             Section::Details { summary, pairs } => {
                 let whole = |(name, value): &(String, String)| match value.contains('\n') {
-                    true => format!("{}:\n\n{}", escaped(name), code("", value)),
+                    true => format!("{}:\n\n{}", escaped(name), fenced("", value)),
                     false => format!("- {}: {}", escaped(name), escaped(value)),
                 };
                 let inside = pairs.iter().map(whole).collect::<Vec<_>>().join("\n");
@@ -60,7 +60,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// A block of code, fenced by more backticks than it holds in a row.
-fn code(language: &str, text: &str) -> String {
+fn fenced(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}", text.trim_end())
@@ -112,6 +112,6 @@ mod tests {
 
     #[test]
     fn no_code_ends_its_own_fence() {
-        assert_eq!(code("", "a\n```\nb\n"), "````\na\n```\nb\n````");
+        assert_eq!(fenced("", "a\n```\nb\n"), "````\na\n```\nb\n````");
     }
 }
