@@ -181,7 +181,7 @@ fn what_cannot_be_paired_says_so() {
         .map(|row| (row["run"].as_str().unwrap(), row["reason"].as_str().unwrap()))
         .collect();
     for (run, part) in [
-        ("limit", "3 questions of the retain set were asked, and 4 in the baseline"),
+        ("limit", "3 questions of the retain set were asked instead of 4"),
         ("seed", "no seed is the same (5 against 0)"),
         ("world", "the data is another (data.world.people)"),
         ("model", "the model is another (model.scratch.hidden)"),

@@ -285,7 +285,8 @@ fn notes_stand_behind_figures_or_under_them() {
     let wide = report.to_terminal(100);
     assert!(wide.contains("0.250 ± 0.050 (unpaired, n = 36 and 36)"), "{wide}");
     let narrow = report.to_terminal(44);
-    assert!(narrow.lines().any(|line| line.ends_with("n = 36 and 36)  n = 36 and 36)")), "{narrow}");
+    let under = |line: &str| line.matches("n = 36 and 36)").count() == 2 && !line.contains("unpaired");
+    assert!(narrow.lines().any(under), "{narrow}");
     let page = report.to_html();
     assert!(
         page.contains("</span><span class=\"note\">unpaired, n = 36 and 36</span></span></td>"),

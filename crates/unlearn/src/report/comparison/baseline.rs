@@ -153,7 +153,7 @@ pub(super) fn differences(others: &[Side<'_>], baseline: &Side<'_>, pairs: &[Pai
     }
     let several = baseline.shown.outcome.arms.len() > 1;
     let minus =
-        if several { "the arm of its name there, where there is none every one" } else { "the baseline" };
+        if several { "the arm of its name there (every arm where there is none)" } else { "the baseline" };
     found.table.caption = format!("Each minus {minus}; {STARRED}");
     found
 }

@@ -99,9 +99,7 @@ pub(super) fn same_questions(
         }
         if ours.len() != theirs.len() {
             let (ours, theirs) = (ours.len(), theirs.len());
-            return Err(format!(
-                "{ours} questions of the {set} set were asked, and {theirs} in the baseline"
-            ));
+            return Err(format!("{ours} questions of the {set} set were asked instead of {theirs}"));
         }
         if ours != theirs {
             return Err(format!("the questions of the {set} set are not the same"));
@@ -121,7 +119,9 @@ mod tests {
         let same = |ours: &[Row], theirs: &[Row]| same_questions("retain", &[ours], &[theirs]);
         assert_eq!(same(&three, &three), Ok(()));
         assert!(
-            same(&three, &four).unwrap_err().starts_with("3 questions of the retain set were asked, and 4")
+            same(&three, &four)
+                .unwrap_err()
+                .starts_with("3 questions of the retain set were asked instead of 4")
         );
         assert!(same(&three, &[]).unwrap_err().contains("no answers of the retain set"));
         assert!(same_questions("forget", &[&three], &[&three]).is_err(), "that set has none");
