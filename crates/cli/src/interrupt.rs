@@ -8,8 +8,8 @@ use crate::chosen;
 use crate::console::Console;
 use crate::error::{self, Error, Topic};
 
-/// From now on the first signal asks to stop after the step in progress, and the second ends the process.
-pub(crate) fn stop_after_step(console: &Console, run: &Path) -> Result<Stop, Error> {
+/// From now on the first signal asks to stop, and the second ends the process.
+pub(crate) fn stop_asked_for(console: &Console, run: &Path) -> Result<Stop, Error> {
     let stop = Stop::default();
     let (asked, console, run) = (stop.clone(), console.clone(), run.to_path_buf());
     on_signal(move || {
@@ -23,7 +23,7 @@ pub(crate) fn stop_after_step(console: &Console, run: &Path) -> Result<Stop, Err
         }
         asked.request();
         console.note(&format!(
-            "stopping after this step and keeping what is done; continue with `amend resume {}` \
+            "stopping, what is done is kept; continue with `amend resume {}` \
              (again to stop at once)",
             run.display()
         ));

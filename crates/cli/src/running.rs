@@ -264,7 +264,7 @@ fn carry_out(
 /// The first line of the log, which is then open, and who may ask to stop.
 fn begin(folder: &RunFolder, context: &Context) -> Result<(File, Stop), Error> {
     folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
-    Ok((folder.open_log()?, interrupt::stop_after_step(&context.console, folder.path())?))
+    Ok((folder.open_log()?, interrupt::stop_asked_for(&context.console, folder.path())?))
 }
 
 fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {

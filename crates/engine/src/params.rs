@@ -67,8 +67,8 @@ impl Params {
         self.list.iter_mut().for_each(|param| drop(param.packed.take()));
     }
 
-    /// From now on a pass through the model fails with [`Error::Interrupted`] at its next block once the flag is set.
-    /// For passes that leave nothing behind, such as measuring: half of a training step cannot be gone on with.
+    /// From now on a pass through the model, or the way back, fails with [`Error::Interrupted`] at its next block once the
+    /// flag is set. Nothing of it can be gone on with.
     pub fn interrupt_by(&mut self, flag: Arc<AtomicBool>) {
         self.interrupt = Some(flag);
     }

@@ -141,6 +141,7 @@ pub fn pretrain(
     run.once(name, |run| {
         let mut model = options.untrained(tokenizer, seed)?;
         computing.apply(&mut model);
+        model.params.interrupt_by(run.stop.flag());
         let examples: Vec<Example> = match options.learn_prompts {
             true => examples.iter().map(|e| Example::text(e.ids.clone())).collect(),
             false => examples.to_vec(),

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// ends with the same bits as one that ran through. What the state is, the learner says itself, in
 /// [`save`](Learner::save) and [`load`](Learner::load).
 pub trait Learner {
-    /// Takes step number `step`, counted from 0.
+    /// Takes step number `step`, counted from 0. Where it is interrupted, it is as if it had not been begun, or the learner
+    /// is [torn](Learner::is_torn).
     ///
     /// # Errors
     /// What keeps the step from being taken. The stage ends there; its last checkpoint is kept.
@@ -34,6 +35,11 @@ pub trait Learner {
     /// # Errors
     /// Where something is missing or does not fit.
     fn load(&mut self, from: &StateReader) -> Result<()>;
+
+    /// Whether it was interrupted after a step's update and before the step's end, so that its state belongs to no step.
+    fn is_torn(&self) -> bool {
+        false
+    }
 
     /// Gives an option another value from the next step on, because somebody outside decided so. The value must be
     /// part of the state from then on.
@@ -103,7 +109,17 @@ pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result
         if pace.is_due() || run.decisions.targets(&stage, at).contains(&at.step) {
             pace.spend(|| save(run, &stage, at, learner))?;
         }
-        let step = learner.step(at.step).map_err(|e| failed(run, &stage, at, e))?;
+        let step = match learner.step(at.step) {
+            Ok(step) => step,
+            Err(e @ Error::Run(RunError::Interrupted)) => {
+                // The step is given up. What was torn goes on from the last checkpoint, which slow steps have just written.
+                if !learner.is_torn() {
+                    save(run, &stage, at, learner)?;
+                }
+                return Err(e);
+            }
+            Err(e) => return Err(failed(run, &stage, at, e)),
+        };
         at.step += 1;
         log(run, &stage, at, &step)?;
         bar.advance(1, &step.shown);

@@ -69,7 +69,7 @@ impl Arm {
         ))?;
         let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps)?;
         let mut learner =
-            Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None };
+            Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None, torn: false };
         let steps = train(run, stop.max_steps, &mut learner)?;
         let Unlearning { model, watched, .. } = learner;
         let watched = match watched {
@@ -91,8 +91,16 @@ impl Arm {
         let descent = Descent::new(&model.params, &still, u64::MAX)?;
         // Nothing is looked at on the way.
         let stop = StopRule { check_every: u64::MAX, max_steps: u64::MAX, ..StopRule::default() };
-        let mut learner =
-            Unlearning { slots: &slots, context, stop: &stop, aim: 0.0, model, descent, watched: None };
+        let mut learner = Unlearning {
+            slots: &slots,
+            context,
+            stop: &stop,
+            aim: 0.0,
+            model,
+            descent,
+            watched: None,
+            torn: false,
+        };
         learner.step(0)?;
         restart_peak();
         let began = Instant::now();
@@ -136,6 +144,8 @@ struct Unlearning<'a> {
     descent: Descent,
     /// The watched figure at the last look.
     watched: Option<Figure>,
+    /// Whether it was interrupted while it looked.
+    torn: bool,
 }
 
 impl Learner for Unlearning<'_> {
@@ -156,7 +166,9 @@ impl Learner for Unlearning<'_> {
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
         self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
         if self.stop.looks_after(step + 1) {
+            self.torn = true;
             self.look(&mut row)?;
+            self.torn = false;
         }
         let mut shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
         if let Some(watched) = &self.watched {
@@ -174,6 +186,10 @@ impl Learner for Unlearning<'_> {
     fn load(&mut self, from: &StateReader) -> Result<()> {
         self.watched = from.value("watched")?;
         self.descent.load("model", &mut self.model.params, from)
+    }
+
+    fn is_torn(&self) -> bool {
+        self.torn
     }
 
     fn set(&mut self, option: &str, value: &Value) -> Result<()> {

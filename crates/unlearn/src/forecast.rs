@@ -7,7 +7,7 @@ use amend_engine::tensor::{memory_use, release_cached_memory};
 use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
 use amend_run::machine::{available_memory, memory_limit, resident_memory};
-use amend_run::{Progress, Record, Silent};
+use amend_run::{Progress, Record, Silent, Stop};
 
 use crate::compare::Arm;
 use crate::context::Context;
@@ -36,13 +36,19 @@ const ATTACKED: usize = 16;
 /// # Errors
 /// What the run itself would fail with, as far as it can be known: a recipe whose parts do not go together, data or a
 /// model that cannot be read or do not fit, weights that the machine's memory would not hold.
-pub fn forecast(recipe: &UnlearnRecipe, base: &Path, progress: &dyn Progress) -> Result<Forecast> {
+pub fn forecast(
+    recipe: &UnlearnRecipe,
+    base: &Path,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Forecast> {
     let arms = recipe.arms();
     recipe.check(&arms)?;
     let seeds = recipe.seeds();
     let seed = seeds.first().copied().unwrap_or(recipe.seed);
     let sets = checked_sets(recipe, base, &seeds)?;
-    let models = Models::outline(recipe, &sets, base, seed)?;
+    let mut models = Models::outline(recipe, &sets, base, seed)?;
+    models.base.params.interrupt_by(stop.flag());
     for (_, path) in recipe.compare.models() {
         models.check_same_shape(path, recipe, base)?;
     }

@@ -75,7 +75,7 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
 /// Runs a recipe whose relative paths start at `base`, for all its seeds.
 pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Outcome> {
     // What is wrong is said before anything is computed or written.
-    let forecast = forecast(recipe, base, run.progress)?;
+    let forecast = forecast(recipe, base, run.progress, &run.stop)?;
     run.progress.plan(&forecast.without(|stage| run.folder.stage_done(stage)));
     let arms = recipe.arms();
     let mut seeds = Vec::new();
@@ -98,7 +98,10 @@ fn run_seed(
     if let Some(world) = &recipe.data.world {
         data::write_world(run, world, seed)?;
     }
-    let models = Models::prepare(run, recipe, &sets, base, seed, &stages)?;
+    let mut models = Models::prepare(run, recipe, &sets, base, seed, &stages)?;
+    for model in std::iter::once(&mut models.base).chain(&mut models.gold) {
+        model.params.interrupt_by(run.stop.flag());
+    }
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
     let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
@@ -141,7 +144,9 @@ impl Seed<'_> {
     fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
         let (recipe, context) = (self.recipe, self.context);
         if let Some(path) = &arm.model {
-            return self.look_at(run, arm, &recipe.engine.open(path.resolve(self.base))?);
+            let mut model = recipe.engine.open(path.resolve(self.base))?;
+            model.params.interrupt_by(run.stop.flag());
+            return self.look_at(run, arm, &model);
         }
         let dir = self.model_dir(run, &self.stages.named(&arm.name));
         let unlearned = run.once(&self.stages.unlearn(&arm.name), |run| -> Result<_> {
@@ -150,7 +155,8 @@ impl Seed<'_> {
             arm.save(&model, &self.models.base_dir, &dir, recipe.save_dtype)?;
             Ok(unlearned)
         })?;
-        let model = recipe.engine.open(&dir)?;
+        let mut model = recipe.engine.open(&dir)?;
+        model.params.interrupt_by(run.stop.flag());
         Ok(ArmResult {
             name: arm.name.clone(),
             after: snapshot(run, &self.stages.eval(&arm.name), &model, context)?,

@@ -85,8 +85,6 @@ pub(crate) fn snapshot(
         let log = AnswerLog::open(run.folder.path(), name)?;
         let mut bar = run.progress.begin(name, total as u64, "questions");
         bar.resumed(log.len() as u64);
-        let mut model = model.clone();
-        model.params.interrupt_by(run.stop.flag());
         let mut survey = Survey { model, context, log, bar: RefCell::new(bar) };
         let mut ask = |(set, records): (&str, Option<&Vec<Record>>)| {
             records.map(|records| survey.ask(set, &records[..limited(records)])).transpose()
@@ -116,7 +114,7 @@ pub(crate) fn snapshot(
 
 /// A measurement at work.
 struct Survey<'a> {
-    model: Model,
+    model: &'a Model,
     context: &'a Context<'a>,
     log: AnswerLog,
     bar: RefCell<Box<dyn Activity>>,
@@ -134,7 +132,7 @@ impl Survey<'_> {
         while all.len() < records.len() {
             let piece = &records[all.len()..records.len().min(all.len() + PIECE)];
             let hears = |how_far: &str| self.bar.borrow_mut().working(how_far);
-            let subject = Subject { hears: Some(&hears), ..subject(&self.model, self.context) };
+            let subject = Subject { hears: Some(&hears), ..subject(self.model, self.context) };
             for (record, answers) in piece.iter().zip(questions::answers(piece, max_new_tokens, &subject)?) {
                 let answered = questions::answered(record, &answers)?;
                 self.log.append(&Row::new(set, all.len(), &answered, answers))?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use amend_run::comparison::FinishedRun;
-use amend_run::{RecipeSource, Run, load, stored};
+use amend_run::{RecipeSource, Run, Stop, load, stored};
 use amend_unlearn::{Comparison, Outcome, UnlearnRecipe};
 use serde_json::Value;
 
@@ -52,7 +52,9 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
         source,
         models,
         data,
-        forecast: Box::new(move |base, progress| Ok(amend_unlearn::forecast(&looked_at, base, progress)?)),
+        forecast: Box::new(move |base, progress| {
+            Ok(amend_unlearn::forecast(&looked_at, base, progress, &Stop::default())?)
+        }),
         revise: Box::new(move |before, folder| {
             let before = load::<UnlearnRecipe>(before, &[])?.recipe;
             Ok(amend_unlearn::revise(&before, &revised, folder)?)

@@ -26,6 +26,7 @@ impl Graph<'_> {
         }
         for (index, node) in self.nodes.into_iter().enumerate().rev() {
             if let Some(gradient) = back.nodes[index].take() {
+                self.params.check_interrupted()?;
                 node(&mut back, gradient)?;
             }
         }

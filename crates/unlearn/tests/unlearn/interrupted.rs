@@ -63,6 +63,43 @@ fn a_run_interrupted_in_every_arm_and_attack_ends_with_the_same_bits() {
     assert_eq!(figures(&through, &whole), figures(&resumed, &cut), "seed {nanoseconds}");
 }
 
+/// Ctrl-C comes when it comes: in the middle of a pass, of a look, of an answer.
+#[test]
+fn stopped_at_any_moment_a_run_ends_with_the_same_bits() {
+    let loaded = recipe(&SETS);
+    let scratch = tempfile::tempdir().unwrap();
+    let (whole, cut) = (scratch.path().join("whole"), scratch.path().join("cut"));
+    carry_out(create(&whole, &loaded), &loaded, &Silent, Stop::default()).unwrap();
+
+    let mut random = Rng::at(&[u64::from(std::process::id())]);
+    drop(create(&cut, &loaded));
+    let mut stopped = 0;
+    // Ever later, so that it ends even where a stage cannot be had in one go.
+    for patience in 0.. {
+        let stop = Stop::default();
+        let (asked, after) =
+            (stop.clone(), std::time::Duration::from_millis(1 + patience + random.below(60) as u64));
+        let asking = std::thread::spawn(move || {
+            std::thread::sleep(after);
+            asked.request();
+        });
+        let open = RunFolder::open(&cut, Program::default()).unwrap();
+        let ended = carry_out(open, &loaded, &Silent, stop);
+        asking.join().unwrap();
+        match ended {
+            Err(Error::Run(RunError::Interrupted)) => stopped += 1,
+            other => {
+                other.unwrap();
+                break;
+            }
+        }
+    }
+    assert!(stopped > 3, "{stopped}");
+    for ((file, one), (_, other)) in computed(&whole).into_iter().zip(computed(&cut)) {
+        assert!(one == other, "{} differs after {stopped} stops", file.display());
+    }
+}
+
 /// A measurement of a real model takes minutes, and all of it was lost.
 #[test]
 fn a_measurement_stops_between_blocks_and_goes_on_where_it_was() {

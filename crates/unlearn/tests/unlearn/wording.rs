@@ -22,7 +22,7 @@ fn by_heading(whole: Report) -> Vec<(String, String)> {
 #[test]
 fn every_section_of_a_report_reads_as_it_did() {
     let arms = "compare=[{ combine = \"sum\" }, { name = \"adapter\", where = \"lora\", lr = 1e-2 }]";
-    let (outcome, folder) = run(&[arms, "model.scratch.epochs=20", "stop.below=0.2", "stop.max_steps=6"]);
+    let (outcome, folder) = run(&[arms, "model.scratch.epochs=60", "stop.below=0.3", "stop.max_steps=6"]);
     for (heading, text) in by_heading(report(&outcome, &folder.path().join("run")).unwrap()) {
         let name = heading.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         insta::assert_snapshot!(name, text);
@@ -31,7 +31,7 @@ fn every_section_of_a_report_reads_as_it_did() {
 
 #[test]
 fn several_seeds_are_said_to_be_several() {
-    let (outcome, folder) = run(&["seeds=[3, 5]", "unlearn.attack=[]"]);
+    let (outcome, folder) = run(&["seeds=[3, 5]", "unlearn.attack=[]", "model.scratch.epochs=60"]);
     let parts = by_heading(report(&outcome, &folder.path().join("run")).unwrap());
     insta::assert_snapshot!("summary_of_two_seeds", parts[0].1);
 }
