@@ -170,10 +170,10 @@ impl Progress for Bars {
 
 fn template(bounded: bool, within: bool) -> &'static str {
     match (bounded, within) {
-        (true, false) => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}",
-        (true, true) => "{spinner} {prefix:<12} [{bar:24}] {place}  {msg}\n  {whole}",
-        (false, false) => "{spinner} {prefix:<12} {place}  {msg}",
-        (false, true) => "{spinner} {prefix:<12} {place}  {msg}\n  {whole}",
+        (true, false) => "{spinner} {prefix:<12} [{bar:24}] {place}  {wide_msg}",
+        (true, true) => "{spinner} {prefix:<12} [{bar:24}] {place}  {wide_msg}\n  {whole}",
+        (false, false) => "{spinner} {prefix:<12} {place}  {wide_msg}",
+        (false, true) => "{spinner} {prefix:<12} {place}  {wide_msg}\n  {whole}",
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use amend_run::Forecast;
+use amend_run::forecast::Written;
 use indicatif::{BinaryBytes, DecimalBytes};
 use serde_json::json;
 
@@ -69,7 +70,7 @@ pub(crate) fn show(recipe: &Path, forecast: &Forecast, context: &mut Context) ->
     out.line(format_args!("         checkpoints take {} while it lasts", DecimalBytes(forecast.checkpoints)))
 }
 
-/// One line for before a run: `about 12m 30s at most, about 1.20 GiB of memory; leaves 2 unlearned models of 269 MB`.
+/// One line for before a run: `about 12m 30s at most, about 1.20 GiB of memory; leaves 2 unlearned models of 269 MB each`.
 pub(crate) fn in_short(forecast: &Forecast) -> String {
     format!("{}, about {} of memory; {}", at_most(forecast), BinaryBytes(forecast.memory), disk(forecast))
 }
@@ -82,7 +83,10 @@ fn disk(forecast: &Forecast) -> String {
     let kinds: Vec<String> = forecast
         .leaves
         .iter()
-        .map(|written| format!("{} {} of {}", written.count, written.what, DecimalBytes(written.bytes)))
+        .map(|Written { what, count, bytes }| match count {
+            1 => format!("one {what} of {}", DecimalBytes(*bytes)),
+            many => format!("{many} {what}s of {} each", DecimalBytes(*bytes)),
+        })
         .collect();
     let kinds = if kinds.is_empty() { "no model".to_owned() } else { kinds.join(", ") };
     format!("leaves {kinds}")

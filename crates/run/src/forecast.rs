@@ -83,7 +83,7 @@ pub struct PlannedStage {
 /// Files of one kind that a run writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Written {
-    /// What they are.
+    /// What one of them is.
     pub what: String,
     /// How many of them there are.
     pub count: u64,

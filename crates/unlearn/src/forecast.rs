@@ -96,7 +96,7 @@ pub fn forecast(
     // The next one is complete before the last one goes.
     forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
     forecast.warnings = warnings(&forecast);
-    activity.finish(&format!("{} arms rehearsed", arms.len()));
+    activity.finish("every arm has taken a few steps");
     Ok(forecast)
 }
 
@@ -211,9 +211,9 @@ fn leaves(recipe: &UnlearnRecipe, arms: &[Arm], model: &Model) -> Result<Vec<Wri
         Save::None => 0,
     };
     if made && recipe.save == Save::All {
-        add("models made on the spot", 2, model.written_bytes(None));
+        add("made model", 2, model.written_bytes(None));
     }
-    add("unlearned models", kept, model.written_bytes(recipe.save_dtype.map(SaveType::dtype)));
+    add("unlearned model", kept, model.written_bytes(recipe.save_dtype.map(SaveType::dtype)));
     Ok(all)
 }
 
