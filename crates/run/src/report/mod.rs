@@ -137,6 +137,11 @@ impl Cell {
     }
 }
 
+/// A note on one line, of which the parts between commas stay whole.
+fn unbroken_parts(note: &str) -> String {
+    width::one_line(note).replace(' ', "\u{a0}").replace(",\u{a0}", ", ")
+}
+
 impl Table {
     /// How many columns there are, with and without a heading.
     fn width(&self) -> usize {
