@@ -222,7 +222,7 @@ fn several_seeds_are_the_pairs_and_arms_go_with_their_names() {
         .map(|arm| arm["label"].as_str().unwrap())
         .collect();
     assert_eq!(labels, ["one · sum", "one · sago", "two · sum", "two · sago"]);
-    let page = read(&bench.at("page.html"));
+    let page = read(&bench.at("page.html")).replace('\u{a0}', " ");
     assert!(page.contains("Differences to one</h2>") && page.contains("2 pairs of seeds"));
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::answers;
 use super::draw::{self, Theme};
 use super::width::one_line;
-use super::{Cell, Exchange, Report, Section, Table};
+use super::{Cell, Exchange, Report, Section, Table, unbroken_parts};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -205,7 +205,8 @@ fn cell(cell: &Cell, room_for_mark: bool) -> String {
     };
     match &cell.note {
         Some(note) => {
-            format!("<span class=\"noted\">{html}<span class=\"note\">{}</span></span>", escape(note))
+            let note = escape(&unbroken_parts(note));
+            format!("<span class=\"noted\">{html}<span class=\"note\">{note}</span></span>")
         }
         None => html,
     }

@@ -141,6 +141,11 @@ impl Cell {
     }
 }
 
+/// A note on one line, of which the parts between commas stay whole.
+fn unbroken_parts(note: &str) -> String {
+    width::one_line(note).replace(' ', "\u{a0}").replace(",\u{a0}", ", ")
+}
+
 impl Table {
     /// Comma-separated values, standard errors in columns of their own.
     pub fn to_csv(&self) -> String {

@@ -1,7 +1,7 @@
 //! The report as plain text.
 
 use super::width::{columns, one_line, pad, wrap, wrap_line};
-use super::{Cell, Exchange, Plot, Report, Section, Table};
+use super::{Cell, Exchange, Plot, Report, Section, Table, unbroken_parts};
 
 const GAP: usize = 2;
 
@@ -115,11 +115,7 @@ fn plain(cell: &Cell, room_for_mark: bool) -> String {
         None => text,
     };
     match &cell.note {
-        // It breaks where its parts do.
-        Some(note) => {
-            let note = one_line(note).replace(' ', "\u{a0}").replace(",\u{a0}", ", ");
-            format!("{text} ({note})")
-        }
+        Some(note) => format!("{text} ({})", unbroken_parts(note)),
         None => text,
     }
 }

@@ -287,7 +287,7 @@ fn notes_stand_behind_figures_or_under_them() {
     let narrow = report.to_terminal(44);
     let under = |line: &str| line.matches("n = 36 and 36)").count() == 2 && !line.contains("unpaired");
     assert!(narrow.lines().any(under), "{narrow}");
-    let page = report.to_html();
+    let page = report.to_html().replace('\u{a0}', " ");
     assert!(
         page.contains("</span><span class=\"note\">unpaired, n = 36 and 36</span></span></td>"),
         "{page}"

@@ -5,7 +5,7 @@ use amend_run::report::{Plot, Series};
 use amend_run::step_log::StepRow;
 use serde_json::Value;
 
-use super::{Attacked, Shown};
+use super::{Attacked, Shown, together};
 use crate::attack::{Curve, Findings};
 use crate::outcome::SeedResult;
 use crate::stages::Stages;
@@ -111,8 +111,7 @@ fn with_levels(
         }
     }
     let is_one = levels.len() == 1;
-    let label =
-        |names: &[&str]| if is_one { name.to_owned() } else { format!("{} · {name}", names.join(", ")) };
+    let label = |names: &[&str]| together(is_one, names, name);
     levels.iter().fold(plot, |plot, (level, names)| plot.with_level(label(names), *level))
 }
 

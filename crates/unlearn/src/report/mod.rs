@@ -112,19 +112,12 @@ impl<'a> Shown<'a> {
         Ok(Shown { outcome, name: None, names_arms: true, rows: StepLog::read(dir, METRICS)? })
     }
 
-    /// What a part of it is called.
-    fn label(&self, part: &str) -> String {
-        match self.name {
-            None => part.to_owned(),
-            Some(run) => format!("{run} · {part}"),
-        }
-    }
-
     /// What an arm of it is called.
     fn arm_label(&self, arm: &str) -> String {
         match self.name {
-            Some(run) if !self.names_arms => run.to_owned(),
-            _ => self.label(arm),
+            None => arm.to_owned(),
+            Some(run) if self.names_arms => format!("{run} · {arm}"),
+            Some(run) => run.to_owned(),
         }
     }
 
@@ -132,6 +125,11 @@ impl<'a> Shown<'a> {
     fn arms(&self) -> Vec<(String, &'a ArmOutcome)> {
         self.outcome.arms.iter().map(|arm| (self.arm_label(&arm.name), arm)).collect()
     }
+}
+
+/// What a part is called that runs have in common: without their names, where there is no other.
+fn together(is_one: bool, runs: &[&str], part: &str) -> String {
+    if is_one { part.to_owned() } else { format!("{} · {part}", runs.join(", ")) }
 }
 
 /// What one attack brought to light on every model, seed by seed.
@@ -151,15 +149,19 @@ impl<'a> Attacked<'a> {
             names.extend(new);
         }
         let on_models = |name: &str| {
-            let arms = runs.iter().flat_map(|run| on_arms(run, name)).collect();
-            let gold: Vec<_> = runs.iter().filter_map(|run| Some((run, on_gold(run, name)?))).collect();
-            // One gold model under one attack, which is that of all, needs no run's name.
-            let is_one = gold.len() == runs.len() && gold.windows(2).all(|pair| pair[0].1 == pair[1].1);
-            let shown = if is_one { gold.into_iter().take(1).collect() } else { gold };
-            let label = |run: &Shown<'_>| if is_one { "gold".to_owned() } else { run.label("gold") };
-            let mut models: Vec<_> = arms;
-            models.extend(shown.into_iter().map(|(run, findings)| (label(run), findings)));
-            models
+            // Runs that have the same gold model under the same attack have one curve of it.
+            let mut gold: Vec<(Vec<&str>, Vec<&Findings>)> = Vec::new();
+            for run in runs {
+                let Some(found) = on_gold(run, name) else { continue };
+                match gold.iter_mut().find(|(_, known)| *known == found) {
+                    Some((of, _)) => of.extend(run.name),
+                    None => gold.push((run.name.into_iter().collect(), found)),
+                }
+            }
+            let is_one = gold.len() == 1;
+            let label = |of: &[&str]| together(is_one, of, "gold");
+            let arms = runs.iter().flat_map(|run| on_arms(run, name));
+            arms.chain(gold.into_iter().map(|(of, found)| (label(&of), found))).collect()
         };
         names.into_iter().map(|name| Attacked { name, models: on_models(name) }).collect()
     }
