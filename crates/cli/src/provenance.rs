@@ -82,10 +82,12 @@ fn facts(state: &RunState) -> Vec<(String, String)> {
     for revision in &state.revised {
         facts.push(("changed on the way".to_owned(), format!("{}, {}", revision.set.join(" "), revision.at)));
     }
-    for (kind, hashes) in [("model", &info.model), ("data", &info.data)] {
-        for (path, hash) in hashes {
-            facts.push((kind.to_owned(), format!("{path}, SHA-256 {hash}")));
-        }
+    for (path, hash) in &info.model {
+        facts.push(("model".to_owned(), format!("{path}, SHA-256 {hash}")));
+    }
+    for (path, hash) in &info.data {
+        let records = info.records.get(path).map_or_else(String::new, |count| format!("{count} records, "));
+        facts.push(("data".to_owned(), format!("{path}, {records}SHA-256 {hash}")));
     }
     facts.push(("started".to_owned(), state.started.clone()));
     if let Some(took) = took {

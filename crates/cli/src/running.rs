@@ -17,7 +17,7 @@ use amend_run::{
 use serde_json::json;
 
 use crate::app::Exit;
-use crate::area::{Found, Plan, absolute};
+use crate::area::{Found, Inputs, Plan, absolute};
 use crate::context::Context;
 use crate::error::{Error, Topic};
 use crate::listening::{self, TensorBoardArgs};
@@ -63,7 +63,7 @@ pub(crate) fn start(
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
     let base = base_of(source.folder());
     let plan = Plan::read(source, sets)?;
-    let [model, data] = plan.hashes(&base)?;
+    let Inputs { models: model, data, records } = plan.inputs(&base)?;
     let info = RunInfo {
         program: this_program(),
         seed: plan.seed,
@@ -71,6 +71,7 @@ pub(crate) fn start(
         recipe_folder: base.clone(),
         model,
         data,
+        records,
     };
     let dir = place.out.clone().unwrap_or_else(|| own_folder(&format!("{name}-{}", compact(&now()))));
     place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
@@ -109,7 +110,7 @@ pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context
     let base = base_of(source.folder());
     let recipe = source.path.clone();
     let plan = Plan::read(source, sets)?;
-    plan.hashes(&base)?;
+    plan.inputs(&base)?;
     let forecast = (plan.forecast)(&base, context.progress.as_ref())?;
     prospect::show(&recipe, &forecast, context)?;
     Ok(Exit::Done)
@@ -178,7 +179,7 @@ fn prepare(folder: &RunFolder, context: &Context) -> Result<Plan, Error> {
     let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
     let info = &folder.state().info;
     let plan = Plan::read(source, &[])?;
-    let [model, data] = plan.hashes(&info.recipe_folder)?;
+    let Inputs { models: model, data, .. } = plan.inputs(&info.recipe_folder)?;
     let changed = model.iter().chain(&data).find(|(path, hash)| {
         info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
     });

@@ -118,6 +118,9 @@ pub struct RunInfo {
     pub model: BTreeMap<String, String>,
     /// SHA-256 of each data file, by path as the recipe says it.
     pub data: BTreeMap<String, String>,
+    /// How many records each of them has, by the same path.
+    #[serde(default)]
+    pub records: BTreeMap<String, usize>,
 }
 
 /// How far a run got.

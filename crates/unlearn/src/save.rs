@@ -65,7 +65,13 @@ impl Save {
                 }
             }
             let stages = Stages::of(seed.seed, seeds);
-            folders.extend([stages.base(), stages.gold()].map(|name| run.join("models").join(name)));
+            let made = |name: String| run.join("models").join(name);
+            folders.push(made(stages.gold()));
+            // An adapter is nothing without its base.
+            let of_kept = kept.and_then(|i| seed.arms[i].model.as_deref());
+            if !of_kept.is_some_and(|model| adapter_dir(model).exists()) {
+                folders.push(made(stages.base()));
+            }
         }
         // Never what the run did not make.
         folders.retain(|folder| folder.starts_with(run) && folder.exists());

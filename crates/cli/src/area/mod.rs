@@ -137,6 +137,16 @@ impl Input {
     }
 }
 
+/// The content of what a recipe reads, by path as the recipe says it.
+pub(crate) struct Inputs {
+    /// SHA-256 of every model.
+    pub(crate) models: BTreeMap<String, String>,
+    /// SHA-256 of every data file.
+    pub(crate) data: BTreeMap<String, String>,
+    /// How many records every data file has.
+    pub(crate) records: BTreeMap<String, usize>,
+}
+
 /// What a run found out.
 pub(crate) struct Found {
     /// Whether what the recipe asks for holds; nothing where it asks for nothing.
@@ -204,11 +214,11 @@ impl Plan {
         (area_of(&source.text).plan)(source, sets)
     }
 
-    /// Content hashes of everything the recipe reads, models and data, by path as the recipe says it.
+    /// What the recipe reads, models and data.
     ///
     /// # Errors
     /// Where something cannot be read. What is missing or damaged is found here, before anything is written.
-    pub(crate) fn hashes(&self, base: &Path) -> Result<[BTreeMap<String, String>; 2], Error> {
+    pub(crate) fn inputs(&self, base: &Path) -> Result<Inputs, Error> {
         for model in &self.models {
             model.check("model", base, &self.source)?;
             let dir = model.resolve(base);
@@ -217,13 +227,15 @@ impl Plan {
             Checkpoint::open(&dir)?;
             Tokenizer::open(&dir)?;
         }
+        let mut records = BTreeMap::new();
         for data in &self.data {
             data.check("file", base, &self.source)?;
-            Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
+            let read = Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
+            records.insert(data.path.to_string(), read.len());
         }
         let hash = |input: &Input| Ok((input.path.to_string(), content_hash(&input.resolve(base))?));
         let all = |inputs: &[Input]| inputs.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();
-        Ok([all(&self.models)?, all(&self.data)?])
+        Ok(Inputs { models: all(&self.models)?, data: all(&self.data)?, records })
     }
 }
 

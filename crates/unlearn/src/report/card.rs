@@ -20,9 +20,9 @@ pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
     let text =
         std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;
     let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[]).map_err(Box::new)?.recipe;
-    let base = match recipe.model.given()? {
-        GivenModel::Path(path) => path.to_string(),
-        GivenModel::Scratch(_) => "a small model made on the spot".to_owned(),
+    let (base, is_gguf) = match recipe.model.given()? {
+        GivenModel::Path(path) => (path.to_string(), path.as_str().ends_with(".gguf")),
+        GivenModel::Scratch(_) => ("a small model made on the spot".to_owned(), false),
     };
     let arms: Vec<_> = outcome.arms.iter().map(|arm| (arm.name.clone(), arm)).collect();
     let mut all = Vec::new();
@@ -45,6 +45,12 @@ pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
             report.push(Section::Table(summary::claims_of(&arms, Cell::from)));
             report.heading("What was done").push(Section::Table(methods::of_arms(dir)?));
             report.heading("Before and after").push(Section::Table(figures::before_after(outcome)));
+            if is_gguf && adapter_dir(model).exists() {
+                report.heading("The adapter's base").prose(
+                    "The adapter belongs to a GGUF file, which PEFT does not read. `amend convert FILE FOLDER` makes a \
+                     folder of the same weights; its path goes into `adapter_config.json` as `base_model_name_or_path`.",
+                );
+            }
             report.heading("Limits").prose(
                 "Weights and licence are those of the model it was made of, as far as they were not changed. That a \
                  model no longer says something does not mean that nothing can bring it back: see what the attacks \

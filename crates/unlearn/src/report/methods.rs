@@ -61,6 +61,11 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "all".into(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        // Options in single precision: 0.1, not 0.10000000149011612.
+        Value::Number(number) => match number.as_f64() {
+            Some(x) if number.is_f64() && f64::from(x as f32) == x => (x as f32).to_string(),
+            _ => number.to_string(),
+        },
         other => other.to_string(),
     }
 }

@@ -78,7 +78,7 @@ fn stopped_at_any_moment_a_run_ends_with_the_same_bits() {
     for patience in 0.. {
         let stop = Stop::default();
         let (asked, after) =
-            (stop.clone(), std::time::Duration::from_millis(1 + patience + random.below(60) as u64));
+            (stop.clone(), std::time::Duration::from_millis(10 * patience + random.below(60) as u64));
         let asking = std::thread::spawn(move || {
             std::thread::sleep(after);
             asked.request();
