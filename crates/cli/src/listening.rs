@@ -27,11 +27,38 @@ impl TensorBoardArgs {
         let dir = match &self.tensorboard {
             None => return Ok(()),
             Some(None) => PathBuf::from("tensorboard"),
-            Some(Some(dir)) => absolute(dir).join(name(folder.path())),
+            Some(Some(dir)) => own(&absolute(dir).join(name(folder.path())), folder.path())?,
         };
         Ok(folder.set_tensorboard(dir)?)
     }
 }
+
+/// The folder of a run's event files, or the next one where another run of its name has that: files of two would be taken
+/// for one's.
+fn own(dir: &Path, run: &Path) -> Result<PathBuf, Error> {
+    let run = absolute(run).display().to_string();
+    let mut dir = dir.to_path_buf();
+    let first = dir.clone();
+    for further in 2.. {
+        let mark = dir.join(OF_RUN);
+        match std::fs::read_to_string(&mark) {
+            Ok(other) if other.trim() != run => {
+                let name = first.file_name().unwrap_or_default().to_string_lossy();
+                dir = first.with_file_name(format!("{name}-{further}"));
+            }
+            Ok(_) => break,
+            Err(_) => {
+                std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "cannot create", e))?;
+                std::fs::write(&mark, run + "\n").map_err(|e| Error::io(&mark, "cannot write", e))?;
+                break;
+            }
+        }
+    }
+    Ok(dir)
+}
+
+/// The file that says whose event files are in a folder.
+const OF_RUN: &str = "run.amend.txt";
 
 /// The name of a folder, which may be given as `.`.
 fn name(dir: &Path) -> PathBuf {

@@ -121,6 +121,11 @@ impl Pace {
         }
     }
 
+    /// How much of it was done since it began, from 0 to 1.
+    fn share_since(&self) -> f64 {
+        if self.total == 0 { 1.0 } else { (self.done - self.before) as f64 / self.total as f64 }
+    }
+
     /// How much of it is done, from 0 to 1; all of it where nobody knows how much there is.
     fn share(&self) -> f64 {
         if self.total == 0 { 1.0 } else { self.done as f64 / self.total as f64 }
@@ -231,7 +236,7 @@ impl Activity for Bar {
 
     fn finish(self: Box<Self>, summary: &str) {
         self.bar.finish_and_clear();
-        locked(&self.whole).finish(&self.label, locked(&self.pace).share());
+        locked(&self.whole).finish(&self.label, locked(&self.pace).share_since());
         self.console.note(&format!("{}: {summary}", self.label));
     }
 }
@@ -293,7 +298,7 @@ impl Activity for LineActivity {
     }
 
     fn finish(self: Box<Self>, summary: &str) {
-        locked(&self.whole).finish(&self.label, self.pace.share());
+        locked(&self.whole).finish(&self.label, self.pace.share_since());
         self.console.note(&format!("{}: {summary}", self.label));
     }
 }

@@ -32,9 +32,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether a run that is in `dir` is to go.
+    fn replaces(&self, dir: &Path) -> bool {
+        self.overwrite && read_state(dir).is_ok()
+    }
+
     /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does, nor what the new one reads.
     fn clear(&self, dir: &Path, reads: impl Iterator<Item = PathBuf>) -> Result<(), Error> {
-        if !self.overwrite || read_state(dir).is_err() {
+        if !self.replaces(dir) {
             return Ok(());
         }
         let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| absolute(path));
@@ -74,6 +79,10 @@ pub(crate) fn start(
         records,
     };
     let dir = place.out.clone().unwrap_or_else(|| own_folder(&format!("{name}-{}", compact(&now()))));
+    if place.replaces(&dir) {
+        // What is there goes only for something that can be run.
+        (plan.forecast)(&base, context.progress.as_ref())?;
+    }
     place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
@@ -154,9 +163,13 @@ fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<
     }
     let source = RecipeSource { path: folder.path().join("recipe.toml"), text: folder.recipe()? };
     let plan = Plan::read(source.clone(), sets)?;
+    // What the changed recipe cannot do is found out before anything that was done is cleared away.
+    let base = folder.state().info.recipe_folder.clone();
+    let Inputs { models, data, records } = plan.inputs(&base)?;
+    (plan.forecast)(&base, context.progress.as_ref())?;
     let anew =
         (plan.revise)(source, folder).map_err(|e| e.within(format!("--set {}", sets.join(" --set "))))?;
-    folder.revise(&plan.resolved, sets)?;
+    folder.revise(&plan.resolved, sets, [models, data], records)?;
     if !anew.is_empty() {
         context.console.note(&format!("to be done with the changed recipe: {}", anew.join(", ")));
     }

@@ -10,7 +10,7 @@ use crate::args::Cli;
 use crate::completing::known_values;
 
 /// The commands that take a recipe's keys with `--set`.
-const SETTING: [&str; 2] = ["run", "demo"];
+const SETTING: [&str; 5] = ["run", "demo", "check", "resume", "attack"];
 
 /// The error with what was probably meant. `arguments` are those of the process, its own name left out.
 pub(crate) fn hinted(mut usage: clap::Error, arguments: &[String]) -> clap::Error {
@@ -88,6 +88,20 @@ mod tests {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let usage = Cli::try_parse_from(&words).unwrap_err();
         hinted(usage, &words[1..]).render().to_string()
+    }
+
+    /// A command that takes `--set` and is not known here would get no hint.
+    #[test]
+    fn every_command_with_keys_of_a_recipe_is_known() {
+        let sets = |command: &&clap::Command| command.get_arguments().any(|a| a.get_long() == Some("set"));
+        let cli = Cli::command();
+        // The options of `amend eval` are its tasks'.
+        let mut all: Vec<&str> = cli.get_subcommands().filter(sets).map(|c| c.get_name()).collect();
+        all.retain(|name| *name != "eval");
+        all.sort_unstable();
+        let mut known = SETTING;
+        known.sort_unstable();
+        assert_eq!(all, known);
     }
 
     #[test]

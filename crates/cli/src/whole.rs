@@ -34,7 +34,7 @@ impl Whole {
         }
     }
 
-    /// An activity is over, after this share of what it was to do.
+    /// An activity is over, in which this share of what it was to do was done.
     pub(crate) fn finish(&mut self, label: &str, share: f64) {
         let is_it = |(index, _): &(usize, Instant)| self.stages[*index].name == label;
         if let Some((index, began)) = self.current.filter(is_it) {

@@ -26,8 +26,6 @@ pub struct FineTuning<'a, L> {
     pub purpose: &'a str,
     /// Looks at the model after a step, counted from 1, and says what is to be logged with it.
     pub look: L,
-    /// Whether it was interrupted while it looked.
-    pub torn: bool,
 }
 
 impl<'a> FineTuning<'a, fn(&Model, u64) -> Result<Map<String, Value>>> {
@@ -44,7 +42,6 @@ impl<'a> FineTuning<'a, fn(&Model, u64) -> Result<Map<String, Value>>> {
             seed: 0,
             purpose: "fine-tuning",
             look: |_, _| Ok(Map::new()),
-            torn: false,
         })
     }
 }
@@ -61,10 +58,12 @@ where
         let mut row = Map::new();
         row.insert("loss".into(), json!(loss));
         taken.log(&mut row);
-        self.torn = true;
-        row.extend((self.look)(&self.model, step + 1)?);
-        self.torn = false;
         Ok(Step { row, shown: format!("loss {loss:.3}"), ..Step::default() })
+    }
+
+    fn look(&mut self, taken: u64, step: &mut Step) -> Result<()> {
+        step.row.extend((self.look)(&self.model, taken)?);
+        Ok(())
     }
 
     fn save(&self, to: &mut StateWriter) -> Result<()> {
@@ -73,10 +72,6 @@ where
 
     fn load(&mut self, from: &StateReader) -> Result<()> {
         self.descent.load("model", &mut self.model.params, from)
-    }
-
-    fn is_torn(&self) -> bool {
-        self.torn
     }
 
     fn set(&mut self, option: &str, value: &Value) -> Result<()> {

@@ -87,6 +87,14 @@ impl StateReader {
         self.tensors.info(name).map(|_| self.tensors.tensor(name)).transpose()
     }
 
+    /// The value of this name, where one was kept.
+    ///
+    /// # Errors
+    /// Where it is of another kind.
+    pub(crate) fn value_if_any<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        self.values.contains_key(name).then(|| self.value(name)).transpose()
+    }
+
     /// The value of this name.
     ///
     /// # Errors

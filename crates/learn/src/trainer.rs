@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use amend_run::checkpoints::Position;
 use amend_run::decisions::{Advice, Decision};
 use amend_run::{Activity, Run, RunError};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::state::{StateReader, StateWriter};
@@ -17,12 +18,22 @@ use crate::{Error, Result};
 /// ends with the same bits as one that ran through. What the state is, the learner says itself, in
 /// [`save`](Learner::save) and [`load`](Learner::load).
 pub trait Learner {
-    /// Takes step number `step`, counted from 0. Where it is interrupted, it is as if it had not been begun, or the learner
-    /// is [torn](Learner::is_torn).
+    /// Takes step number `step`, counted from 0: everything up to its update, which comes last. Where it is interrupted, it
+    /// is as if it had not been begun.
     ///
     /// # Errors
     /// What keeps the step from being taken. The stage ends there; its last checkpoint is kept.
     fn step(&mut self, step: u64) -> Result<Step>;
+
+    /// Looks at what `taken` steps have made of it, adds to the last step's row and says whether the aim is reached. Where
+    /// it is interrupted, it is asked again when the stage goes on.
+    ///
+    /// # Errors
+    /// What keeps it from looking.
+    fn look(&mut self, taken: u64, step: &mut Step) -> Result<()> {
+        let _ = (taken, step);
+        Ok(())
+    }
 
     /// Keeps everything that later steps depend on.
     ///
@@ -36,11 +47,6 @@ pub trait Learner {
     /// Where something is missing or does not fit.
     fn load(&mut self, from: &StateReader) -> Result<()>;
 
-    /// Whether it was interrupted after a step's update and before the step's end, so that its state belongs to no step.
-    fn is_torn(&self) -> bool {
-        false
-    }
-
     /// Gives an option another value from the next step on, because somebody outside decided so. The value must be
     /// part of the state from then on.
     ///
@@ -50,7 +56,7 @@ pub trait Learner {
 }
 
 /// What one step did.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// What it measured, for `metrics.jsonl`.
     pub row: Map<String, Value>,
@@ -61,6 +67,9 @@ pub struct Step {
     /// Whether the aim is reached; the stage ends with this step.
     pub done: bool,
 }
+
+/// Under this name a checkpoint has a step that was taken and not looked at yet.
+const TAKEN: &str = "step taken";
 
 /// Checkpoints may take this share of the time.
 const CHECKPOINT_SHARE: f64 = 0.1;
@@ -73,14 +82,33 @@ const CHECKPOINT_SHARE: f64 = 0.1;
 pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result<u64> {
     let stage = run.stage()?.to_owned();
     let mut at = Position::default();
+    // A step that was taken and not looked at yet.
+    let mut taken: Option<Step> = None;
     if let Some((latest, dir)) = run.begin_steps()? {
-        learner.load(&StateReader::open(&dir)?)?;
+        let state = StateReader::open(&dir)?;
+        learner.load(&state)?;
+        taken = state.value_if_any(TAKEN)?;
         at = latest;
     }
-    let mut bar = begin_bar(run, &stage, at, total);
+    let looked_at = Position { step: at.step - u64::from(taken.is_some()), ..at };
+    let mut bar = begin_bar(run, &stage, looked_at, total);
     let mut pace = Pace::new(run.checkpoint_every);
     let mut done = false;
     loop {
+        if let Some(mut step) = taken.take() {
+            match learner.look(at.step, &mut step) {
+                Ok(()) => {}
+                Err(e @ Error::Run(RunError::Interrupted)) => {
+                    keep(run, &stage, at, learner, Some(&step))?;
+                    return Err(e);
+                }
+                Err(e) => return Err(failed(run, &stage, at, e)),
+            }
+            log(run, &stage, at, &step)?;
+            bar.advance(1, &step.shown);
+            listen(run, &stage, at, &step.row)?;
+            done = step.done;
+        }
         while let Some(decided) = run.decisions.next(&stage, at).filter(|d| d.step == at.step).cloned() {
             at.decisions += 1;
             let Advice { decision, reason } = decided.advice;
@@ -109,22 +137,16 @@ pub fn train(run: &mut Run<'_>, total: u64, learner: &mut dyn Learner) -> Result
         if pace.is_due() || run.decisions.targets(&stage, at).contains(&at.step) {
             pace.spend(|| save(run, &stage, at, learner))?;
         }
-        let step = match learner.step(at.step) {
-            Ok(step) => step,
+        match learner.step(at.step) {
+            Ok(step) => taken = Some(step),
             Err(e @ Error::Run(RunError::Interrupted)) => {
-                // The step is given up. What was torn goes on from the last checkpoint, which slow steps have just written.
-                if !learner.is_torn() {
-                    save(run, &stage, at, learner)?;
-                }
+                // The step is given up; those before it are kept.
+                save(run, &stage, at, learner)?;
                 return Err(e);
             }
             Err(e) => return Err(failed(run, &stage, at, e)),
-        };
+        }
         at.step += 1;
-        log(run, &stage, at, &step)?;
-        bar.advance(1, &step.shown);
-        listen(run, &stage, at, &step.row)?;
-        done = step.done;
     }
     bar.finish(&format!("{} steps", at.step));
     Ok(at.step)
@@ -200,20 +222,38 @@ fn go_back(
     learner.load(&StateReader::open(dir)?)?;
     at.step = to;
     // First the checkpoint, then the rows: killed in between, the run resumes here and cuts the rows then.
-    write(run, stage, *at, learner)?;
+    write(run, stage, *at, learner, None)?;
     Ok(run.rewind(Some(to))?)
 }
 
 /// Writes a checkpoint. While the stage has yet to go back, only those are written that it goes back to: others
 /// would take their places.
 fn save(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
-    let targets = run.decisions.targets(stage, at);
-    if targets.is_empty() || targets.contains(&at.step) { write(run, stage, at, learner) } else { Ok(()) }
+    keep(run, stage, at, learner, None)
 }
 
-fn write(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
+/// The same with a step that was taken and not looked at yet.
+fn keep(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner, taken: Option<&Step>) -> Result<()> {
+    let targets = run.decisions.targets(stage, at);
+    if targets.is_empty() || targets.contains(&at.step) {
+        write(run, stage, at, learner, taken)
+    } else {
+        Ok(())
+    }
+}
+
+fn write(
+    run: &Run<'_>,
+    stage: &str,
+    at: Position,
+    learner: &dyn Learner,
+    taken: Option<&Step>,
+) -> Result<()> {
     let mut state = StateWriter::default();
     learner.save(&mut state)?;
+    if let Some(step) = taken {
+        state.value(TAKEN, step)?;
+    }
     run.checkpoints.save(stage, at, |dir: &Path| state.write(dir))?;
     Ok(())
 }

@@ -524,3 +524,62 @@ fn a_checkpoint_holds_what_may_change_and_leads_to_the_same_bits() {
     assert_eq!(kept.tensor("row.params.weight").unwrap().len(), ACTIONS);
     assert_eq!(work(&cut, u64::MAX).unwrap(), whole);
 }
+
+/// Counts its updates, and is interrupted at a look.
+struct Interruptible {
+    updates: u64,
+    looks: Vec<u64>,
+    interrupted_at: Option<u64>,
+}
+
+impl Learner for Interruptible {
+    fn step(&mut self, _: u64) -> Result<Step> {
+        self.updates += 1;
+        Ok(Step { row: Map::from_iter([("updates".into(), json!(self.updates))]), ..Step::default() })
+    }
+
+    fn look(&mut self, taken: u64, step: &mut Step) -> Result<()> {
+        if self.interrupted_at == Some(taken) {
+            return Err(RunError::Interrupted.into());
+        }
+        self.looks.push(taken);
+        step.row.insert("looked".into(), json!(taken));
+        Ok(())
+    }
+
+    fn save(&self, to: &mut StateWriter) -> Result<()> {
+        to.value("updates", &self.updates)
+    }
+
+    fn load(&mut self, from: &StateReader) -> Result<()> {
+        self.updates = from.value("updates")?;
+        Ok(())
+    }
+
+    fn set(&mut self, _: &str, _: &Value) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A step that was taken must not be taken again because nobody had looked at it yet, nor be lost.
+#[test]
+fn a_step_interrupted_at_its_look_is_looked_at_when_the_stage_goes_on() {
+    let dirs = Dirs::new();
+    let dir = dirs.dir("looked");
+    let work = |interrupted_at| {
+        let mut run = Run::new(folder(&dir).unwrap(), &Silent, Stop::default()).unwrap();
+        run.checkpoint_every = std::time::Duration::from_secs(3600);
+        let mut learner = Interruptible { updates: 0, looks: Vec::new(), interrupted_at };
+        let ended = run.once("looked", |run| train(run, 5, &mut learner));
+        (ended, learner)
+    };
+    let (ended, learner) = work(Some(3));
+    assert!(matches!(ended, Err(Error::Run(RunError::Interrupted))), "{ended:?}");
+    assert_eq!((learner.updates, learner.looks), (3, vec![1, 2]));
+    let (ended, learner) = work(None);
+    assert_eq!(ended.unwrap(), 5);
+    assert_eq!((learner.updates, learner.looks), (5, vec![3, 4, 5]), "no step is taken twice");
+    let rows = StepLog::read(&dir, METRICS).unwrap();
+    let of = |key: &str| rows.iter().map(|row| row.values[key].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((of("updates"), of("looked")), (vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5]));
+}

@@ -283,12 +283,21 @@ impl RunFolder {
         Ok(fs::read_to_string(&path).map_err(at("read", &path))?)
     }
 
-    /// Goes on with another recipe, which is the old one with `sets` applied. What was begun under the old one must have
-    /// been cleared away before.
+    /// Goes on with another recipe, which is the old one with `sets` applied, and with what it reads: hashes of models and
+    /// of data, and numbers of records, as in [`RunInfo`]. What was begun under the old one must have been cleared away
+    /// before.
     ///
     /// # Errors
     /// Where a file cannot be written.
-    pub fn revise(&mut self, resolved_recipe: &str, sets: &[String]) -> Result<(), FolderError> {
+    pub fn revise(
+        &mut self,
+        resolved_recipe: &str,
+        sets: &[String],
+        [model, data]: [BTreeMap<String, String>; 2],
+        records: BTreeMap<String, usize>,
+    ) -> Result<(), FolderError> {
+        let info = &mut self.state.info;
+        (info.model, info.data, info.records) = (model, data, records);
         write_atomic(&self.dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
         self.state.revised.push(Revision { at: now(), set: sets.to_vec() });
         self.write_state()?;

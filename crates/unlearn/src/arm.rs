@@ -69,7 +69,7 @@ impl Arm {
         ))?;
         let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps)?;
         let mut learner =
-            Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None, torn: false };
+            Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None };
         let steps = train(run, stop.max_steps, &mut learner)?;
         let Unlearning { model, watched, .. } = learner;
         let watched = match watched {
@@ -91,16 +91,8 @@ impl Arm {
         let descent = Descent::new(&model.params, &still, u64::MAX)?;
         // Nothing is looked at on the way.
         let stop = StopRule { check_every: u64::MAX, max_steps: u64::MAX, ..StopRule::default() };
-        let mut learner = Unlearning {
-            slots: &slots,
-            context,
-            stop: &stop,
-            aim: 0.0,
-            model,
-            descent,
-            watched: None,
-            torn: false,
-        };
+        let mut learner =
+            Unlearning { slots: &slots, context, stop: &stop, aim: 0.0, model, descent, watched: None };
         learner.step(0)?;
         restart_peak();
         let began = Instant::now();
@@ -144,8 +136,6 @@ struct Unlearning<'a> {
     descent: Descent,
     /// The watched figure at the last look.
     watched: Option<Figure>,
-    /// Whether it was interrupted while it looked.
-    torn: bool,
 }
 
 impl Learner for Unlearning<'_> {
@@ -165,17 +155,20 @@ impl Learner for Unlearning<'_> {
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
         self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
-        if self.stop.looks_after(step + 1) {
-            self.torn = true;
-            self.look(&mut row)?;
-            self.torn = false;
+        let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
+        Ok(Step { row, shown, ..Step::default() })
+    }
+
+    /// Looks at the watched figure every few steps; once it is down to the aim, the arm is done.
+    fn look(&mut self, taken: u64, step: &mut Step) -> Result<()> {
+        if self.stop.looks_after(taken) {
+            self.look_at_sets(&mut step.row)?;
         }
-        let mut shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
         if let Some(watched) = &self.watched {
-            let _ = write!(shown, ", {} {:.3} → {:.3}", self.stop.watch.name(), watched.value, self.aim);
+            let _ = write!(step.shown, ", {} {:.3} → {:.3}", self.stop.watch.name(), watched.value, self.aim);
+            step.done = watched.value <= self.aim;
         }
-        let done = self.watched.is_some_and(|watched| watched.value <= self.aim);
-        Ok(Step { row, shown, done, ..Step::default() })
+        Ok(())
     }
 
     fn save(&self, to: &mut StateWriter) -> Result<()> {
@@ -188,10 +181,6 @@ impl Learner for Unlearning<'_> {
         self.descent.load("model", &mut self.model.params, from)
     }
 
-    fn is_torn(&self) -> bool {
-        self.torn
-    }
-
     fn set(&mut self, option: &str, value: &Value) -> Result<()> {
         self.descent.set(option, value)
     }
@@ -201,7 +190,7 @@ impl Unlearning<'_> {
     /// What is logged at a look: `forget_watched`, the figure that decides when to stop; `forget_accuracy` and
     /// `retain_accuracy`, the shares of answers that are word for word the model's first choice, the latter over the
     /// first items of the retain set.
-    fn look(&mut self, row: &mut Map<String, Value>) -> Result<()> {
+    fn look_at_sets(&mut self, row: &mut Map<String, Value>) -> Result<()> {
         let Context { forget, retain, .. } = self.context;
         let watched = self.stop.watch.of(&self.model, self.context)?;
         row.insert("forget_watched".into(), json!(watched.value));

@@ -224,6 +224,11 @@ impl UnlearnRecipe {
         self.model.path.is_some() && arms.iter().all(|arm| arm.model == self.model.path)
     }
 
+    /// Whether one arm is run with one seed; its model is then in `model/` instead of `models/NAME/`.
+    pub(crate) fn is_single(&self) -> bool {
+        self.compare.is_empty() && self.seeds().len() == 1
+    }
+
     /// Whether any arm is trained.
     pub(crate) fn trains(&self) -> bool {
         self.arms().iter().any(|arm| arm.model.is_none())

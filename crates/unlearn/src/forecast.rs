@@ -17,12 +17,13 @@ use crate::plan::Plan;
 use crate::recipe::{GivenModel, UnlearnRecipe};
 use crate::rehearsal::{StepCost, per_token, rehearse};
 use crate::save::{Save, SaveType};
+use crate::stages::Stages;
 
 /// Bytes of a number that is computed with.
 const FLOAT: u64 = 4;
 
-/// Gradients that a step holds of every weight that may change: forget, retain, and the update made of them.
-const GRADIENTS: u64 = 3;
+/// Gradients that a step holds of every weight that may change: at least that of forgetting and the update.
+const GRADIENTS: u64 = 2;
 
 /// Numbers that the optimiser keeps of every weight that may change.
 const MOMENTS: u64 = 2;
@@ -31,7 +32,7 @@ const MOMENTS: u64 = 2;
 const ATTACKED: usize = 16;
 
 /// Refuses what cannot be done, and says what the rest will take. Paths of the recipe start at `base`. Takes a few steps
-/// and passes to time them; nothing is written.
+/// of every arm, and a few passes, to time them, but for arms whose stages are `done`; nothing is written.
 ///
 /// # Errors
 /// What the run itself would fail with, as far as it can be known: a recipe whose parts do not go together, data or a
@@ -41,6 +42,7 @@ pub fn forecast(
     base: &Path,
     progress: &dyn Progress,
     stop: &Stop,
+    done: &dyn Fn(&str) -> bool,
 ) -> Result<Forecast> {
     let arms = recipe.arms();
     recipe.check(&arms)?;
@@ -61,9 +63,10 @@ pub fn forecast(
     let mut activity = progress.begin("check", arms.len() as u64, "arms");
     let mut costs = Vec::new();
     for arm in &arms {
+        let is_done = |seed: &u64| done(&Stages::of(*seed, seeds.len()).unlearn(&arm.name));
         let cost = match arm.model {
-            None => rehearse(arm, &models, &encoder, &sets, recipe, seed)?,
-            Some(_) => StepCost::default(),
+            None if !seeds.iter().all(is_done) => rehearse(arm, &models, &encoder, &sets, recipe, seed)?,
+            _ => StepCost::default(),
         };
         costs.push((arm.clone(), cost));
         activity.advance(1, &arm.name);
@@ -225,7 +228,9 @@ fn warnings(forecast: &Forecast) -> Vec<String> {
             set.cut, set.records, set.name
         ));
     }
-    if let Some(free) = available_memory().filter(|free| *free < forecast.memory) {
+    // What this process has already is part of what the run takes.
+    let free = available_memory().map(|free| free + resident_memory().unwrap_or(0));
+    if let Some(free) = free.filter(|free| *free < forecast.memory) {
         all.push(format!(
             "the run takes about {} of memory, and {} are free; a smaller `batch_size`, `where = \"lora\"` or \
              `engine.activation_checkpointing` take less",

@@ -35,7 +35,7 @@ pub mod r#where;
 use std::path::{Path, PathBuf};
 
 use amend_engine::Model;
-use amend_learn::{RecordEncoder, Result};
+use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::Run;
 use amend_run::method::Method;
 
@@ -75,7 +75,7 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
 /// Runs a recipe whose relative paths start at `base`, for all its seeds.
 pub fn run(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Outcome> {
     // What is wrong is said before anything is computed or written.
-    let forecast = forecast(recipe, base, run.progress, &run.stop)?;
+    let forecast = forecast(recipe, base, run.progress, &run.stop, &|stage| run.folder.stage_done(stage))?;
     run.progress.plan(&forecast.without(|stage| run.folder.stage_done(stage)));
     let arms = recipe.arms();
     let mut seeds = Vec::new();
@@ -106,18 +106,26 @@ fn run_seed(
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
     let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
 
-    let before = snapshot(run, &stages.eval("base"), reference, &context)?;
+    // In an audit the only model is the one in question, which its arm measures.
+    let has_before = !recipe.is_audit();
+    let before = has_before.then(|| snapshot(run, &stages.eval("base"), reference, &context)).transpose()?;
     let measure = |gold| snapshot(run, &stages.eval("gold"), gold, &context);
     let gold = models.gold.as_ref().map(measure).transpose()?;
-    let watched_before = run.once(&stages.watched(), |_| recipe.stop.watch.of(reference, &context))?;
-    if watched_before.value <= recipe.stop.aim(gold.as_ref()) && !recipe.is_audit() {
+    let look = || run.once(&stages.watched(), |_| recipe.stop.watch.of(reference, &context));
+    let watched = has_before.then(look).transpose()?;
+    if watched.is_some_and(|watched| watched.value <= recipe.stop.aim(gold.as_ref())) {
         run.progress.note(
             "warning: the aim is met before the first step; the model may never have learnt the forget set",
         );
     }
     let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages, base };
-    let arms = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
+    let arms: Vec<ArmResult> = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
     let gold_findings = models.gold.as_ref().map(|model| seed.attack(run, "gold", model)).transpose()?;
+    let as_it_is = || arms.first().map(|arm| (arm.after.clone(), arm.unlearned.watched));
+    let (before, watched_before) = before
+        .zip(watched)
+        .or_else(as_it_is)
+        .ok_or_else(|| Error::conflict("[[compare]]: an audit needs an arm"))?;
     Ok(SeedResult {
         seed: context.seed,
         before,
@@ -144,6 +152,9 @@ impl Seed<'_> {
     fn run_arm(&self, run: &mut Run<'_>, arm: &Arm) -> Result<ArmResult> {
         let (recipe, context) = (self.recipe, self.context);
         if let Some(path) = &arm.model {
+            if recipe.model.path.as_ref() == Some(path) {
+                return self.look_at(run, arm, context.reference);
+            }
             let mut model = recipe.engine.open(path.resolve(self.base))?;
             model.params.interrupt_by(run.stop.flag());
             return self.look_at(run, arm, &model);
@@ -197,8 +208,7 @@ impl Seed<'_> {
 
     /// A run with one arm and one seed has its model in `model/`, as every run has; the others keep theirs apart.
     fn model_dir(&self, run: &Run<'_>, name: &str) -> PathBuf {
-        let single = self.recipe.seeds().len() == 1 && self.recipe.compare.is_empty();
         let folder = run.folder.path();
-        if single { folder.join("model") } else { folder.join("models").join(name) }
+        if self.recipe.is_single() { folder.join("model") } else { folder.join("models").join(name) }
     }
 }

@@ -1,6 +1,5 @@
 //! What a run found out, and the verdict.
 
-use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use amend_engine::models::TensorChange;
@@ -150,19 +149,23 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// The arm that does best what the recipe asks for: the one of which most claims that are asked for hold, and among
-    /// equals the one that keeps most; `None` where there is no arm.
+    /// Of the arms that made a model, the one that does best what the recipe asks for: of which most claims that are asked
+    /// for hold, and among equals the one that keeps most; `None` where no arm made any.
     pub fn best(&self) -> Option<usize> {
         let held = |arm: &ArmOutcome| arm.asked().filter(|claim| claim.pass == Some(true)).count();
-        let keeps = |arm: &ArmOutcome| self.judged_by.figure_of(arm).value;
-        let better = |a: &usize, b: &usize| {
-            let (a, b) = (&self.arms[*a], &self.arms[*b]);
-            // What was not measured keeps least; of equals, the first.
-            let order =
-                held(a).cmp(&held(b)).then(keeps(a).partial_cmp(&keeps(b)).unwrap_or(Ordering::Equal));
-            order.then(Ordering::Greater)
+        // What was not measured keeps least.
+        let keeps = |arm: &ArmOutcome| {
+            let kept = self.judged_by.figure_of(arm).value;
+            if kept.is_nan() { f64::NEG_INFINITY } else { kept }
         };
-        (0..self.arms.len()).max_by(better)
+        let made = |arm: &usize| self.seeds.iter().any(|seed| seed.arms[*arm].model.is_some());
+        let better = |a: &usize, b: &usize| {
+            let (one, other) = (&self.arms[*a], &self.arms[*b]);
+            let order = held(one).cmp(&held(other)).then(keeps(one).total_cmp(&keeps(other)));
+            // Of equals, the first.
+            order.then(b.cmp(a))
+        };
+        (0..self.arms.len()).filter(made).max_by(better)
     }
 }
 

@@ -54,11 +54,16 @@ impl Plan<'_> {
             plan("", stages.gold(), learn(tokens(retain)));
         }
         let measured = seconds(self.measuring()?);
-        plan("", stages.eval("base"), measured);
+        let has_before = !self.recipe.is_audit();
+        if has_before {
+            plan("", stages.eval("base"), measured);
+        }
         if self.has_gold {
             plan("", stages.eval("gold"), measured);
         }
-        plan("", stages.watched(), seconds(Work { scored: tokens(forget), ..Work::default() }));
+        if has_before {
+            plan("", stages.watched(), seconds(Work { scored: tokens(forget), ..Work::default() }));
+        }
         let attacks = || {
             let of = |(name, attack): (String, &crate::attack::Attack)| {
                 (name, seconds(attack.filler().work(self.context)))

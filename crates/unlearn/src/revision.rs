@@ -59,7 +59,16 @@ fn stages(recipe: &UnlearnRecipe) -> Result<BTreeMap<String, Value>> {
         all.insert(stages.watched(), json!([seed, common, recipe.stop.watch, eval]));
         for arm in recipe.arms() {
             // Where an arm stops may be the gold model's figure, which rests on how that is measured.
-            let unlearns = json!([seed, common, eval, stop, slots(&arm)?, recipe.save_dtype, arm.model]);
+            let unlearns = json!([
+                seed,
+                common,
+                eval,
+                stop,
+                slots(&arm)?,
+                recipe.save_dtype,
+                arm.model,
+                recipe.is_single()
+            ]);
             all.insert(stages.eval(&arm.name), unlearns.clone());
             for (name, attack) in recipe.unlearn.attacks() {
                 all.insert(stages.attack(&arm.name, &name), json!([unlearns, attack]));

@@ -53,7 +53,7 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
         models,
         data,
         forecast: Box::new(move |base, progress| {
-            Ok(amend_unlearn::forecast(&looked_at, base, progress, &Stop::default())?)
+            Ok(amend_unlearn::forecast(&looked_at, base, progress, &Stop::default(), &|_| false)?)
         }),
         revise: Box::new(move |before, folder| {
             let before = load::<UnlearnRecipe>(before, &[])?.recipe;

@@ -57,6 +57,7 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
     let before = args.before.as_deref().unwrap_or(&args.model);
     let mut values = vec![
         ("model.path", here(before)),
+        ("compare.0.model", here(&args.model)),
         ("data.forget", forget_value(&args.forget, args.r#where.as_deref(), None)?),
     ];
     values.extend(args.gold.as_deref().map(|gold| ("model.gold", here(gold))));
@@ -66,7 +67,5 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
         values.push(("unlearn.verdict", toml_edit::Array::new().into()));
     }
     let text = fill(ATTACK, &values).map_err(Error::plain)?;
-    let mut how = args.how;
-    how.set.insert(0, format!("compare.0.model={}", here(&args.model)));
-    run::start(RecipeSource { path: "attack.toml".into(), text }, how, context)
+    run::start(RecipeSource { path: "attack.toml".into(), text }, args.how, context)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use amend_run::recipe::{Starter, fill};
+use amend_run::recipe::{Starter, fill, without};
 use amend_run::records::Filter;
 use amend_run::{Dataset, nearest};
 use clap::Args;
@@ -102,11 +102,14 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
         Dataset::read(&[retain]).map_err(amend_learn::Error::from)?;
         values.push(("data.retain", path(retain).into()));
     }
-    let mut text = fill(starter.text, &values).map_err(Error::plain)?;
+    if let (Some(model), "attack") = (&args.model, starter.name) {
+        // The model in question is the only one that is known; the one from before can be named later.
+        values.push(("compare.0.model", path(model).into()));
+    }
+    let text = fill(starter.text, &values).map_err(Error::plain)?;
     if args.r#where.is_some() && args.retain.is_none() {
         // The rest of the forget file is kept; a name that stands there for nothing would be read.
-        let is_placeholder = |line: &&str| !line.starts_with("retain = ");
-        text = text.split_inclusive('\n').filter(is_placeholder).collect();
+        return without(&text, "data.retain").map_err(Error::plain);
     }
     Ok(text)
 }

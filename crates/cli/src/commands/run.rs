@@ -41,7 +41,7 @@ pub(crate) struct RunArgs {
 pub(super) struct HowArgs {
     /// Change one value of the recipe, such as `unlearn.batch_size=16`; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) set: Vec<String>,
+    set: Vec<String>,
     /// Repeat everything with so many seeds, or with those of a list such as 1,7,42; figures are then means over seeds
     #[arg(long, value_name = "N", value_parser = parse_seeds)]
     seeds: Option<String>,

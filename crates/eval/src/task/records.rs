@@ -63,21 +63,25 @@ impl Task for Records {
         let name = data.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sha256 = BTreeMap::from([(name, set.sha256())]);
         let refused = |reason: String| Error::invalid(format!("{}: {reason}", data.display()));
+        let speechless = |record: &Record| match &record.content {
+            Content::Messages(turns) => Conversation::of(turns).answer.is_none(),
+            _ => false,
+        };
+        if let Some(index) = set.records.iter().position(speechless) {
+            return Err(refused(format!("record {}: the assistant says nothing", index + 1)));
+        }
         let mut records = set.records;
         if let Some(filter) = &self.r#where {
             let [meant, _] = filter.split(records).map_err(refused)?;
             records = meant;
         }
         records.truncate(self.limit.unwrap_or(usize::MAX));
-        let item = |(index, record): (usize, Record)| {
-            if let Content::Messages(turns) = &record.content
-                && Conversation::of(turns).answer.is_none()
-            {
-                return Err(refused(format!("record {}: the assistant says nothing", index + 1)));
-            }
-            Ok(Item { set: String::new(), id: index.to_string(), row: record.into() })
+        let item = |(index, record): (usize, Record)| Item {
+            set: String::new(),
+            id: index.to_string(),
+            row: record.into(),
         };
-        Ok(Items { items: records.into_iter().enumerate().map(item).collect::<Result<_>>()?, sha256 })
+        Ok(Items { items: records.into_iter().enumerate().map(item).collect(), sha256 })
     }
 
     fn requests(&self, item: &Item) -> Result<Vec<Request>> {

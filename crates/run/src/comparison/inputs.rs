@@ -32,14 +32,14 @@ impl FinishedRun {
         found
     }
 
-    /// The keys under which two runs read models with different content.
+    /// The keys under which two runs read models with different content. What only one of them reads is no other model.
     pub fn other_models(&self, other: &Self) -> Vec<String> {
-        keys(unlike(&[self.models(), other.models()]))
+        other_content(&self.models(), &other.models())
     }
 
-    /// The keys under which two runs read data with different content.
+    /// The keys under which two runs read data with different content. What only one of them reads is no other data.
     pub fn other_data(&self, other: &Self) -> Vec<String> {
-        keys(unlike(&[self.data(), other.data()]))
+        other_content(&self.data(), &other.data())
     }
 
     /// What differs between runs besides their recipes: the program, the machine, and the SHA-256 of what they read.
@@ -58,6 +58,10 @@ impl FinishedRun {
     }
 }
 
-fn keys(differences: Vec<Difference>) -> Vec<String> {
-    differences.into_iter().map(|difference| difference.key).collect()
+/// The keys that both have, with different hashes. Models of arms are what is compared, not what it rests on.
+fn other_content(ours: &[(String, String)], theirs: &[(String, String)]) -> Vec<String> {
+    let other = |(key, hash): &&(String, String)| {
+        !key.starts_with("compare.") && theirs.iter().any(|(k, h)| k == key && h != hash)
+    };
+    ours.iter().filter(other).map(|(key, _)| key.clone()).collect()
 }

@@ -29,7 +29,7 @@ pub use error::{Fault, Problem, RecipeError};
 pub use path::RecipePath;
 pub use places::{places_of, span_of};
 pub use seeds::Seeds;
-pub use starter::{Starter, fill};
+pub use starter::{Starter, fill, without};
 use tree::Node;
 
 /// The text of a recipe and the file it came from.

@@ -1,6 +1,6 @@
 //! Recipes to start from, and values put into their text, whose comments and order stay as they are.
 
-use toml_edit::{DocumentMut, Item, Table, Value};
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
 /// A recipe to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub struct Starter {
     pub text: &'static str,
 }
 
-/// The text with values at dotted keys, in the place of what stood there. A table or key that is not there yet is added.
+/// The text with values at dotted keys, in the place of what stood there; `compare.0.model` is a key of the first table of
+/// a list. A table or key that is not there yet is added.
 ///
 /// # Errors
 /// Where the text is no TOML, or a key leads through something that is no table; in one sentence.
@@ -22,18 +23,47 @@ pub fn fill(text: &str, values: &[(&str, Value)]) -> Result<String, String> {
     for (key, value) in values {
         let mut parts: Vec<&str> = key.split('.').collect();
         let last = parts.pop().unwrap_or_default();
-        let mut item = document.as_item_mut();
-        for part in parts {
-            let table = item.as_table_mut().ok_or_else(|| format!("`{key}`: `{part}` is in no table"))?;
-            item = table.entry(part).or_insert(Item::Table(Table::new()));
-        }
-        let table = item.as_table_like_mut().ok_or_else(|| format!("`{key}` is in no table"))?;
+        let table =
+            table_at(document.as_table_mut(), &parts).ok_or_else(|| format!("`{key}` is in no table"))?;
         let mut value = value.clone();
-        if let Some(before) = table.get(last).and_then(Item::as_value) {
-            // The comment behind a value belongs to its line.
-            *value.decor_mut() = before.decor().clone();
+        match table.get_mut(last) {
+            Some(item) => {
+                if let Some(before) = item.as_value() {
+                    // The comment behind a value belongs to its line.
+                    *value.decor_mut() = before.decor().clone();
+                }
+                *item = Item::Value(value);
+            }
+            None => drop(table.insert(last, Item::Value(value))),
         }
-        table.insert(last, Item::Value(value));
+    }
+    Ok(document.to_string())
+}
+
+/// The table that a dotted key leads to.
+fn table_at<'d>(table: &'d mut Table, parts: &[&str]) -> Option<&'d mut dyn TableLike> {
+    let Some((first, rest)) = parts.split_first() else { return Some(table) };
+    let item = table.entry(first).or_insert(Item::Table(Table::new()));
+    match (item, rest.split_first()) {
+        (Item::Table(inner), _) => table_at(inner, rest),
+        (Item::ArrayOfTables(list), Some((place, rest))) => {
+            table_at(list.get_mut(place.parse().ok()?)?, rest)
+        }
+        (other, None) => other.as_table_like_mut(),
+        _ => None,
+    }
+}
+
+/// The text without a key, and without the comments that stand above and behind it; as it is where it has no such key.
+///
+/// # Errors
+/// As [`fill`].
+pub fn without(text: &str, key: &str) -> Result<String, String> {
+    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    if let Some(table) = table_at(document.as_table_mut(), &parts) {
+        table.remove(last);
     }
     Ok(document.to_string())
 }
@@ -44,16 +74,29 @@ mod tests {
 
     #[test]
     fn comments_and_order_stay() {
-        let text = "# head\n[model]\npath = \"a\"   # the folder\n# gold = \"b\"\n\n[data]\nforget = \"c\"\n";
+        let text = "# head\n[model]\n# where it is\npath = \"a\"   # the folder\n# gold = \"b\"\n\n[data]\nforget = \"c\"\n";
         let filled =
             fill(text, &[("model.path", "x/y".into()), ("model.gold", "z".into()), ("eval.limit", 3.into())]);
         let expected =
             "# head\n[model]\npath = \"x/y\"   # the folder\n# gold = \"b\"\n\n[data]\nforget = \"c\"\n";
         let filled = filled.unwrap();
-        assert!(filled.starts_with("# head\n[model]\npath = \"x/y\"   # the folder\n"), "{filled}");
+        assert!(
+            filled.starts_with("# head\n[model]\n# where it is\npath = \"x/y\"   # the folder\n"),
+            "{filled}"
+        );
         for line in expected.lines().chain(["gold = \"z\"", "limit = 3"]) {
             assert!(filled.contains(line), "{line} in {filled}");
         }
         assert!(fill("a = 1\n", &[("a.b", 1.into())]).unwrap_err().contains("`a.b`"));
+    }
+
+    #[test]
+    fn arms_of_a_list_are_filled_and_keys_taken_out() {
+        let text = "[[compare]]\nname = \"x\"\nmodel = \"a\"  # which\n[data]\nretain = \"r\"\n[unlearn]\nretain = \"kl\"\n";
+        let filled = fill(text, &[("compare.0.model", "b".into())]).unwrap();
+        assert!(filled.contains("model = \"b\"  # which"), "{filled}");
+        assert!(fill(text, &[("compare.1.model", "b".into())]).is_err());
+        let without = without(text, "data.retain").unwrap();
+        assert!(!without.contains("\"r\"") && without.contains("retain = \"kl\""), "{without}");
     }
 }

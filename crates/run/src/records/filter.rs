@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A field is one of the record's own names; `record` is its number in the file, counted from 1, where no field is called
-//! so. Numbers are compared with numbers, everything else as text.
+//! so. With a number, numbers are compared and texts that are one; everything else is compared as text. A record without the
+//! field is unlike every value.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -50,6 +51,13 @@ enum Test {
     More,
     AtLeast,
     Contains,
+}
+
+impl Test {
+    /// Whether it asks for more or less; a text is neither more nor less than a number.
+    fn is_ordered(self) -> bool {
+        matches!(self, Test::Less | Test::AtMost | Test::More | Test::AtLeast)
+    }
 }
 
 /// The number of a record in its file, where no field has this name.
@@ -104,14 +112,19 @@ impl Filter {
     fn holds(&self, number: usize, row: &Row) -> bool {
         let number = Value::from(number);
         let value = |field: &str| row.get(field).or_else(|| (field == NUMBER).then_some(&number));
-        self.any.iter().any(|all| all.iter().all(|c| value(&c.field).is_some_and(|value| c.holds(value))))
+        // A record without the field is not equal to anything.
+        let holds = |c: &Condition| value(&c.field).map_or(c.test == Test::NotEqual, |value| c.holds(value));
+        self.any.iter().any(|all| all.iter().all(holds))
     }
 }
 
 impl Condition {
     fn holds(&self, value: &Value) -> bool {
-        let order = |wanted: &Value| match (value.as_f64(), wanted.as_f64()) {
+        // "1950" is a number too, for whoever asks for years after 1900.
+        let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+        let order = |wanted: &Value| match (number(value), wanted.as_f64()) {
             (Some(a), Some(b)) => a.partial_cmp(&b),
+            (None, Some(_)) if self.test.is_ordered() => None,
             _ => Some(plain(value).cmp(&plain(wanted))),
         };
         let any = |test: &dyn Fn(Ordering) -> bool| self.values.iter().any(|v| order(v).is_some_and(test));
@@ -123,7 +136,9 @@ impl Condition {
             Test::More => any(&Ordering::is_gt),
             Test::AtLeast => any(&Ordering::is_ge),
             Test::Contains => match value {
-                Value::Array(items) => items.iter().any(|item| self.values.contains(item)),
+                Value::Array(items) => {
+                    items.iter().any(|item| self.values.iter().any(|wanted| plain(wanted) == plain(item)))
+                }
                 other => self.values.iter().any(|wanted| plain(other).contains(&plain(wanted))),
             },
         }
@@ -308,7 +323,7 @@ mod tests {
         let rows = [
             json!({ "question": "a?", "answer": "x", "author": "Ann Lee", "year": 1950, "tags": ["sea"] }),
             json!({ "question": "b?", "answer": "y", "author": "Bob", "year": 1970, "tags": [] }),
-            json!({ "question": "c?", "answer": "z", "author": "Cid", "year": 8 }),
+            json!({ "question": "c?", "answer": "z", "author": "Cid", "year": "8", "place": "Rome " }),
         ];
         rows.into_iter().map(|row| Record::try_from(row.as_object().unwrap().clone()).unwrap()).collect()
     }
@@ -326,6 +341,8 @@ mod tests {
         assert_eq!(meant("author in ['Ann Lee', Cid] and year > 100"), "a?");
         assert_eq!(meant("year < 1970"), "a?c?", "numbers are no texts");
         assert_eq!(meant("author != Bob"), "a?c?");
+        assert_eq!(meant("tags != sea and year > 1"), "a?b?c?", "a list is no text");
+        assert_eq!(meant("place != Rome or year = 1950"), "a?b?c?", "and who has no place is not from Rome");
         assert_eq!(meant("author contains Lee"), "a?");
         assert_eq!(meant("tags contains sea"), "a?");
         assert_eq!(meant("record <= 2"), "a?b?");

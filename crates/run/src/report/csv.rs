@@ -2,33 +2,39 @@
 
 use super::{Cell, Plot, Table};
 
-/// A table, with a column of standard errors behind every column that has any.
+/// A table, with a column of standard errors, and one of stars, behind every column that has any.
 pub(super) fn table(table: &Table) -> String {
-    let width = table.width();
-    let has_errors: Vec<bool> =
-        (0..width).map(|column| table.filled(column).any(|cell| cell.error.is_some())).collect();
+    let columns: Vec<Column> = (0..table.width())
+        .map(|column| Column {
+            errors: table.filled(column).any(|cell| cell.error.is_some()),
+            stars: table.filled(column).any(|cell| cell.starred),
+        })
+        .collect();
     let mut heading = Vec::new();
-    for (column, errors) in has_errors.iter().enumerate() {
-        let name = table.columns.get(column).map_or("", String::as_str);
+    for (place, column) in columns.iter().enumerate() {
+        let name = table.columns.get(place).map_or("", String::as_str);
         heading.push(name.to_owned());
-        if *errors {
-            heading.push(format!("{name} (standard error)"));
-        }
+        heading.extend(column.errors.then(|| format!("{name} (standard error)")));
+        heading.extend(column.stars.then(|| format!("{name} (starred)")));
     }
     let mut lines = line(heading);
     for row in &table.rows {
         let mut fields = Vec::new();
-        for (column, errors) in has_errors.iter().enumerate() {
-            let cell = row.get(column).cloned().unwrap_or_default();
-            let Cell { text, error, .. } = cell;
+        for (place, column) in columns.iter().enumerate() {
+            let Cell { text, error, starred, .. } = row.get(place).cloned().unwrap_or_default();
             fields.push(text);
-            if *errors {
-                fields.push(error.unwrap_or_default());
-            }
+            fields.extend(column.errors.then(|| error.unwrap_or_default()));
+            fields.extend(column.stars.then(|| if starred { "*".to_owned() } else { String::new() }));
         }
         lines.push_str(&line(fields));
     }
     lines
+}
+
+/// What stands behind a column.
+struct Column {
+    errors: bool,
+    stars: bool,
 }
 
 /// The points of a plot, one per line, with the limits of their bands.

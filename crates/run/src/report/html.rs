@@ -187,7 +187,7 @@ fn table(table: &Table) -> String {
 }
 
 fn cell(cell: &Cell, room_for_mark: bool) -> String {
-    let mut html = inline(&cell.text);
+    let mut html = inline(&cell.shown());
     if let Some(error) = &cell.error {
         html =
             format!("<span class=\"figure\">{html}<span class=\"error\"> ± {}</span></span>", escape(error));

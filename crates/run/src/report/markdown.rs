@@ -49,7 +49,7 @@ fn table(table: &Table) -> String {
 }
 
 fn cell(cell: &Cell) -> String {
-    let mut text = escaped(&cell.text);
+    let mut text = escaped(&cell.shown());
     if let Some(error) = &cell.error {
         text.push_str(&format!(" ± {}", escaped(error)));
     }

@@ -87,6 +87,8 @@ pub struct Cell {
     pub note: Option<String>,
     /// Whether it is as it should be. Shown as a mark as well as a colour.
     pub verdict: Option<Verdict>,
+    /// Whether it is more than chance would make of it; shown as a star.
+    pub starred: bool,
     /// Numbers are set flush right.
     pub numeric: bool,
 }
@@ -118,6 +120,11 @@ impl Verdict {
 }
 
 impl Cell {
+    /// Its value as people read it, with its star.
+    fn shown(&self) -> String {
+        format!("{}{}", self.text, if self.starred { "*" } else { "" })
+    }
+
     /// The same cell, judged.
     pub fn judged(mut self, verdict: Verdict) -> Self {
         self.verdict = Some(verdict);

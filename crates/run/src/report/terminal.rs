@@ -103,7 +103,7 @@ fn exchange(exchange: &Exchange, width: usize) -> Vec<String> {
 /// where a column is too narrow.
 fn plain(cell: &Cell, room_for_mark: bool) -> String {
     let error = cell.error.iter().map(|error| format!(" ± {error}"));
-    let text: String = std::iter::once(cell.text.clone()).chain(error).collect();
+    let text: String = std::iter::once(cell.shown()).chain(error).collect();
     // Not the ordinary space, which is where lines are broken: a figure and its error stay together.
     let text = match cell.error {
         Some(_) => one_line(&text).replace(' ', "\u{a0}"),

@@ -101,7 +101,6 @@ impl Attacker for Relearn {
             batch_size: self.batch_size,
             seed: context.seed,
             purpose: "relearn",
-            torn: false,
             look: |model: &Model, step: u64| -> Result<Map<String, Value>> {
                 let mut row = Map::new();
                 if step.is_multiple_of(self.every) || step == self.steps {

@@ -18,7 +18,7 @@ pub(super) fn progress(runs: &[Shown<'_>]) -> Vec<Plot> {
     let mut plots: Vec<Plot> = watched(&all).into_iter().map(|watched| forgetting(&all, watched)).collect();
     // Whole sets are measured before and after, the first of the retain set meanwhile: a curve of that alone.
     let retained = of_arms(&all, ["Retained knowledge", "retain accuracy"], "retain_accuracy", &|_| None);
-    let before = |run: &Shown<'_>| Some(run.outcome.seeds.first()?.before.retain.accuracy.value);
+    let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.before.retain.accuracy.value));
     plots.push(with_levels(retained, &all, "before", &before).holding([0.0, 1.0]));
     if all.iter().any(|run| run.outcome.watched != Watched::Accuracy) {
         let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.before.forget.accuracy.value));

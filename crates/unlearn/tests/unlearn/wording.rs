@@ -23,7 +23,10 @@ fn by_heading(whole: Report) -> Vec<(String, String)> {
 fn every_section_of_a_report_reads_as_it_did() {
     let arms = "compare=[{ combine = \"sum\" }, { name = \"adapter\", where = \"lora\", lr = 1e-2 }]";
     let (outcome, folder) = run(&[arms, "model.scratch.epochs=60", "stop.below=0.3", "stop.max_steps=6"]);
-    for (heading, text) in by_heading(report(&outcome, &folder.path().join("run")).unwrap()) {
+    let parts = by_heading(report(&outcome, &folder.path().join("run")).unwrap());
+    let headings: Vec<&str> = parts.iter().map(|(heading, _)| heading.as_str()).collect();
+    insta::assert_snapshot!("headings", headings.join("\n"));
+    for (heading, text) in parts {
         let name = heading.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         insta::assert_snapshot!(name, text);
     }

@@ -10,6 +10,8 @@ pub(super) struct Draft {
     text: String,
     quoted: bool,
     begun: bool,
+    /// Whether it begins with a space: then no history keeps it.
+    private: bool,
 }
 
 /// A whole message.
@@ -18,6 +20,8 @@ pub(super) struct Message {
     pub(super) text: String,
     /// Whether it stood between quotes, and so is no command whatever it begins with.
     pub(super) quoted: bool,
+    /// Whether a space stood before it.
+    pub(super) private: bool,
 }
 
 impl Draft {
@@ -25,6 +29,9 @@ impl Draft {
     /// whole.
     pub(super) fn add(&mut self, typed: &str) -> Option<Message> {
         let mut typed = typed;
+        if !self.begun {
+            self.private = typed.starts_with(' ');
+        }
         if !self.begun
             && let Some(rest) = typed.trim_start().strip_prefix(QUOTES)
         {
@@ -42,8 +49,8 @@ impl Draft {
         // What is pasted often ends with a line.
         let whole = typed.trim_end_matches('\n');
         self.text.push_str(if self.quoted { ended.strip_suffix(QUOTES).unwrap_or(ended) } else { whole });
-        let Draft { text, quoted, .. } = std::mem::take(self);
-        Some(Message { text, quoted })
+        let Draft { text, quoted, private, .. } = std::mem::take(self);
+        Some(Message { text, quoted, private })
     }
 
     /// Whether a message has begun that is not whole yet.
@@ -55,7 +62,8 @@ impl Draft {
 impl Message {
     /// The message as it could be typed at once: what a history holds.
     pub(super) fn entry(&self) -> String {
-        if self.quoted { format!("{QUOTES}{}{QUOTES}", self.text) } else { self.text.clone() }
+        let space = if self.private && self.quoted { " " } else { "" };
+        if self.quoted { format!("{space}{QUOTES}{}{QUOTES}", self.text) } else { self.text.clone() }
     }
 }
 
@@ -76,11 +84,11 @@ mod tests {
     }
 
     fn plain(text: &str) -> Option<Message> {
-        Some(Message { text: text.into(), quoted: false })
+        Some(Message { text: text.into(), quoted: false, private: false })
     }
 
     fn quoted(text: &str) -> Option<Message> {
-        Some(Message { text: text.into(), quoted: true })
+        Some(Message { text: text.into(), quoted: true, private: false })
     }
 
     #[test]

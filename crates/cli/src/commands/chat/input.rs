@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Input {
-        Input::of(&Message { text: text.to_owned(), quoted: false })
+        Input::of(&Message { text: text.to_owned(), quoted: false, private: false })
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(of(text), Input::Question(text.into()));
         }
         assert_eq!(
-            Input::of(&Message { text: "/reset".into(), quoted: true }),
+            Input::of(&Message { text: "/reset".into(), quoted: true, private: false }),
             Input::Question("/reset".into())
         );
     }

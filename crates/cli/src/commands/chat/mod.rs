@@ -116,7 +116,7 @@ fn next(prompt: &mut Prompt, context: &Context) -> Result<Option<Message>, Error
         // A line from a pipe is a message whatever it ends in.
         let message = match prompt.is_terminal() {
             true => draft.add(&typed),
-            false => Some(Message { text: typed, quoted: false }),
+            false => Some(Message { text: typed, quoted: false, private: false }),
         };
         if let Some(message) = message {
             prompt.remember(&message.entry());

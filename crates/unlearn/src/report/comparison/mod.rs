@@ -5,7 +5,7 @@ mod pairs;
 
 use amend_learn::{Error, Result};
 use amend_run::comparison::FinishedRun;
-use amend_run::report::{Cell, Section, Table, Verdict};
+use amend_run::report::{Cell, Section, Table};
 use amend_run::step_log::{METRICS, StepLog};
 use amend_run::{Figure, stored};
 use serde::Serialize;
@@ -111,8 +111,14 @@ fn figures(sides: &[Side<'_>]) -> Table {
     let mut table = summary::claims_of(&arms, counted);
     table.columns.insert(1, "verdict".into());
     for (row, (_, arm)) in table.rows.iter_mut().zip(&arms) {
-        let (word, verdict) = if arm.passed { ("passed", Verdict::Good) } else { ("failed", Verdict::Bad) };
-        row.insert(1, Cell::from(word).judged(verdict));
+        row.insert(
+            1,
+            match (arm.asked().next(), arm.passed) {
+                (None, _) => Cell::from("nothing asked"),
+                (_, true) => Cell::from("passed").good(),
+                (_, false) => Cell::from("failed").bad(),
+            },
+        );
     }
     table
 }
@@ -164,8 +170,13 @@ fn warnings(sides: &[Side<'_>], pairs: &[Pairs]) -> Vec<String> {
 
 /// The curves of all arms in one plot each.
 fn overlaid(runs: &[Shown<'_>]) -> Vec<Section> {
-    let mut sections = vec![Section::Heading("While forgetting".into())];
-    sections.extend(curves::progress(runs).into_iter().map(Section::Plot));
+    let mut sections = Vec::new();
+    let mut progress = curves::progress(runs);
+    progress.retain(|plot| !plot.series.is_empty());
+    if !progress.is_empty() {
+        sections.push(Section::Heading("While forgetting".into()));
+        sections.extend(progress.into_iter().map(Section::Plot));
+    }
     for attack in Attacked::all(runs) {
         sections.push(Section::Heading(format!("Attack: {}", attack.name)));
         sections.push(Section::Prose(attack.reading().to_owned()));
