@@ -37,8 +37,8 @@ impl Place {
         self.overwrite && read_state(dir).is_ok()
     }
 
-    /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does, nor what the new one reads.
-    fn clear(&self, dir: &Path, reads: impl Iterator<Item = PathBuf>) -> Result<(), Error> {
+    /// Refuses to replace a run that somebody works on, or that the new one reads from.
+    fn check(&self, dir: &Path, reads: impl Iterator<Item = PathBuf>) -> Result<(), Error> {
         if !self.replaces(dir) {
             return Ok(());
         }
@@ -49,8 +49,13 @@ impl Place {
                 "choose another --out",
             ));
         }
-        if is_in_use(dir) {
-            return Err(FolderError::Locked { path: dir.to_path_buf() }.into());
+        if is_in_use(dir) { Err(FolderError::Locked { path: dir.to_path_buf() }.into()) } else { Ok(()) }
+    }
+
+    /// Makes room for a run in `dir`: an earlier one goes, and nothing else ever does.
+    fn clear(&self, dir: &Path) -> Result<(), Error> {
+        if !self.replaces(dir) {
+            return Ok(());
         }
         std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "cannot remove", e))
     }
@@ -79,11 +84,12 @@ pub(crate) fn start(
         records,
     };
     let dir = place.out.clone().unwrap_or_else(|| own_folder(&format!("{name}-{}", compact(&now()))));
+    place.check(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     if place.replaces(&dir) {
         // What is there goes only for something that can be run.
         (plan.forecast)(&base, context.progress.as_ref())?;
     }
-    place.clear(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
+    place.clear(&dir)?;
     let existed = dir.exists();
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     if context.console.events() {

@@ -5,6 +5,9 @@ use crate::outcome::{ArmOutcome, SeedResult};
 use crate::recipe::UnlearnRecipe;
 use crate::verdict::{JudgedBy, KNOWN, LEARNT, over_seeds};
 
+/// Who gives away less than this share of the content words of answers can hardly be said to know them: as much is guessed.
+const GIVEN_AWAY: f64 = 0.2;
+
 /// What is wrong with the premises, each in a sentence or two, the most serious first.
 pub(crate) fn broken(
     recipe: &UnlearnRecipe,
@@ -22,6 +25,14 @@ pub(crate) fn broken(
             recipe.stop.watch.name(),
             seed.watched_before.value,
             recipe.stop.aim(seed.gold.as_ref())
+        ));
+    }
+    let leaks: Option<Vec<_>> = seeds.iter().map(|seed| seed.before.forget.leak).collect();
+    if let Some(leak) = leaks.map(over_seeds).filter(|leak| leak.value < GIVEN_AWAY) {
+        all.push(format!(
+            "The model hardly knew what it was to forget: before the first step it gave away {:.0} % of the answers' content \
+             words. What falls is how readily it talks about such things, rather than what it knows.",
+            100.0 * leak.value
         ));
     }
     let kept = over_seeds(seeds.iter().map(|seed| judged_by.figure(&seed.before.retain)).collect());

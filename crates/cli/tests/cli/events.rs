@@ -98,7 +98,7 @@ fn tensorboard(root: &Path) -> BTreeMap<String, Vec<u64>> {
         let steps = files.iter().flat_map(|file| summaries(&fs::read(file).unwrap())).collect();
         (dir.file_name().unwrap().to_str().unwrap().to_owned(), steps)
     };
-    sorted(root).into_iter().map(stage).collect()
+    sorted(root).into_iter().filter(|path| path.is_dir()).map(stage).collect()
 }
 
 /// Steps of the events that have a summary.

@@ -31,8 +31,17 @@ pub(super) fn of_arms(dir: &Path) -> Result<Table> {
             Cell::from(Figure::exact(slots.batch_size as f64, 0)),
         ]
     };
-    let columns =
-        ["arm", "forget", "retain", "combine", "where", "guard", "forget : retain", "learning rate", "batch"];
+    let columns = [
+        "arm",
+        "forget",
+        "retain",
+        "combine",
+        "where",
+        "guard",
+        "forget\u{a0}:\u{a0}retain",
+        "learning rate",
+        "batch",
+    ];
     Ok(Table {
         caption: "What fills each slot; `amend methods NAME` explains a filler".into(),
         columns: columns.map(str::to_owned).to_vec(),
