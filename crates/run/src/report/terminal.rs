@@ -51,7 +51,8 @@ pub(super) fn text(report: &Report, width: usize) -> String {
         .iter()
         .map(|lines| lines.iter().map(|line| format!("{}\n", line.trim_end())).collect())
         .collect();
-    blocks.join("\n")
+    // Lines are broken now, and an ordinary space is what people copy.
+    blocks.join("\n").replace('\u{a0}', " ")
 }
 
 fn caption(text: &str, width: usize) -> Vec<String> {
@@ -186,7 +187,7 @@ fn row_lines(cells: &[String], widths: &[usize], numeric: &[bool]) -> Vec<String
         let parts = wrapped.iter().enumerate().map(|(column, lines)| {
             pad(lines.get(index).map_or("", String::as_str), widths[column], numeric[column])
         });
-        parts.collect::<Vec<_>>().join(&" ".repeat(GAP)).replace('\u{a0}', " ")
+        parts.collect::<Vec<_>>().join(&" ".repeat(GAP))
     };
     (0..height).map(line).collect()
 }

@@ -23,7 +23,9 @@ fn char_columns(c: char) -> usize {
 
 /// One line of text without anything that could command a terminal or break a table.
 pub(super) fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    // A space that forbids a break stays one.
+    let breaks = |c: char| c.is_whitespace() && c != '\u{a0}';
+    let words: Vec<&str> = text.split(breaks).filter(|word| !word.is_empty()).collect();
     // Directional overrides are no control characters to Rust, but would turn a line around.
     let harmful = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     words.join(" ").chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
@@ -89,6 +91,7 @@ mod tests {
         assert_eq!(wrap("the quick brown fox", 10), ["the quick", "brown fox"]);
         assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
+        assert_eq!(wrap("a b\u{a0}c", 4), ["a", "b\u{a0}c"], "an arrow stays with its word");
         assert_eq!(wrap("", 5), [""]);
         assert_eq!(wrap("a\u{1b}[2Jb\nc", 20), ["a\u{fffd}[2Jb c"]);
     }
