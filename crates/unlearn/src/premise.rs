@@ -27,13 +27,8 @@ pub(crate) fn broken(
             recipe.stop.aim(seed.gold.as_ref())
         ));
     }
-    let leaks: Option<Vec<_>> = seeds.iter().map(|seed| seed.before.forget.leak).collect();
-    if let Some(leak) = leaks.map(over_seeds).filter(|leak| leak.value < GIVEN_AWAY) {
-        all.push(format!(
-            "The model hardly knew what it was to forget: before the first step it gave away {:.0} % of the answers' content \
-             words. What falls is how readily it talks about such things, rather than what it knows.",
-            100.0 * leak.value
-        ));
+    if all.is_empty() {
+        all.extend(hardly_known(seeds));
     }
     let kept = over_seeds(seeds.iter().map(|seed| judged_by.figure(&seed.before.retain)).collect());
     if kept.value < KNOWN {
@@ -56,6 +51,20 @@ pub(crate) fn broken(
         }
     }
     all
+}
+
+/// What is to be said of a model that could hardly say what it was to forget. Of one that had nothing to forget, that is
+/// said already.
+fn hardly_known(seeds: &[SeedResult]) -> Option<String> {
+    let leaks: Option<Vec<_>> = seeds.iter().map(|seed| seed.before.forget.leak).collect();
+    let leak = over_seeds(leaks?);
+    (leak.value < GIVEN_AWAY).then(|| {
+        format!(
+            "The model hardly knew what it was to forget: before the first step it gave away {:.0} % of the answers' content \
+             words. What falls is how readily it talks about such things, rather than what it knows.",
+            100.0 * leak.value
+        )
+    })
 }
 
 /// Where arms that forgot ended too far apart to be compared at matched forgetting: the two furthest of these, arms with

@@ -113,6 +113,7 @@ fn what_was_learnt_along_the_way_is_not_kept() {
     for seed in &mut learnt {
         seed.before.retain.accuracy = Figure::share(5, 10);
         seed.before.retain.probability = Figure::exact(0.5, 10);
+        seed.before.forget.leak = Some(Figure::share(9, 10));
         seed.arms[0].after.retain.accuracy = Figure::share(10, 10);
     }
     let outcome = outcome("\"kept\"", learnt);
@@ -145,4 +146,18 @@ fn a_verdict_about_attacks_needs_one() {
     let refused = crate::support::carry_out(folder, &recipe, &amend_run::Silent, amend_run::Stop::default());
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("`withstands`") && error.contains("relearn"), "{error}");
+}
+
+/// A fluent model finds any answer fairly probable. That it becomes less so was called forgetting, of answers it never knew.
+#[test]
+fn a_model_that_gave_nothing_away_is_said_to_have_hardly_known() {
+    let said = |leak: Option<Figure>| {
+        let mut seeds = seeds();
+        for seed in &mut seeds {
+            seed.before.forget.leak = leak;
+        }
+        outcome("\"forgotten\"", seeds).premises.iter().any(|premise| premise.contains("hardly knew"))
+    };
+    assert!(said(Some(Figure::mean(&[0.0, 0.1]))));
+    assert!(!said(Some(Figure::mean(&[0.9, 1.0]))) && !said(None));
 }
