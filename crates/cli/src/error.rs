@@ -96,7 +96,7 @@ pub(crate) enum Topic {
 }
 
 impl Topic {
-    fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Topic::Usage => "usage",
             Topic::Argument => "invalid-argument",

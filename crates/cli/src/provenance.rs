@@ -47,10 +47,11 @@ pub(crate) fn add(report: &mut Report, dir: &Path, state: &RunState) -> Result<(
 
 /// Adds to a model's card what made it: nothing of the machine, whose paths would lead no reader anywhere.
 pub(crate) fn add_to_card(report: &mut Report, dir: &Path, state: &RunState) -> Result<(), Error> {
-    let of_machine = ["command", "took", "peak memory", "machine"];
+    // The model's own seed stands above.
+    let of_machine = ["command", "took", "peak memory", "machine", "seed"];
     let facts = facts(state).into_iter().filter(|(name, _)| !of_machine.contains(&name.as_str()));
     report.heading("How it was made").push(Section::KeyValues(facts.collect()));
-    report.push(recipe(dir, "The recipe, for `amend run`")?);
+    report.push(recipe(dir, "The recipe, for amend run")?);
     Ok(())
 }
 

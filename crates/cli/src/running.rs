@@ -91,13 +91,15 @@ pub(crate) fn start(
     }
     place.clear(&dir)?;
     let existed = dir.exists();
+    // From here on a signal leaves a run that can be resumed, or none.
+    let stop = interrupt::stop_asked_for(&context.console, &dir)?;
     let folder = RunFolder::create(&dir, &plan.resolved, info)?;
     if context.console.events() {
         events::run(&context.console, &folder);
     } else {
         context.console.note(&format!("run folder: {}", dir.display()));
     }
-    let exit = carry_out(plan, &base, folder, checkpoint_every, board, context);
+    let exit = carry_out(plan, &base, folder, checkpoint_every, (board, stop), context);
     if matches!(&exit, Err(e) if !matches!(e, Error::Interrupted(_))) && is_untouched(&dir) {
         // Everything in there was written by this function a moment ago. The user is left with the error.
         let _ = std::fs::remove_dir_all(&dir);
@@ -143,6 +145,8 @@ pub(crate) fn resume(
     board: &TensorBoardArgs,
     context: &mut Context,
 ) -> Result<Exit, Error> {
+    // From here on a signal leaves a run that can be resumed.
+    let stop = interrupt::stop_asked_for(&context.console, dir)?;
     let mut folder = RunFolder::open(dir, this_program())?;
     if let Err(e) = revise(&mut folder, sets, context) {
         // Nothing was changed: the run is as it was.
@@ -153,7 +157,12 @@ pub(crate) fn resume(
     match prepare(&folder, context) {
         Ok(plan) => {
             let base = folder.state().info.recipe_folder.clone();
-            carry_out(plan, &base, folder, checkpoint_every, board, context)
+            carry_out(plan, &base, folder, checkpoint_every, (board, stop), context)
+        }
+        // It can be gone on with once the old content is back.
+        Err(e) if e.code() == Topic::Changed.code() => {
+            folder.finish(Status::Interrupted)?;
+            Err(e)
         }
         Err(e) => {
             folder.fail(&e);
@@ -222,12 +231,12 @@ fn carry_out(
     base: &Path,
     mut folder: RunFolder,
     checkpoint_every: Duration,
-    board: &TensorBoardArgs,
+    (board, stop): (&TensorBoardArgs, Stop),
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let dir = folder.path().to_path_buf();
     let began = Instant::now();
-    let (log, stop) = match board.note(&mut folder).and_then(|()| begin(&folder, context)) {
+    let log = match board.note(&mut folder).and_then(|()| begin(&folder)) {
         Ok(begun) => begun,
         Err(e) => {
             folder.fail(&e);
@@ -252,6 +261,13 @@ fn carry_out(
     });
     match finished {
         Ok(found) => {
+            let names = found.superfluous.iter().filter_map(|dir| Some(dir.file_name()?.to_string_lossy()));
+            let names: Vec<_> = names.collect();
+            if !names.is_empty() {
+                let told = format!("not kept, as `save` says: {}", names.join(", "));
+                folder.log(&told)?;
+                context.console.note(&told);
+            }
             folder.finish(Status::Done)?;
             for unwanted in &found.superfluous {
                 // The results stand; what could not be removed takes room and nothing else.
@@ -281,10 +297,10 @@ fn carry_out(
     }
 }
 
-/// The first line of the log, which is then open, and who may ask to stop.
-fn begin(folder: &RunFolder, context: &Context) -> Result<(File, Stop), Error> {
+/// The first line of the log, which is then open.
+fn begin(folder: &RunFolder) -> Result<File, Error> {
     folder.log(&format!("amend {}, {}", crate::args::VERSION, folder.state().machine))?;
-    Ok((folder.open_log()?, interrupt::stop_asked_for(&context.console, folder.path())?))
+    Ok(folder.open_log()?)
 }
 
 fn write_found(dir: &Path, found: &Found) -> Result<(), Error> {

@@ -23,7 +23,7 @@ pub const LOCK: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// A new run was sent to a folder that already holds something.
-    #[error("{} exists; choose another --out, `--overwrite` it, or `amend resume {}`", path.display(), path.display())]
+    #[error("{} exists; {}", path.display(), ways_out(path))]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -51,6 +51,18 @@ pub enum FolderError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// What can be done about a folder that is there.
+fn ways_out(path: &Path) -> String {
+    match read_state(path).map(|state| state.status) {
+        Ok(Status::Done) => "choose another --out, or --overwrite the run that is there".into(),
+        Ok(_) => format!(
+            "choose another --out, --overwrite the run that is there, or go on with it: `amend resume {}`",
+            path.display()
+        ),
+        Err(_) => "choose another --out; it holds something else than a run".into(),
+    }
 }
 
 impl FolderError {

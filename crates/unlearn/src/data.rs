@@ -7,7 +7,7 @@ use amend_eval::world::{FactRecord, Split, World, WorldConfig, jsonl};
 use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
 use amend_run::records::{Chosen, Row};
-use amend_run::{Content, Dataset, Progress, Record, Run, overlap};
+use amend_run::{Content, Dataset, Progress, Record, Run};
 
 use crate::recipe::UnlearnRecipe;
 
@@ -53,12 +53,6 @@ impl Sets {
                 ));
             }
         };
-        let same = overlap(&sets.forget, &sets.retain).len();
-        if same > 0 {
-            progress.note(&format!(
-                "warning: {same} records are in both the forget and the retain set; they pull both ways"
-            ));
-        }
         Ok(sets)
     }
 

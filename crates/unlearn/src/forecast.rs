@@ -7,7 +7,7 @@ use amend_engine::tensor::{memory_use, release_cached_memory};
 use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
 use amend_run::machine::{available_memory, memory_limit, resident_memory};
-use amend_run::{Progress, Record, Silent, Stop};
+use amend_run::{Progress, Record, Silent, Stop, overlap};
 
 use crate::compare::Arm;
 use crate::context::Context;
@@ -99,6 +99,12 @@ pub fn forecast(
     // The next one is complete before the last one goes.
     forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
     forecast.warnings = warnings(&forecast);
+    let same = overlap(&sets.forget, &sets.retain).len();
+    if same > 0 {
+        forecast
+            .warnings
+            .push(format!("{same} records are in both the forget and the retain set; they pull both ways"));
+    }
     activity.finish("every arm has taken a few steps");
     Ok(forecast)
 }

@@ -174,6 +174,7 @@ impl Seed<'_> {
             attacks: self.attack(run, &arm.name, &model)?,
             changes: model.changes_since(context.reference)?,
             model: Some(dir),
+            opened: false,
             unlearned,
         })
     }
@@ -191,6 +192,7 @@ impl Seed<'_> {
             attacks: self.attack(run, &arm.name, model)?,
             changes: model.changes_since(self.context.reference)?,
             model: None,
+            opened: true,
             unlearned,
         })
     }

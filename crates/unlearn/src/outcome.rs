@@ -21,6 +21,9 @@ pub struct ArmResult {
     pub name: String,
     /// Folder of the unlearned model, where the run made one and keeps it.
     pub model: Option<PathBuf>,
+    /// Whether it is a model that forgot elsewhere.
+    #[serde(default)]
+    pub opened: bool,
     /// How unlearning ended.
     pub unlearned: Unlearned,
     /// Measurement of the unlearned model.
@@ -149,19 +152,20 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Of the arms that made a model, the one that does best what the recipe asks for: of which most claims that are asked
-    /// for hold, and among equals the one that keeps most; `None` where no arm made any.
+    /// Whether no arm was trained: all are models that forgot elsewhere.
+    pub fn opened(&self) -> bool {
+        self.seeds.iter().flat_map(|seed| &seed.arms).all(|arm| arm.opened)
+    }
+
+    /// Of the arms that made a model, the one that does best what the recipe asks for: that gets furthest through its claims,
+    /// in their order, and among those that get equally far stands best at the next one, or at the last where all hold.
+    /// `None` where no arm made any.
     pub fn best(&self) -> Option<usize> {
-        let held = |arm: &ArmOutcome| arm.asked().filter(|claim| claim.pass == Some(true)).count();
-        // What was not measured keeps least.
-        let keeps = |arm: &ArmOutcome| {
-            let kept = self.judged_by.figure_of(arm).value;
-            if kept.is_nan() { f64::NEG_INFINITY } else { kept }
-        };
         let made = |arm: &usize| self.seeds.iter().any(|seed| seed.arms[*arm].model.is_some());
         let better = |a: &usize, b: &usize| {
             let (one, other) = (&self.arms[*a], &self.arms[*b]);
-            let order = held(one).cmp(&held(other)).then(keeps(one).total_cmp(&keeps(other)));
+            let order =
+                one.held().cmp(&other.held()).then_with(|| one.standing().total_cmp(&other.standing()));
             // Of equals, the first.
             order.then(b.cmp(a))
         };
@@ -181,6 +185,17 @@ impl ArmOutcome {
     /// The claims that the recipe asks for.
     pub fn asked(&self) -> impl Iterator<Item = &Claim> {
         self.claims.iter().filter(|claim| claim.asked)
+    }
+
+    /// How many of the claims that are asked for hold, up to the first that does not.
+    pub(crate) fn held(&self) -> usize {
+        self.asked().take_while(|claim| claim.pass == Some(true)).count()
+    }
+
+    /// How good it is at the first claim that does not hold, or at the last; undefined figures are worst.
+    fn standing(&self) -> f64 {
+        let next = self.asked().nth(self.held()).or_else(|| self.asked().last());
+        next.map_or(f64::NEG_INFINITY, |claim| claim.shown.goodness())
     }
 
     /// The claims that nobody asked for and that do not hold.

@@ -54,6 +54,13 @@ pub(crate) struct AttackArgs {
 
 pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, Error> {
     let here = |path: &Path| toml_edit::Value::from(path_for(path, None));
+    let same = |path: &PathBuf| path.canonicalize().ok() == args.model.canonicalize().ok();
+    if args.before.as_ref().is_some_and(same) {
+        return Err(Error::told(
+            "--before is the model itself: it cannot have forgotten anything since",
+            "name the model from before it forgot, or leave --before out",
+        ));
+    }
     let before = args.before.as_deref().unwrap_or(&args.model);
     let mut values = vec![
         ("model.path", here(before)),

@@ -77,6 +77,9 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     let name = match (&args.task, &args.data) {
         (Some(task), _) => task.as_str(),
         (None, Some(data)) if data.is_file() => "records",
+        (None, Some(data)) if !data.exists() => {
+            return Err(Error::read(data, std::io::ErrorKind::NotFound.into()));
+        }
         (None, _) => {
             return Err(Error::told(
                 "--task is missing: nothing says what to measure",

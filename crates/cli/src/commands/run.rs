@@ -23,7 +23,7 @@ The run folder holds recipe.toml (every default written out), run.json,
 metrics.jsonl, log.txt, the model, results.json and report.html, which opens in
 a browser without a network. Ctrl-C stops within a second or so and keeps what
 is done; `amend resume` goes on with the same bits as if nothing had happened.
- Exit codes: 0 all that the recipe asks for holds, 1 it does not, 2
+Exit codes: 0 all that the recipe asks for holds, 1 it does not, 2
 error, 130 interrupted.";
 
 /// Run a recipe

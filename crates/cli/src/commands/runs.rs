@@ -136,7 +136,10 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, Error> {
     }
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // Where runs would be, there may be none yet.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder == Path::new("runs") => {
+            return Ok(Vec::new());
+        }
         Err(e) => return Err(Error::read(folder, e)),
     };
     let dirs = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));

@@ -27,6 +27,8 @@ _amend() {
     COMPREPLY=()
     while IFS= read -r word; do
         printf -v word %q "${word#"$known"}"
+        # Quoted, the user's home would be a folder called so.
+        [[ $word == '\~/'* ]] && word=${word#\\}
         COMPREPLY+=("$word")
     done < <(ASKED=bash PROGRAM -- "${words[@]}" 2> /dev/null)
     if [[ ${COMPREPLY-} == *[=/] ]]; then

@@ -21,7 +21,12 @@ pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
         std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;
     let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[]).map_err(Box::new)?.recipe;
     let (base, is_gguf) = match recipe.model.given()? {
-        GivenModel::Path(path) => (path.to_string(), path.as_str().ends_with(".gguf")),
+        GivenModel::Path(path) => {
+            // The name alone: where it lies on this machine leads nobody anywhere.
+            let name =
+                Path::new(path.as_str()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (name, path.as_str().ends_with(".gguf"))
+        }
         GivenModel::Scratch(_) => ("a small model made on the spot".to_owned(), false),
     };
     let arms: Vec<_> = outcome.arms.iter().map(|arm| (arm.name.clone(), arm)).collect();

@@ -17,6 +17,10 @@ pub(super) fn of_arms(dir: &Path) -> Result<Table> {
         std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;
     let recipe = load::<UnlearnRecipe>(RecipeSource { path, text }, &[]).map_err(Box::new)?.recipe;
     let row = |arm: crate::compare::Arm| {
+        if let Some(model) = &arm.model {
+            let opened = Cell::from(format!("forgot elsewhere: {model}"));
+            return vec![Cell::from(arm.name.as_str()), opened];
+        }
         let slots = &arm.slots;
         let weights = slots.weights();
         vec![

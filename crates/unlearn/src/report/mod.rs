@@ -38,7 +38,17 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
         report.prose(line);
     }
     report.prose(summary::introduction(outcome));
-    report.push(Section::Table(summary::claims_of(&run.arms(), Cell::from)));
+    if outcome.arms.iter().any(|arm| !arm.claims.is_empty()) {
+        report.push(Section::Table(summary::claims_of(&run.arms(), Cell::from)));
+    }
+    if outcome.audit {
+        // Where nothing is claimed, the figures are what there is to say.
+        report.push(Section::Table(figures::before_after(outcome)));
+        for attack in Attacked::all(alone) {
+            report.prose(format!("`{}`: {}", attack.name, attack.reading()));
+            report.push(Section::Table(figures::findings(&attack)));
+        }
+    }
     report.prose(summary::reading(outcome));
     report.heading("What was done");
     report.push(Section::Table(methods::of_arms(dir)?));

@@ -23,12 +23,19 @@ pub(super) fn introduction(outcome: &Outcome) -> String {
         );
     }
     format!(
-        "Before: {} of the forget questions and {} of the retain questions answered word for word. Unlearning by {} \
-         was to stop at {} ({seeds}).",
+        "Before: {} of the forget questions{} answered word for word. {}",
         percent(&outcome.forget_accuracy_before),
-        percent(&outcome.retain_accuracy_before),
-        list(&arms),
-        outcome.aim,
+        match outcome.retain_accuracy_before.value.is_finite() {
+            true => format!(" and {} of the retain questions", percent(&outcome.retain_accuracy_before)),
+            false => String::new(),
+        },
+        match outcome.opened() {
+            true => format!(
+                "What is said of {} was measured on models that forgot elsewhere ({seeds}).",
+                list(&arms)
+            ),
+            false => format!("Unlearning by {} was to stop at {} ({seeds}).", list(&arms), outcome.aim),
+        },
     )
 }
 
@@ -137,13 +144,12 @@ pub(super) fn list(names: &[impl AsRef<str>]) -> String {
 /// What to do next: how far the arms get through what is asked for, and which of those that get equally far stands
 /// best at the next claim.
 pub(super) fn reading(outcome: &Outcome) -> String {
-    let held = |arm: &ArmOutcome| arm.asked().take_while(|claim| claim.pass == Some(true)).count();
-    let furthest = outcome.arms.iter().map(held).max().unwrap_or(0);
+    let furthest = outcome.arms.iter().map(ArmOutcome::held).max().unwrap_or(0);
     let asked = outcome.arms.first().map_or(0, |arm| arm.asked().count());
     let Some(next) = asked.checked_sub(1).map(|last| furthest.min(last)) else { return String::new() };
     let mut contenders: Vec<(&ArmOutcome, &Claim)> =
         outcome.arms.iter().filter_map(|arm| Some((arm, arm.asked().nth(next)?))).collect();
-    contenders.retain(|(arm, _)| held(arm) >= next);
+    contenders.retain(|(arm, _)| arm.held() >= next);
     let Some((best, claim)) =
         contenders.iter().max_by(|a, b| a.1.shown.goodness().total_cmp(&b.1.shown.goodness()))
     else {

@@ -55,7 +55,9 @@ impl Judgement for Kept {
         });
         let before = evidence.over(|seed, _| judged_by.figure(&seed.before.retain)).value;
         let kept = left.value >= self.share;
-        let (answer, pass) = if before < KNOWN {
+        let (answer, pass) = if !left.value.is_finite() {
+            ("not measured".into(), None)
+        } else if before < KNOWN {
             ("nothing to keep".into(), None)
         } else if left.value > LEARNT {
             (format!("learnt, {:.0} %", 100.0 * left.value), None)
