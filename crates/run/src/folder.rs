@@ -509,7 +509,7 @@ mod tests {
         fs::write(dir.path().join("thesis.tex"), "years").unwrap();
         let error = RunFolder::create(dir.path(), "", info()).unwrap_err().to_string();
         assert!(
-            error.contains("exists; choose another --out, `--overwrite` it, or `amend resume "),
+            error.contains("exists; choose another --out; it holds something else than a run"),
             "{error}"
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -16,7 +16,7 @@ fn commands(scratch: &Scratch) -> Vec<Vec<String>> {
         "doctor".into(),
         "new unlearn".into(),
         "schema npo".into(),
-        format!("runs {}", scratch.root.join("none").display()),
+        format!("runs {}", scratch.root.display()),
     ];
     lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
