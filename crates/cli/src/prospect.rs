@@ -76,7 +76,8 @@ pub(crate) fn in_short(forecast: &Forecast) -> String {
 }
 
 fn at_most(forecast: &Forecast) -> String {
-    format!("about {} at most", duration(Duration::from_secs_f64(forecast.seconds().min(1e9))))
+    // Nothing takes no time.
+    format!("about {} at most", duration(Duration::from_secs_f64(forecast.seconds().clamp(1.0, 1e9))))
 }
 
 fn disk(forecast: &Forecast) -> String {

@@ -32,7 +32,8 @@ pub(crate) fn lines(columns: &[(&str, Align)], rows: &[Vec<String>]) -> Vec<Stri
 pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     let room = width.saturating_sub(indent).max(20);
     let (mut lines, mut line, mut used) = (Vec::new(), " ".repeat(indent), 0);
-    for word in text.split_whitespace() {
+    let breaks = |c: char| c.is_whitespace() && c != '\u{a0}';
+    for word in text.split(breaks).filter(|word| !word.is_empty()) {
         let length = word.chars().count();
         if used > 0 && used + 1 + length > room {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent)));

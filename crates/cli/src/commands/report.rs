@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amend_run::folder::{RunState, read_state};
+use amend_run::folder::{RunState, is_in_use, read_state};
 use amend_run::step_log::METRICS;
-use amend_run::{RunError, Status, StepLog, read_results};
+use amend_run::{Figure, RunError, Status, StepLog, read_results};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use crate::area::Found;
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
-use crate::{provenance, running};
+use crate::{provenance, running, table};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,18 +57,39 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
         }))?;
         return Ok(Exit::Done);
     }
-    show_state(&state, context)?;
+    show_state(dir, &state, context)?;
     context.out.line("")?;
     if let Some(found) = &found {
         running::show_found(dir, found, context)?;
         return Ok(Exit::Done);
     }
     for LatestRow { stage, step, values } in &latest {
-        let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        context.out.line(format_args!("{stage:<20} step {step:>6}  {}", values.join("  ")))?;
+        let rounded = |value: &Value| match value.as_f64() {
+            Some(number) => Figure::exact(number, 0).format_value(),
+            None => value.to_string(),
+        };
+        let values: Vec<String> =
+            values.iter().map(|(name, value)| format!("{name}\u{a0}{}", rounded(value))).collect();
+        context.out.line(format_args!("{stage}, step {step}"))?;
+        for line in table::wrap(&values.join(" "), table::width(), 2) {
+            context.out.line(line.replace('\u{a0}', " "))?;
+        }
+    }
+    if is_in_use(dir) {
+        return Ok(Exit::Done);
+    }
+    if let Some(error) = last_error(dir).filter(|_| state.status == Status::Failed) {
+        context.out.line(format_args!("\nended by  {error}"))?;
     }
     context.out.line(format_args!("\ncontinue with  amend resume {}", dir.display()))?;
     Ok(Exit::Done)
+}
+
+/// The error that the run's log ends with.
+fn last_error(dir: &Path) -> Option<String> {
+    let log = fs::read_to_string(dir.join("log.txt")).ok()?;
+    let said = log.lines().rev().find_map(|line| line.split_once(" error: "));
+    said.map(|(_, error)| error.to_owned())
 }
 
 /// What a finished run found out.
@@ -80,9 +101,10 @@ fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
     Ok(found)
 }
 
-fn show_state(state: &RunState, context: &mut Context) -> Result<(), Error> {
+fn show_state(dir: &Path, state: &RunState, context: &mut Context) -> Result<(), Error> {
     let status = match state.status {
-        Status::Running => "running, or killed",
+        Status::Running if is_in_use(dir) => "running",
+        Status::Running => "killed",
         Status::Interrupted => "interrupted",
         Status::Failed => "failed",
         Status::Done => "done",

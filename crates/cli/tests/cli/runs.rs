@@ -246,6 +246,7 @@ fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
         assert!(log.contains("error: ") && log.contains(damaged), "{log}");
         let told = stdout(&["report", arg]);
         assert!(told.contains("status   failed") && told.contains("amend resume"), "{told}");
+        assert!(told.contains("ended by") && told.contains(damaged), "{told}");
     }
 }
 
