@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::events;
+use crate::{events, table};
 
 /// Where messages for the user go. Clones share the same bars.
 #[derive(Clone, Debug)]
@@ -76,6 +76,11 @@ impl Console {
             _ if self.0.quiet => {}
             Some(warning) if self.0.events => self.warn(warning),
             None if self.0.events => self.event("note", json!({ "message": line })),
+            // A screen breaks lines between words; a file gets them whole.
+            _ if self.0.terminal => {
+                let lines = table::wrap(line, table::width(), 0);
+                self.put(&format!("{}\n", lines.join("\n")));
+            }
             _ => self.put(&format!("{line}\n")),
         }
     }
