@@ -94,7 +94,7 @@ impl Pretrain {
 
     /// How many steps it learns so many records in.
     pub fn steps(&self, records: usize) -> u64 {
-        self.epochs * records.div_ceil(self.batch_size) as u64
+        self.epochs.saturating_mul(records.div_ceil(self.batch_size) as u64)
     }
 
     fn config(&self, tokenizer: &Tokenizer) -> Map<String, Value> {

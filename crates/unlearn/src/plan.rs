@@ -48,7 +48,7 @@ impl Plan<'_> {
         let seconds = |work: Work| work.seconds(self.per_token);
         if let GivenModel::Scratch(scratch) = self.recipe.model.given()? {
             let learn = |tokens: usize| {
-                seconds(Work { trained: scratch.epochs as usize * tokens, ..Work::default() })
+                seconds(Work { trained: (scratch.epochs as usize).saturating_mul(tokens), ..Work::default() })
             };
             plan("", stages.base(), learn(tokens(forget) + tokens(retain)));
             plan("", stages.gold(), learn(tokens(retain)));
@@ -97,7 +97,7 @@ impl Plan<'_> {
         let stop = &self.recipe.stop;
         let looks = stop.max_steps.div_ceil(stop.check_every) as usize;
         let first = &retain[..retain.len().min(crate::arm::RETAIN_LOOK)];
-        Work { scored: looks * (2 * tokens(forget) + tokens(first)), ..Work::default() }
+        Work { scored: looks.saturating_mul(2 * tokens(forget) + tokens(first)), ..Work::default() }
     }
 
     /// Measuring one model on all sets.

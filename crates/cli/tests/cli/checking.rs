@@ -29,6 +29,9 @@ fn a_check_says_what_a_run_takes_and_leaves_nothing() {
     assert_eq!(arms[0]["weights"], arms[0]["changing"]);
     assert!(arms[1]["changing"].as_u64() < arms[0]["changing"].as_u64());
     assert_eq!(forecast["sets"][0]["name"], "to forget");
+    // More steps than anybody can wait for are still a number.
+    let endless = stdout(&["check", &bench.recipe, "--set", "stop.max_steps=9223372036854775807"]);
+    assert!(endless.contains("at most"), "{endless}");
     // All but the times, which no two checks measure alike.
     let lengths = |args: &[&str]| stdout(args).split("\narm").next().unwrap().to_owned();
     assert_eq!(
@@ -75,6 +78,7 @@ fn what_can_be_known_before_is_said_before() {
         ("model.scratch.context=8", ["no token to score", "8 tokens"]),
         ("unlearn.verdict=[\"withstands\"]", ["withstands", "no attack"]),
         ("seeds=[1, 1]", ["seed 1", "twice"]),
+        ("seeds=1000000000000000", ["seeds", "10000"]),
     ] {
         fails(&["check", &bench.recipe, "--set", set], &parts);
         fails(&["run", &bench.recipe, "--out", arg, "--set", set], &parts);

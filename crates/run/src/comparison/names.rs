@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn names_are_as_short_as_tells_them_apart() {
-        assert_eq!(names(&["/work/runs/a", "/work/runs/b"]), ["a", "b"]);
+        assert_eq!(names(&["/w/runs/a", "/w/runs/b"]), ["a", "b"]);
         assert_eq!(
             names(&["/w/first/run", "/w/second/run", "/w/other"]),
             ["first/run", "second/run", "other"]

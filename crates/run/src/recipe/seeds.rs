@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(untagged)]
 pub enum Seeds {
     /// So many, counting up from the recipe's `seed`.
-    Count(#[schemars(range(min = 1))] u64),
+    Count(#[schemars(range(min = 1, max = 10000))] u64),
     /// These, each of them once.
     These(#[schemars(length(min = 1))] Vec<u64>),
 }

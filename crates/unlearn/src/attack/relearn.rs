@@ -78,11 +78,11 @@ impl Attacker for Relearn {
 
     fn work(&self, context: &Context<'_>) -> Work {
         let drawn = self.batch_size.min(context.attack.len());
-        let looks = 1 + self.steps.div_ceil(self.every) as usize;
+        let looks = (self.steps.div_ceil(self.every) as usize).saturating_add(1);
         Work {
-            trained: self.steps as usize * drawn * mean_tokens(&context.attack),
-            scored: looks * 2 * tokens(&context.attack_test),
-            written: SAMPLES * context.evaluation.max_new_tokens,
+            trained: (self.steps as usize).saturating_mul(drawn * mean_tokens(&context.attack)),
+            scored: looks.saturating_mul(2 * tokens(&context.attack_test)),
+            written: SAMPLES.saturating_mul(context.evaluation.max_new_tokens),
         }
     }
 
