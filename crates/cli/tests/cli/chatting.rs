@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::support::{Scratch, amend};
 
+/// What a terminal is told once Ctrl-C is a key of the line: that pasted text shall be marked.
+const PROMPT: &str = "\u{1b}[?2004h";
+
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
 
 /// A model that can chat, and reads and writes so much.
@@ -38,7 +41,13 @@ struct Terminal {
 impl Terminal {
     /// Starts a chat and waits for its first prompt.
     fn open(scratch: &Scratch, state: &Path, more: &str) -> Self {
-        let command = format!("'{}' chat '{}' {more}", env!("CARGO_BIN_EXE_amend"), scratch.arg());
+        Self::wrapped(scratch, state, ["", more, ""])
+    }
+
+    /// Also with what the shell shall do before and after.
+    fn wrapped(scratch: &Scratch, state: &Path, [before, more, after]: [&str; 3]) -> Self {
+        let amend = env!("CARGO_BIN_EXE_amend");
+        let command = format!("{before}'{amend}' chat '{}' {more}{after}", scratch.arg());
         let mut child = Command::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
             .env("XDG_STATE_HOME", state)
@@ -59,7 +68,7 @@ impl Terminal {
         let keys = child.stdin.take().unwrap();
         let mut terminal = Terminal { child, keys, shown, seen: 0 };
         terminal.wait_for("/help lists the commands");
-        terminal.wait_for("> ");
+        terminal.wait_for(PROMPT);
         terminal
     }
 
@@ -73,7 +82,7 @@ impl Terminal {
         self.press(keys);
         self.press("\r");
         self.wait_for("\n");
-        self.wait_for("> ");
+        self.wait_for(PROMPT);
     }
 
     fn wait_for(&mut self, text: &str) {
@@ -129,12 +138,12 @@ fn lines_are_edited_and_kept_for_the_next_chat() {
     chat.enter("the dog\u{17}mat"); // Ctrl-W
     chat.enter("hte\u{1}\u{4}\u{5}!\u{1b}[D\u{1b}[D\u{1b}[Ds"); // Ctrl-A, Ctrl-D, Ctrl-E, arrows
     chat.press("one\\\r");
-    chat.wait_for(". ");
+    chat.wait_for(PROMPT);
     chat.enter("two");
     chat.press("\"\"\"\r");
-    chat.wait_for(". ");
+    chat.wait_for(PROMPT);
     chat.press("/reset\\\r");
-    chat.wait_for(". ");
+    chat.wait_for(PROMPT);
     chat.enter("four\"\"\"");
     chat.enter("\u{1b}[200~five\nsix\\\nseven\u{1b}[201~");
     chat.enter(&save(&first));
@@ -178,19 +187,42 @@ fn ctrl_c_stops_an_answer_drops_a_line_and_leaves() {
         std::thread::sleep(Duration::from_millis(10));
     }
     chat.press("\u{3}");
-    chat.wait_for("> ");
+    chat.wait_for(PROMPT);
     chat.press("what was dropped\u{3}");
-    chat.wait_for("> ");
+    chat.wait_for(PROMPT);
     chat.press("dropped too\\\r");
-    chat.wait_for(". ");
+    chat.wait_for(PROMPT);
     chat.press("\u{3}");
-    chat.wait_for("> ");
+    chat.wait_for(PROMPT);
     chat.enter(&format!("/save {}", file.display()));
     let turns = saved(&file);
     assert_eq!(turns.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(), ["user", "assistant"]);
     assert!(turns[0].1 == "the cat" && !turns[1].1.is_empty());
     chat.press("\u{3}");
     assert_eq!(chat.ended(), Some(0));
+}
+
+/// What ends the program from elsewhere leaves the terminal as it was.
+#[test]
+fn a_terminal_is_left_as_it_was_found() {
+    let scratch = scratch(200);
+    let marks = scratch.root.join("marks");
+    let before = format!("stty -a > {0}-before; ", marks.display());
+    let after = format!("; echo $? > {0}-code; stty -a > {0}-after", marks.display());
+    let chat = Terminal::wrapped(&scratch, &scratch.root, [&before, "", &after]);
+    let amend = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let id = entry.ok()?.file_name().into_string().ok()?;
+        let words = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let mut words = words.split(|byte| *byte == 0);
+        (words.next()?.ends_with(b"/amend") && words.any(|word| word == scratch.arg().as_bytes()))
+            .then_some(id)
+    });
+    let ids: Vec<String> = amend.collect();
+    assert_eq!(ids.len(), 1);
+    assert!(Command::new("kill").arg(&ids[0]).status().unwrap().success());
+    chat.ended();
+    let read = |what: &str| fs::read_to_string(format!("{}-{what}", marks.display())).unwrap();
+    assert_eq!((read("after"), read("code").trim()), (read("before"), "130"));
 }
 
 /// What comes from a pipe, and what is said about it.

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use amend_engine::generate::{
     Constraint, Event, GenerateOptions, Generated, Request, Session, SessionOptions,
@@ -13,32 +11,13 @@ use amend_engine::tokenizer::{Message, Tokenizer};
 use serde_json::json;
 
 use super::ChatArgs;
+use super::signals::Signals;
 use crate::console::Console;
 use crate::context::Context;
 use crate::error::Error;
 use crate::finish;
-use crate::interrupt;
 use crate::open::Opened;
 use crate::output::Output;
-
-/// Ctrl-C stops an answer in progress, and leaves where there is none.
-pub(super) struct Signals {
-    answering: Arc<AtomicBool>,
-    stopped: Arc<AtomicBool>,
-}
-
-impl Signals {
-    pub(super) fn listen() -> Result<Self, Error> {
-        let signals = Signals { answering: Arc::default(), stopped: Arc::default() };
-        let (answering, stopped) = (signals.answering.clone(), signals.stopped.clone());
-        interrupt::on_signal(move || {
-            if !answering.load(Ordering::Relaxed) || stopped.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(crate::chosen::INTERRUPTED));
-            }
-        })?;
-        Ok(signals)
-    }
-}
 
 pub(super) struct Conversation {
     pub(super) system: Option<String>,
@@ -183,8 +162,7 @@ fn answer(
     out: &mut Output,
 ) -> Result<Generated, Error> {
     let id = session.submit(request)?;
-    signals.stopped.store(false, Ordering::Relaxed);
-    signals.answering.store(true, Ordering::Relaxed);
+    signals.begin_answer();
     let mut shown = 0;
     let generated = loop {
         let mut ended = None;
@@ -199,7 +177,7 @@ fn answer(
             }
         }
         out.flush()?;
-        if signals.stopped.load(Ordering::Relaxed) && ended.is_none() {
+        if signals.is_stopped() && ended.is_none() {
             ended = session.cancel(id).pop();
             let rest = ended.as_ref().and_then(|g| g.text.as_ref()?.get(shown..));
             out.said(rest.unwrap_or_default())?;
@@ -208,7 +186,7 @@ fn answer(
             break generated;
         }
     };
-    signals.answering.store(false, Ordering::Relaxed);
+    signals.end_answer();
     Ok(generated)
 }
 

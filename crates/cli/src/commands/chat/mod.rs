@@ -5,7 +5,9 @@ mod draft;
 mod history;
 mod input;
 mod prompt;
+mod signals;
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use amend_engine::tokenizer::Tokenizer;
@@ -18,10 +20,11 @@ use crate::context::Context;
 use crate::error::{self, Error};
 use crate::open::{ModelArgs, Opened};
 use crate::sampling::SamplingArgs;
-use conversation::{Conversation, Signals};
+use conversation::Conversation;
 use draft::{Draft, Message};
 use input::Input;
 use prompt::{Prompt, Typed};
+use signals::Signals;
 
 /// What stands under the help page.
 fn examples() -> String {
@@ -76,8 +79,8 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
     }
     args.sampling.warn_of_ignored(1, &context.console);
     let constraint = args.constraint.compile(&opened)?;
-    let signals = Signals::listen()?;
-    let mut prompt = Prompt::open(!args.no_history, &context.console)?;
+    let signals = Signals::listen(std::io::stdin().is_terminal())?;
+    let mut prompt = Prompt::open(!args.no_history, &signals, &context.console)?;
     if prompt.is_terminal() {
         context.console.note("/help lists the commands, Ctrl-D leaves");
     }

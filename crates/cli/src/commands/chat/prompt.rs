@@ -3,15 +3,18 @@
 use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal, Lines, StdinLock};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
-use rustyline::validate::Validator;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Behavior, CompletionType, Config, Context, Editor, Helper};
 
+use super::signals::Signals;
 use super::{history, input};
 use crate::console::Console;
 use crate::error::Error;
@@ -37,12 +40,12 @@ pub(super) enum Typed {
 
 impl Prompt {
     /// The terminal where standard input is one, with the history of earlier chats unless it is not wanted.
-    pub(super) fn open(keep_history: bool, console: &Console) -> Result<Self, Error> {
+    pub(super) fn open(keep_history: bool, signals: &Signals, console: &Console) -> Result<Self, Error> {
         let stdin = io::stdin();
         if !stdin.is_terminal() {
             return Ok(Prompt::Pipe(stdin.lock().lines()));
         }
-        Ok(Prompt::Terminal(Box::new(Terminal::open(keep_history, console)?)))
+        Ok(Prompt::Terminal(Box::new(Terminal::open(keep_history, signals, console)?)))
     }
 
     /// Whether somebody types.
@@ -58,7 +61,7 @@ impl Prompt {
                 None => Ok(Typed::End),
                 Some(line) => Ok(Typed::Line(line.map_err(|e| failed(&e))?)),
             },
-            Prompt::Terminal(terminal) => match terminal.editor.readline(mark) {
+            Prompt::Terminal(terminal) => match terminal.read(mark) {
                 Ok(line) => Ok(Typed::Line(line)),
                 Err(ReadlineError::Interrupted) => Ok(Typed::Dropped { nothing: terminal.is_line_empty() }),
                 Err(ReadlineError::Eof) => Ok(Typed::End),
@@ -83,7 +86,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    fn open(keep_history: bool, console: &Console) -> Result<Self, Error> {
+    fn open(keep_history: bool, signals: &Signals, console: &Console) -> Result<Self, Error> {
         let failed = |e: ReadlineError| Error::plain(format!("cannot use the terminal: {e}"));
         let config = Config::builder()
             // Standard output may be a file, which a prompt has no place in.
@@ -94,7 +97,7 @@ impl Terminal {
             .history_ignore_space(true)
             .build();
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Line::default()));
+        editor.set_helper(Some(Line { empty: Cell::default(), typing: signals.typing.clone() }));
         let mut history = history::file().filter(|_| keep_history);
         if let Some(file) = &history {
             let loaded = history::prepare(file).map_err(ReadlineError::from);
@@ -104,6 +107,14 @@ impl Terminal {
             }
         }
         Ok(Terminal { editor, history })
+    }
+
+    fn read(&mut self, mark: &str) -> rustyline::Result<String> {
+        let line = self.editor.readline(mark);
+        if let Some(helper) = self.editor.helper() {
+            helper.typing.store(false, Ordering::Relaxed);
+        }
+        line
     }
 
     fn is_line_empty(&self) -> bool {
@@ -120,24 +131,33 @@ impl Terminal {
 }
 
 /// What the editor asks about the line.
-#[derive(Default)]
 struct Line {
     /// Whether nothing is typed.
     empty: Cell<bool>,
+    /// [`Signals::typing`].
+    typing: Arc<AtomicBool>,
 }
 
 impl Helper for Line {}
 
 impl Highlighter for Line {}
 
-impl Validator for Line {}
+/// Every line will do. Whoever judges it sees it last, while Ctrl-C is a key still.
+impl Validator for Line {
+    fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.typing.store(false, Ordering::Relaxed);
+        Ok(ValidationResult::Valid(None))
+    }
+}
 
-/// There are no hints. But their maker sees every change of the line, which the editor keeps to itself at Ctrl-C.
+/// There are no hints. But their maker sees every change of the line, which the editor keeps to itself at Ctrl-C, and
+/// the empty line first, when Ctrl-C is a key already.
 impl Hinter for Line {
     type Hint = String;
 
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
         self.empty.set(line.is_empty());
+        self.typing.store(true, Ordering::Relaxed);
         None
     }
 }
