@@ -83,8 +83,6 @@ pub(crate) enum Topic {
     Name,
     /// What an unfinished run reads, which is no longer what it was.
     Changed,
-    /// What a run folder holds.
-    Run,
     /// Numbers that a model computes.
     Numbers,
     /// A file that a model lacks.
@@ -103,7 +101,6 @@ impl Topic {
             Topic::Output => "output-exists",
             Topic::Name => "unknown-name",
             Topic::Changed => "run-inputs-changed",
-            Topic::Run => "run-damaged",
             Topic::Numbers => "not-finite",
             Topic::Missing => "model-missing-file",
             Topic::System => "system",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use amend_learn::area::{Found, Plan};
 use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
@@ -17,7 +18,7 @@ use amend_run::{
 use serde_json::json;
 
 use crate::app::Exit;
-use crate::area::{Found, Inputs, Plan, absolute};
+use crate::area::{self, Inputs, absolute};
 use crate::context::Context;
 use crate::error::{Error, Topic};
 use crate::listening::{self, TensorBoardArgs};
@@ -72,8 +73,8 @@ pub(crate) fn start(
 ) -> Result<Exit, Error> {
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
     let base = base_of(source.folder());
-    let plan = Plan::read(source, sets)?;
-    let Inputs { models: model, data, records } = plan.inputs(&base)?;
+    let plan = area::read(source, sets)?;
+    let Inputs { models: model, data, records } = area::inputs(&plan, &base)?;
     let info = RunInfo {
         program: this_program(),
         seed: plan.seed,
@@ -126,8 +127,8 @@ fn base_of(folder: &Path) -> PathBuf {
 pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context) -> Result<Exit, Error> {
     let base = base_of(source.folder());
     let recipe = source.path.clone();
-    let plan = Plan::read(source, sets)?;
-    plan.inputs(&base)?;
+    let plan = area::read(source, sets)?;
+    area::inputs(&plan, &base)?;
     let forecast = (plan.forecast)(&base, context.progress.as_ref())?;
     prospect::show(&recipe, &forecast, context)?;
     Ok(Exit::Done)
@@ -177,13 +178,13 @@ fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<
         return Ok(());
     }
     let source = RecipeSource { path: folder.path().join("recipe.toml"), text: folder.recipe()? };
-    let plan = Plan::read(source.clone(), sets)?;
+    let plan = area::read(source.clone(), sets)?;
     // What the changed recipe cannot do is found out before anything that was done is cleared away.
     let base = folder.state().info.recipe_folder.clone();
-    let Inputs { models, data, records } = plan.inputs(&base)?;
+    let Inputs { models, data, records } = area::inputs(&plan, &base)?;
     (plan.forecast)(&base, context.progress.as_ref())?;
-    let anew =
-        (plan.revise)(source, folder).map_err(|e| e.within(format!("--set {}", sets.join(" --set "))))?;
+    let anew = (plan.revise)(source, folder)
+        .map_err(|e| Error::from(e).within(format!("--set {}", sets.join(" --set "))))?;
     folder.revise(&plan.resolved, sets, [models, data], records)?;
     if !anew.is_empty() {
         context.console.note(&format!("to be done with the changed recipe: {}", anew.join(", ")));
@@ -206,8 +207,8 @@ fn prepare(folder: &RunFolder, context: &Context) -> Result<Plan, Error> {
     }
     let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
     let info = &folder.state().info;
-    let plan = Plan::read(source, &[])?;
-    let Inputs { models: model, data, .. } = plan.inputs(&info.recipe_folder)?;
+    let plan = area::read(source, &[])?;
+    let Inputs { models: model, data, .. } = area::inputs(&plan, &info.recipe_folder)?;
     let changed = model.iter().chain(&data).find(|(path, hash)| {
         info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
     });
@@ -246,7 +247,7 @@ fn carry_out(
     let listener = Logged { inner: context.progress.as_ref(), log: Arc::new(Mutex::new(log)) };
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
-    let found = listening::attach(&mut run, &context.console).and_then(|()| (plan.work)(base, &mut run));
+    let found = listening::attach(&mut run, &context.console).and_then(|()| Ok((plan.work)(base, &mut run)?));
     let mut folder = run.into_folder();
     folder.end();
     let finished = found.and_then(|mut found| {

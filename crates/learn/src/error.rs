@@ -101,3 +101,9 @@ impl From<StepLogError> for Error {
         Error::Run(error.into())
     }
 }
+
+impl From<RecipeError> for Error {
+    fn from(error: RecipeError) -> Self {
+        Error::Recipe(Box::new(error))
+    }
+}

@@ -1,4 +1,4 @@
-//! What every area's training shares: records as token sequences, seeded batches, the loop, and how a run computes
+//! What every area shares: its way in ([`area`]), records as token sequences, seeded batches, the loop, and how a run computes
 //! (a recipe's section `[engine]`).
 //!
 //! The loop is [`train`]. What it trains is a [`Learner`]: it takes the steps, and says what its state is. Around
@@ -7,6 +7,7 @@
 //! It sits between the engine and the run folder, which know nothing of each other, and below the areas,
 //! which never import each other.
 
+pub mod area;
 mod computing;
 mod conversation;
 mod encode;

@@ -60,6 +60,17 @@ pub enum RunError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What a finished run found out is not what a run of its kind writes.
+    #[error(
+        "{}: these are not the results of such a run: {reason}; another version of amend may have written them, run \
+         its recipe again", path.display()
+    )]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The user asked to stop; everything done so far is kept.
     #[error("interrupted; everything done so far is kept")]
     Interrupted,
@@ -76,7 +87,7 @@ impl RunError {
             | RunError::StageWithin { .. }
             | RunError::StepsTwice { .. }
             | RunError::NoStage => "stage-misplaced",
-            RunError::StageValue { .. } => "run-damaged",
+            RunError::StageValue { .. } | RunError::Results { .. } => "run-damaged",
             RunError::Interrupted => "interrupted",
         }
     }

@@ -5,6 +5,7 @@
 //! verdicts. Each slot is a folder, each filler a file.
 
 mod answers;
+mod area;
 mod arm;
 pub mod attack;
 pub mod combine;
@@ -39,12 +40,13 @@ use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::Run;
 use amend_run::method::Method;
 
+pub use area::AREA;
 pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
-pub use report::{Comparison, cards, comparison, report};
+pub use report::{cards, comparison, report};
 pub use revision::revise;
-pub use starter::{ATTACK, DEMO, STARTERS};
+pub use starter::{ATTACK, DEMO};
 
 use arm::Unlearned;
 use attack::Findings;

@@ -3,7 +3,7 @@
 use amend_run::recipe::Starter;
 
 /// What `amend new unlearn` prints, the usual one first.
-pub const STARTERS: &[Starter] = &[
+pub(crate) const STARTERS: &[Starter] = &[
     Starter {
         name: "plain",
         summary: "every section with its usual values",

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::app::Exit;
-use crate::area::Compared;
+use crate::area;
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
@@ -58,7 +58,7 @@ pub(crate) fn execute(args: CompareArgs, context: &mut Context) -> Result<Exit, 
     may_write(&args.out)?;
     let recipes = FinishedRun::recipe_differences(&runs)?;
     let setup = FinishedRun::setup_differences(&runs);
-    let compared = Compared::of(&runs)?;
+    let compared = area::compared(&runs)?;
 
     let mut report = Report::new(TITLE);
     for warning in &compared.warnings {

@@ -1,11 +1,12 @@
 //! `amend methods`: what a recipe can choose from.
 
+use amend_learn::area::Area;
 use amend_run::Method;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::app::Exit;
-use crate::area::{self, AREAS, Area};
+use crate::area::{self, AREAS};
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;

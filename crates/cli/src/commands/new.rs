@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use amend_learn::area::Area;
 use amend_run::recipe::{Starter, fill, without};
 use amend_run::records::Filter;
 use amend_run::{Dataset, nearest};
 use clap::Args;
 
 use crate::app::Exit;
-use crate::area::{self, Area, absolute};
+use crate::area::{self, absolute};
 use crate::completing;
 use crate::context::Context;
 use crate::error::{Error, Topic};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use amend_learn::area::Found;
 use amend_run::folder::{RunState, is_in_use, read_state};
 use amend_run::step_log::METRICS;
 use amend_run::{Figure, RunError, Status, StepLog, read_results};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::app::Exit;
-use crate::area::Found;
+use crate::area;
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
@@ -96,7 +97,7 @@ fn last_error(dir: &Path) -> Option<String> {
 fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
     let recipe = dir.join("recipe.toml");
     let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, e))?;
-    let mut found = Found::read(read_results(dir)?, &recipe, dir)?;
+    let mut found = area::found(read_results(dir)?, &recipe, dir)?;
     provenance::add(&mut found.report, dir, state)?;
     Ok(found)
 }

@@ -30,8 +30,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens the folder `dir`: `config.json`, `model.safetensors` or the shards its index names, and
     /// `generation_config.json` where there is one.
-    pub(super) fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+    pub(super) fn open(dir: &Path) -> Result<Self> {
         let config = read_config(dir)?;
         let generation_config = read_object_if_there(&dir.join("generation_config.json"))?;
         let mut folder = Folder {

@@ -20,7 +20,10 @@ pub struct SafetensorsFile {
 impl SafetensorsFile {
     /// Opens `path` and checks that its header is well formed and describes exactly the bytes there.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_file(path.as_ref())
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
         let file = MappedFile::open(path)?;
         let header = Self::read_header(&file)?;
         Ok(SafetensorsFile { file, header })

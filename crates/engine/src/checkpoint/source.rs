@@ -26,7 +26,10 @@ impl Checkpoint {
     /// Opens `path`: a folder with `config.json` and `model.safetensors` (or the shards its index
     /// names) and perhaps `generation_config.json`, or a GGUF file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_at(path.as_ref())
+    }
+
+    fn open_at(path: &Path) -> Result<Self> {
         let form = if GgufFile::recognises(path) {
             Form::Gguf(Box::new(GgufFile::open(path)?))
         } else {

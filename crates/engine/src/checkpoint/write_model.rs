@@ -72,7 +72,10 @@ impl ModelFiles<'_> {
 /// Fails where `dir` exists and is not empty, where a value is not finite (or leaves the range of
 /// f16 when written as such), and on any I/O error, naming the file.
 pub fn write_model(dir: impl AsRef<Path>, files: &ModelFiles<'_>) -> Result<()> {
-    let dir = dir.as_ref();
+    write_folder(dir.as_ref(), files)
+}
+
+fn write_folder(dir: &Path, files: &ModelFiles<'_>) -> Result<()> {
     let entries: Vec<_> = files
         .tensors
         .iter()

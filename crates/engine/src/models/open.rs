@@ -23,20 +23,24 @@ impl Model {
     /// Opens a Hugging Face folder or a GGUF file. Values become f32 in memory; the type that each was stored in is kept
     /// for writing.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir.as_ref())?;
+        Self::open_checkpoint(&Checkpoint::open(dir)?)
+    }
+
+    // Not generic, so that it is compiled once and not in every crate that opens a model.
+    fn open_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         let mut config = checkpoint.config().clone();
         let mut spec = spec_of(&Config::new(&config, checkpoint.config_place()))?;
         let names = spec.names;
-        let find = |name: &str| stored_name(&checkpoint, names.base, name);
+        let find = |name: &str| stored_name(checkpoint, names.base, name);
         let [embedding, head] = [names.embedding, names.head].map(|module| format!("{module}.weight"));
-        let tied = is_tied(&checkpoint, spec.tied, [&embedding, &head], &find)?;
+        let tied = is_tied(checkpoint, spec.tied, [&embedding, &head], &find)?;
         if tied != spec.tied {
             spec.tied = tied;
             config.insert("tie_word_embeddings".into(), json!(tied));
         }
         let used: HashSet<String> = find(&head).into_iter().collect();
         let mut source = Stored {
-            checkpoint: &checkpoint,
+            checkpoint,
             base: names.base,
             tied: tied.then_some([embedding.clone(), head]),
             experts: spec.experts.clone(),

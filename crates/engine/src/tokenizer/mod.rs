@@ -65,12 +65,16 @@ impl Tokenizer {
     /// also from `generation_config.json` and `config.json`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        Self::open_optional(dir)?.ok_or_else(|| Error::missing_file(dir, missing(dir)))
+        Self::open_at(dir)?.ok_or_else(|| Error::missing_file(dir, missing(dir)))
     }
 
     /// Like [`Tokenizer::open`]; `None` where the folder has no `tokenizer.json`, or the file no tokenizer.
     pub fn open_optional(dir: impl AsRef<Path>) -> Result<Option<Self>> {
-        let dir = dir.as_ref();
+        Self::open_at(dir.as_ref())
+    }
+
+    // Not generic, so that reading a tokenizer is compiled once and not in every crate that does.
+    fn open_at(dir: &Path) -> Result<Option<Self>> {
         if GgufFile::recognises(dir) {
             return tokenizer_files(dir)?.map(|files| Self::from_files(dir, files)).transpose();
         }
@@ -215,7 +219,10 @@ impl Tokenizer {
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and, where there is
     /// one, `chat_template.jinja` into the folder `dir`, as `AutoTokenizer.from_pretrained` reads them.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
-        let dir = dir.as_ref();
+        self.save_in(dir.as_ref())
+    }
+
+    fn save_in(&self, dir: &Path) -> Result<()> {
         let json = self.inner.to_string(true).map_err(|e| self.error(&e))?;
         write_atomic(dir.join(FILE), json.as_bytes())?;
         let mut config = self.config.clone();

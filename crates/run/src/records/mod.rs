@@ -243,8 +243,14 @@ impl Dataset {
     /// No files; a file without records; malformed JSON; invalid UTF-8; a missing or mistyped field; a record of
     /// another layout than the first; a line longer than the limit. All name file and line.
     pub fn read_with<P: AsRef<Path>>(paths: &[P], options: &ReadOptions) -> Result<Self, RecordsError> {
+        let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+        Self::read_files(&paths, options)
+    }
+
+    fn read_files(paths: &[&Path], options: &ReadOptions) -> Result<Self, RecordsError> {
         let mut collector = layout::Collector::default();
-        let (format, sources) = rows::read(paths, options, |path, line, row| collector.add(path, line, row))?;
+        let (format, sources) =
+            rows::read(paths, options, &mut |path, line, row| collector.add(path, line, row))?;
         let found = format.and_then(|format| collector.finish(format));
         let (records, reading) = found.ok_or_else(RecordsError::no_file)?;
         Ok(Self { records, reading, sources })

@@ -30,8 +30,13 @@ impl Rows {
     /// No files; a file without rows; malformed JSON; invalid UTF-8; a row that is no object; a line longer
     /// than the limit. All name file and line.
     pub fn read<P: AsRef<Path>>(paths: &[P], options: &ReadOptions) -> Result<Self, RecordsError> {
+        let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+        Self::read_files(&paths, options)
+    }
+
+    fn read_files(paths: &[&Path], options: &ReadOptions) -> Result<Self, RecordsError> {
         let mut rows = Vec::new();
-        let (format, sources) = read(paths, options, |_, _, row| {
+        let (format, sources) = read(paths, options, &mut |_, _, row| {
             rows.push(row);
             Ok(())
         })?;
@@ -46,15 +51,14 @@ impl Rows {
 
 /// Gives every row of the files to `add`, with its file and line. Returns how the first file is written (none
 /// where there is no file), and what is known of each.
-pub(super) fn read<P: AsRef<Path>>(
-    paths: &[P],
+pub(super) fn read(
+    paths: &[&Path],
     options: &ReadOptions,
-    mut add: impl FnMut(&Path, usize, Row) -> Result<(), RecordsError>,
+    add: &mut dyn FnMut(&Path, usize, Row) -> Result<(), RecordsError>,
 ) -> Result<(Option<Format>, Vec<Source>), RecordsError> {
     let mut sources = Vec::new();
     let mut first = None;
     for path in paths {
-        let path = path.as_ref();
         let mut input = Input::open(path, options.longest_line)?;
         let format = input.format()?;
         let mut records = 0;

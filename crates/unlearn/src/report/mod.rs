@@ -24,7 +24,7 @@ use amend_run::step_log::{METRICS, StepLog, StepRow};
 use crate::attack::Findings;
 use crate::outcome::{ArmOutcome, Outcome};
 
-pub use comparison::{Comparison, comparison};
+pub use comparison::comparison;
 
 /// Makes the report of the run in `dir`.
 pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {

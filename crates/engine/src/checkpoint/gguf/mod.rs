@@ -60,7 +60,10 @@ impl GgufFile {
     ///
     /// Fails where the file is damaged, or is of an architecture or number type that is not supported.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_file(path.as_ref())
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
         let (file, header) = open_header(path)?;
         let tied = is_tied(&file, &header)?;
         let divisors = divisors(&file, &header)?;

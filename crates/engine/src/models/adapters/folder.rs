@@ -34,7 +34,10 @@ impl Adapter {
     /// Tensors are converted to f32. Fails with the reason where the adapter uses an option that is
     /// not supported, or where its tensors do not fit its options.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::open_folder(dir.as_ref())
+    }
+
+    fn open_folder(dir: &Path) -> Result<Self> {
         let (path, config) = adapter_config(dir)?;
         let configs = listed(&path, &config)?;
         let kinds = configs.iter().map(|config| parse(&path, config)).collect::<Result<Vec<_>>>()?;
@@ -63,7 +66,10 @@ impl Adapter {
     ///
     /// Fails where `dir` is not empty or the tensors do not fit the options.
     pub fn write(&self, dir: impl AsRef<Path>) -> Result<()> {
-        let dir = dir.as_ref();
+        self.write_folder(dir.as_ref())
+    }
+
+    fn write_folder(&self, dir: &Path) -> Result<()> {
         let config = || -> Result<Value, String> {
             self.check()?;
             let base_model = self.base_model.as_deref();

@@ -31,7 +31,10 @@ impl Encoder {
     /// Opens a Hugging Face folder, or one of sentence-transformers. Values become f32 in memory; the stored
     /// type is kept for writing.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::open_folder(dir.as_ref())
+    }
+
+    fn open_folder(dir: &Path) -> Result<Self> {
         if dir.is_file() {
             return Err(Error::format(dir, "is a file; encoders are read from folders, not from GGUF files"));
         }

@@ -3,6 +3,7 @@
 mod baseline;
 mod pairs;
 
+use amend_learn::area::Compared;
 use amend_learn::{Error, Result};
 use amend_run::comparison::FinishedRun;
 use amend_run::report::{Cell, Section, Table};
@@ -16,19 +17,6 @@ use crate::answers::{Row, of_arm};
 use crate::outcome::{ArmFigures, Outcome};
 use crate::verdict::Claim;
 use pairs::Pairs;
-
-/// What there is to say of several runs, of which the first is the one that the others are compared with.
-#[derive(Clone, Debug)]
-pub struct Comparison {
-    /// What has to be known before anything else, each in a sentence or two.
-    pub warnings: Vec<String>,
-    /// Figures, claims and differences.
-    pub tables: Vec<Section>,
-    /// Curves laid over each other.
-    pub curves: Vec<Section>,
-    /// The figures and differences, for programs.
-    pub results: Value,
-}
 
 /// A run among others.
 struct Side<'a> {
@@ -54,7 +42,7 @@ struct ArmResults<'a> {
 ///
 /// # Errors
 /// Where the rows or answers that a run has logged cannot be read.
-pub fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Comparison> {
+pub fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Compared> {
     let names_arms = runs.iter().any(|(_, outcome)| outcome.arms.len() > 1);
     let mut shown = Vec::new();
     for (run, outcome) in runs {
@@ -94,7 +82,7 @@ pub fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Comparison> {
         "differences": written(&differences.rows)?,
         "unpaired": written(&differences.unpaired)?,
     });
-    Ok(Comparison { warnings: warnings(&sides, &pairs), tables, curves: overlaid(&shown), results })
+    Ok(Compared { warnings: warnings(&sides, &pairs), tables, curves: overlaid(&shown), results })
 }
 
 fn written(value: &impl Serialize) -> Result<Value> {

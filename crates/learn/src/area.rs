@@ -1,0 +1,167 @@
+//! What an area is to whoever runs its recipes.
+//!
+//! An area's crate gives one [`Area`], and nothing else of it is known outside: a new area is a crate, and a line in
+//! the command's list. Its functions are compiled in its own crate, once, because none of them is generic.
+
+use std::path::{Path, PathBuf};
+
+use amend_run::comparison::FinishedRun;
+use amend_run::method::Method;
+use amend_run::recipe::{Fault, Starter, span_of};
+use amend_run::records::Chosen;
+use amend_run::report::{Card, Section};
+use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Report, Run, RunFolder};
+use serde_json::Value;
+
+use crate::Result;
+
+/// An area of work: unlearning, for example.
+pub struct Area {
+    /// What recipes call it: `method = "unlearn"`.
+    pub name: &'static str,
+    /// What it is for, in a line.
+    pub summary: &'static str,
+    /// Commented recipes, the usual one first.
+    pub starters: &'static [Starter],
+    /// Everything that fills its slots, in the order data flows.
+    pub methods: fn() -> Vec<&'static dyn Method>,
+    /// JSON schema of its recipes.
+    pub schema: fn() -> Value,
+    /// Reads a recipe, with `--set` overrides applied.
+    pub plan: fn(RecipeSource, &[String]) -> Result<Plan>,
+    /// Reads the results of a finished run, which is in this folder, again.
+    pub read_results: fn(Value, &Path) -> Result<Found>,
+    /// Puts runs side by side; the others are compared with the first.
+    pub compare: fn(&[FinishedRun]) -> Result<Compared>,
+}
+
+impl Area {
+    /// Whether a slot holds a list of fillers, going by the schema.
+    pub fn is_list(&self, slot: &str) -> bool {
+        let schema = (self.schema)();
+        // `{"$ref": "#/$defs/Slots"}`, the section in which the area's slots are.
+        let slots = &schema["properties"][self.name];
+        let slots = slots["$ref"].as_str().and_then(|place| schema.pointer(place.strip_prefix('#')?));
+        slots.is_some_and(|slots| slots["properties"][slot]["type"] == "array")
+    }
+}
+
+/// The work of a run, given the folder that relative paths start at.
+pub type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> Result<Found>>;
+
+/// What can be known of a run before it computes, given the folder that relative paths start at.
+pub type Look = Box<dyn Fn(&Path, &dyn Progress) -> Result<Forecast>>;
+
+/// Clears away what a run has begun and would now do otherwise; gives the names of those stages. What it is given is
+/// the recipe that the run was begun with.
+pub type Revise = Box<dyn Fn(RecipeSource, &RunFolder) -> Result<Vec<String>>>;
+
+/// A recipe that was read, checked and can be run.
+pub struct Plan {
+    /// The recipe with every default written out.
+    pub resolved: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The recipe as it was given, for errors that point at it.
+    pub source: RecipeSource,
+    /// Model folders it reads.
+    pub models: Vec<Input>,
+    /// Data files it reads.
+    pub data: Vec<Input>,
+    /// What doing it will take.
+    pub forecast: Look,
+    /// Makes an interrupted run of the recipe that stands in its folder ready to go on with this one.
+    pub revise: Revise,
+    /// What to do.
+    pub work: Work,
+}
+
+/// A file or folder that a recipe names.
+pub struct Input {
+    /// The dotted key under which it does: `data.forget`.
+    pub key: String,
+    /// What it says there.
+    pub path: RecipePath,
+}
+
+impl Input {
+    /// A model's folder.
+    pub fn model(key: impl Into<String>, path: &RecipePath) -> Self {
+        Input { key: key.into(), path: path.clone() }
+    }
+
+    /// A file of records.
+    pub fn records(key: &str, chosen: &Chosen) -> Self {
+        let key = if chosen.filter().is_some() { format!("{key}.path") } else { key.to_owned() };
+        Input { key, path: chosen.path().clone() }
+    }
+
+    /// The path to open, given the folder that relative ones start at.
+    pub fn resolve(&self, base: &Path) -> PathBuf {
+        self.path.resolve(base)
+    }
+
+    /// Looks whether there is anything at the path. `what` says what should be: "model".
+    ///
+    /// # Errors
+    /// Where there is nothing; points at the recipe's line.
+    pub fn check(&self, what: &str, base: &Path, source: &RecipeSource) -> Result<()> {
+        let path = self.resolve(base);
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let Input { key, path: said } = self;
+        let from = if path == Path::new(said.as_str()) {
+            String::new()
+        } else {
+            format!(" ({} was looked for)", path.display())
+        };
+        Err(RecipeError {
+            path: source.path.as_path().into(),
+            source_text: source.text.as_str().into(),
+            // Nowhere where it comes from --set.
+            span: span_of(&source.text, key, said.as_str()),
+            fault: Fault::MissingFile,
+            message: format!("`{key}` = \"{said}\": there is no such {what}{from}").into(),
+            hint: Some("relative paths start at the recipe's folder".into()),
+            more: Box::new([]),
+        }
+        .into())
+    }
+}
+
+/// What a run found out.
+pub struct Found {
+    /// Whether what the recipe asks for holds; nothing where it asks for nothing.
+    pub passed: Option<bool>,
+    /// Every figure, for results.json.
+    pub results: Value,
+    /// The whole report.
+    pub report: Report,
+    /// What is to stand beside the models that it keeps.
+    pub cards: Vec<Card>,
+    /// Folders that the run is not to keep once it has ended.
+    pub superfluous: Vec<PathBuf>,
+}
+
+impl Found {
+    /// What stands before the report's first heading: the verdict and what it rests on.
+    pub fn summary(&self) -> Report {
+        let before = |section: &&Section| !matches!(section, Section::Heading(_));
+        let sections = self.report.sections.iter().take_while(before).cloned().collect();
+        Report { title: self.report.title.clone(), sections }
+    }
+}
+
+/// What an area has to say of several of its runs, of which the first is the one that the others are compared with.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// What has to be known before anything else, each in a sentence or two.
+    pub warnings: Vec<String>,
+    /// Figures, claims and differences.
+    pub tables: Vec<Section>,
+    /// Curves laid over each other.
+    pub curves: Vec<Section>,
+    /// All figures and differences, for programs.
+    pub results: Value,
+}

@@ -1,0 +1,97 @@
+//! Unlearning as the command line sees it.
+
+use std::path::Path;
+
+use amend_learn::area::{Area, Compared, Found, Input, Plan};
+use amend_learn::{Error, Result};
+use amend_run::comparison::FinishedRun;
+use amend_run::method::Method;
+use amend_run::recipe::schema_of;
+use amend_run::{RecipeSource, Run, RunError, Stop, load, stored};
+use serde_json::Value;
+
+use crate::starter::STARTERS;
+use crate::{Outcome, UnlearnRecipe, cards, comparison, forecast, methods, report, revise};
+
+/// The area.
+pub const AREA: Area = Area {
+    name: "unlearn",
+    summary: "make a model forget, attack it, and report what happened",
+    starters: STARTERS,
+    methods: all_methods,
+    schema: schema_of::<UnlearnRecipe>,
+    plan,
+    read_results,
+    compare,
+};
+
+fn all_methods() -> Vec<&'static dyn Method> {
+    methods().collect()
+}
+
+fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
+    let loaded = load::<UnlearnRecipe>(source.clone(), sets)?;
+    let recipe = loaded.recipe;
+    let (model, data) = (&recipe.model, &recipe.data);
+    let mut models = Vec::new();
+    for (key, path) in [("model.path", &model.path), ("model.gold", &model.gold)] {
+        models.extend(path.as_ref().map(|path| Input::model(key, path)));
+    }
+    models.extend(
+        recipe.compare.models().map(|(arm, path)| Input::model(format!("compare.{arm}.model"), path)),
+    );
+    let files = [
+        ("data.forget", &data.forget),
+        ("data.retain", &data.retain),
+        ("data.forget_eval", &data.forget_eval),
+        ("data.retain_eval", &data.retain_eval),
+        ("data.real_authors", &data.real_authors),
+        ("data.world_facts", &data.world_facts),
+    ];
+    let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
+    let (looked_at, revised) = (recipe.clone(), recipe.clone());
+    Ok(Plan {
+        resolved: loaded.resolved,
+        seed: recipe.seed,
+        source,
+        models,
+        data,
+        forecast: Box::new(move |base, progress| {
+            forecast(&looked_at, base, progress, &Stop::default(), &|_| false)
+        }),
+        revise: Box::new(move |before, folder| {
+            let before = load::<UnlearnRecipe>(before, &[])?.recipe;
+            revise(&before, &revised, folder)
+        }),
+        work: Box::new(move |base, run| work(&recipe, base, run)),
+    })
+}
+
+fn work(recipe: &UnlearnRecipe, base: &Path, run: &mut Run<'_>) -> Result<Found> {
+    let mut outcome = crate::run(recipe, base, run)?;
+    let dir = run.folder.path();
+    let superfluous = recipe.save.superfluous(&mut outcome, dir);
+    let results = stored::to_value(&outcome);
+    let results = results.map_err(|e| Error::invalid(format!("the results cannot be written: {e}")))?;
+    Ok(Found { superfluous, cards: cards(&outcome, dir)?, ..found(&outcome, results, dir)? })
+}
+
+fn read_results(results: Value, dir: &Path) -> Result<Found> {
+    found(&outcome_of(&results, dir)?, results, dir)
+}
+
+fn outcome_of(results: &Value, dir: &Path) -> Result<Outcome> {
+    stored::from_value(results.clone())
+        .map_err(|e| RunError::Results { path: dir.join("results.json"), reason: e.to_string() }.into())
+}
+
+fn compare(runs: &[FinishedRun]) -> Result<Compared> {
+    let outcomes = runs.iter().map(|run| outcome_of(&run.results, &run.dir)).collect::<Result<Vec<_>>>()?;
+    let both: Vec<_> = runs.iter().zip(&outcomes).collect();
+    comparison(&both)
+}
+
+fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found> {
+    let report = report(outcome, dir)?;
+    Ok(Found { passed: outcome.passed, results, report, cards: Vec::new(), superfluous: Vec::new() })
+}
