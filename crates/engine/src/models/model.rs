@@ -198,7 +198,7 @@ impl Model {
         g.gather_rows(&hidden, &batch.rows)
     }
 
-    /// Log-probability of every scored token: [n], in the batch's order.
+    /// Log-probability of every scored token: `[n]`, in the batch's order.
     pub fn token_logprobs<'m>(&'m self, g: &mut Graph<'m>, batch: &Batch, taps: &'m Taps) -> Result<Var> {
         let hidden = self.scored_hidden(g, batch, taps)?;
         g.token_logprobs(&hidden, self.head(), &batch.targets)
@@ -257,7 +257,7 @@ impl Model {
         Ok((loss.scalar(), g.backward(&loss)?))
     }
 
-    /// Hidden states of new tokens that continue cached sequences: ids [T], or [`Tokens`] → [T, d].
+    /// Hidden states of new tokens that continue cached sequences: ids `[T]`, or [`Tokens`] → [T, d].
     pub fn continue_hidden<'m, 't>(
         &'m self,
         g: &mut Graph<'m>,
@@ -289,7 +289,7 @@ impl Model {
         self.decoder.reads_in_pieces(total)
     }
 
-    /// KL(reference ‖ model) of every scored row: [n], in nats.
+    /// KL(reference ‖ model) of every scored row: `[n]`, in nats.
     pub fn divergence_from<'m>(
         &'m self,
         g: &mut Graph<'m>,

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// What a decoder reads, one row of the layout each.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a> {
-    /// Ids: [T]. Those in the place of soft tokens are not looked at, and may be out of the vocabulary.
+    /// Ids: `[T]`. Those in the place of soft tokens are not looked at, and may be out of the vocabulary.
     pub ids: &'a [u32],
     /// What stands in the place of some of them.
     pub soft: Option<SoftTokens<'a>>,
@@ -16,7 +16,7 @@ pub struct Tokens<'a> {
 /// back into them.
 #[derive(Debug, Clone, Copy)]
 pub struct SoftTokens<'a> {
-    /// The rows of the batch they stand in, each once, in any order: [n].
+    /// The rows of the batch they stand in, each once, in any order: `[n]`.
     pub rows: &'a [usize],
     /// What enters the first block there, as the site `hook_embed` holds it: [n, d]. A family that scales the
     /// embeddings of its tokens does not scale these; learned positions are added as to any row.

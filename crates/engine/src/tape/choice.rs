@@ -4,7 +4,7 @@ use super::{Graph, Var};
 use crate::{Error, Result, Tensor, kernels};
 
 impl<'m> Graph<'m> {
-    /// `ln softmax(x_i)[choice_i]` of every row: logits x [n, c] → [n].
+    /// `ln softmax(x_i)[choice_i]` of every row: logits x [n, c] → `[n]`.
     ///
     /// For logits that are held anyway; over a vocabulary [`Graph::token_logprobs`] never holds them.
     pub fn chosen_logprobs(&mut self, x: &Var, choices: &[usize]) -> Result<Var> {

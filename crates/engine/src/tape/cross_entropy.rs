@@ -28,7 +28,7 @@ fn for_each_target<R: Send>(
 
 impl<'m> Graph<'m> {
     /// Of every target its log-probability, the bits of [`Graph::token_logprobs`], and whether it is the first
-    /// choice, in one pass over the logits: hidden [n, d], head [V, d], targets [n] → [n] each. Nothing is recorded.
+    /// choice, in one pass over the logits: hidden [n, d], head [V, d], targets `[n]` → `[n]` each. Nothing is recorded.
     ///
     /// Among equal logits the first in the vocabulary is the choice, as in greedy decoding.
     pub fn scored_targets(&self, hidden: &Var, head: Head, targets: &[u32]) -> Result<(Tensor, Vec<bool>)> {
@@ -46,7 +46,7 @@ impl<'m> Graph<'m> {
         Ok((logprobs, greedy))
     }
 
-    /// Log-probability of every target: hidden [n, d], head [V, d], targets [n] → [n].
+    /// Log-probability of every target: hidden [n, d], head [V, d], targets `[n]` → `[n]`.
     ///
     /// The weight of each row is known in the backward pass only: until then the logits are kept where they are
     /// few, and computed a second time where they are not. Where the weights are known beforehand
@@ -113,7 +113,7 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// `Σ weight_t · (−log p_t)`: hidden [n, d], head [V, d], targets and weights [n] → scalar.
+    /// `Σ weight_t · (−log p_t)`: hidden [n, d], head [V, d], targets and weights `[n]` → scalar.
     ///
     /// The weights are known, so the gradient is made in the same pass over the logits.
     pub fn cross_entropy(

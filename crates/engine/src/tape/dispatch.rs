@@ -125,7 +125,7 @@ impl Dispatch {
         self.experts
     }
 
-    /// Every token's experts, token by token: [pairs].
+    /// Every token's experts, token by token: `[pairs]`.
     pub fn chosen(&self) -> &[u32] {
         &self.chosen
     }
@@ -135,17 +135,17 @@ impl Dispatch {
         self.starts[token]..self.starts[token + 1]
     }
 
-    /// Token of every pair: [pairs].
+    /// Token of every pair: `[pairs]`.
     pub fn token_of(&self) -> &[usize] {
         &self.tokens
     }
 
-    /// The pairs sorted by expert: [pairs].
+    /// The pairs sorted by expert: `[pairs]`.
     pub fn pairs(&self) -> &[usize] {
         &self.pairs
     }
 
-    /// Row of every pair among the sorted ones: [pairs].
+    /// Row of every pair among the sorted ones: `[pairs]`.
     pub fn place(&self) -> &[usize] {
         &self.place
     }
@@ -160,7 +160,7 @@ impl Dispatch {
         self.pairs[rows.clone()].iter().map(|&pair| self.tokens[pair])
     }
 
-    /// Shape of what has a value per pair: [T, k] where all tokens have k experts, otherwise [pairs].
+    /// Shape of what has a value per pair: [T, k] where all tokens have k experts, otherwise `[pairs]`.
     pub fn shape(&self) -> Vec<usize> {
         let tokens = self.tokens();
         let per_token = self.chosen.len().checked_div(tokens).unwrap_or(0);

@@ -8,7 +8,7 @@ use crate::{Error, Result, Tensor, kernels};
 
 impl<'m> Graph<'m> {
     /// `KL(p_ref ‖ p_θ)` of every row: hidden [n, d] under `head`, reference hidden [n, d'] under the
-    /// reference head [V, d'] with its bound on logits → [n], in nats.
+    /// reference head [V, d'] with its bound on logits → `[n]`, in nats.
     pub fn divergence_from(
         &mut self,
         hidden: &Var,

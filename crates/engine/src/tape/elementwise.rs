@@ -201,7 +201,7 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// Sums of groups: x [n] with `group[i]` below `groups` → [groups]. Per-sequence sums of token values.
+    /// Sums of groups: x `[n]` with `group[i]` below `groups` → `[groups]`. Per-sequence sums of token values.
     pub fn group_sums(&mut self, x: &Var, group: &[usize], groups: usize) -> Result<Var> {
         if group.len() != x.value.len() {
             return Err(Error::shape("groups of a sum", x.shape(), &[group.len()]));
@@ -251,7 +251,7 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// x [T, d] with a vector [d] added to every row.
+    /// x [T, d] with a vector `[d]` added to every row.
     pub fn add_columns(&mut self, x: &Var, addend: &Var) -> Result<Var> {
         let width = x.value.columns();
         if addend.value.len() != width {
@@ -268,7 +268,7 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// x [T, d] with every column multiplied by its factor [d].
+    /// x [T, d] with every column multiplied by its factor `[d]`.
     pub fn mul_columns(&mut self, x: &Var, factors: &Var) -> Result<Var> {
         let width = x.value.columns();
         if factors.value.len() != width {

@@ -27,7 +27,7 @@ pub trait LinearAdapter: fmt::Debug + Send + Sync {
 pub struct Linear {
     /// W: [out, in].
     pub weight: ParamId,
-    /// Bias: [out].
+    /// Bias: `[out]`.
     pub bias: Option<ParamId>,
     /// Adapter, where one is attached.
     pub adapter: Option<Arc<dyn LinearAdapter>>,

@@ -52,7 +52,7 @@ impl<'m> Graph<'m> {
     }
 
     /// `(x − mean(x)) / √(var(x) + eps) · weight + bias`, row by row (LayerNorm, arXiv 1607.06450):
-    /// x [T, d], weight and bias [d] → [T, d].
+    /// x [T, d], weight and bias `[d]` → [T, d].
     pub fn layer_norm(&mut self, x: &Var, weight: ParamId, bias: Option<ParamId>, eps: f32) -> Result<Var> {
         let _timed = profile::span("norm");
         let gain = &self.param(weight).tensor;

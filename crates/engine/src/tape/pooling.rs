@@ -19,7 +19,7 @@ fn check(x: &Var, sequences: &[Range<usize>]) -> Result<()> {
 }
 
 impl<'m> Graph<'m> {
-    /// `Σ weight_t · x_t` over the rows t of every sequence: x [T, d], `weights` [T] → [sequences, d].
+    /// `Σ weight_t · x_t` over the rows t of every sequence: x [T, d], `weights` `[T]` → [sequences, d].
     ///
     /// Fails where a sequence has no rows.
     pub fn sum_rows(&mut self, x: &Var, sequences: &[Range<usize>], weights: &[f32]) -> Result<Var> {

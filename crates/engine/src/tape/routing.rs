@@ -57,7 +57,7 @@ impl<'m> Graph<'m> {
         }))
     }
 
-    /// `ln Σ_j exp x_j` of every row: [T, n] → [T].
+    /// `ln Σ_j exp x_j` of every row: [T, n] → `[T]`.
     pub fn log_sum_exp(&mut self, x: &Var) -> Result<Var> {
         let columns = x.value.columns();
         let value = Tensor::build(&[x.value.rows()], |out| {

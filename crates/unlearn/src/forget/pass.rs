@@ -17,7 +17,7 @@ impl<'m> Pass<'m> {
         Pass { g: Graph::recording(&model.params), model, taps }
     }
 
-    /// Summed negative log-likelihood of every sequence, in nats: [sequences].
+    /// Summed negative log-likelihood of every sequence, in nats: `[sequences]`.
     pub fn sequence_nll(&mut self, batch: &'m Batch) -> Result<Var> {
         let logprobs = self.model.token_logprobs(&mut self.g, batch, self.taps)?;
         let sums = self.g.group_sums(&logprobs, &batch.sequence, batch.sequences())?;
