@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amend_engine::checkpoint::Checkpoint;
-use amend_engine::tokenizer::Tokenizer;
 use amend_learn::area::{Area, Compared, Found, Input, Plan};
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
@@ -68,17 +66,14 @@ pub(crate) fn compared(runs: &[FinishedRun]) -> Result<Compared, Error> {
 pub(crate) fn inputs(plan: &Plan, base: &Path) -> Result<Inputs, Error> {
     for model in &plan.models {
         model.check("model", base, &plan.source)?;
-        let dir = model.resolve(base);
-        open::refuse_run(&dir)?;
-        // Reads the headers of the weights, not the weights.
-        Checkpoint::open(&dir)?;
-        Tokenizer::open(&dir)?;
+        open::check_model(&model.resolve(base))?;
     }
     let mut records = BTreeMap::new();
     for data in &plan.data {
         data.check("file", base, &plan.source)?;
         let read = Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
         records.insert(data.path.to_string(), read.len());
+        data.check_choice(read.records, &plan.source)?;
     }
     let hash = |input: &Input| Ok((input.path.to_string(), content_hash(&input.resolve(base))?));
     let all = |inputs: &[Input]| inputs.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use amend_run::step_log::METRICS;
-use amend_run::{Run, RunError, RunFolder, StepLog, TensorBoard};
+use amend_run::step_log::{METRICS, RowListener, StepRow};
+use amend_run::{FileError, Run, RunError, RunFolder, StepLog, TensorBoard};
 use clap::Args;
 
 use crate::area::absolute;
@@ -76,7 +76,34 @@ pub(crate) fn attach(run: &mut Run<'_>, console: &Console) -> Result<(), Error> 
         let dir = run.folder.path();
         let rows = StepLog::read(dir, METRICS).map_err(RunError::from)?;
         let board = TensorBoard::open(&dir.join(root), &rows)?;
-        run.metrics.listen(Box::new(board));
+        run.metrics.listen(Box::new(Beside { board: Some(board), console: console.clone() }));
     }
     Ok(())
+}
+
+/// Event files beside a run, which is more than they are: where they cannot be written any more, it goes on without.
+struct Beside {
+    board: Option<TensorBoard>,
+    console: Console,
+}
+
+impl Beside {
+    fn tell(&mut self, tell: impl FnOnce(&mut TensorBoard) -> Result<(), FileError>) {
+        if let Some(Err(e)) = self.board.as_mut().map(tell) {
+            self.board = None;
+            self.console.warn(&format!("event files for TensorBoard are no longer written: {e}"));
+        }
+    }
+}
+
+impl RowListener for Beside {
+    fn logged(&mut self, row: &StepRow) -> Result<(), FileError> {
+        self.tell(|board| board.logged(row));
+        Ok(())
+    }
+
+    fn rewound(&mut self, stage: &str, step: Option<u64>, kept: &[StepRow]) -> Result<(), FileError> {
+        self.tell(|board| board.rewound(stage, step, kept));
+        Ok(())
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use amend_engine::Model;
+use amend_engine::checkpoint::Checkpoint;
 use amend_engine::generate::{Session, SessionOptions};
 use amend_engine::models::Adapter;
 use amend_engine::tokenizer::{Tokenizer, configured_ids};
@@ -105,6 +106,14 @@ impl Opened {
         let generation = self.model.generation_config().unwrap_or(&nothing);
         configured_ids("eos_token_id", [generation, self.model.config()])
     }
+}
+
+/// Looks at a model without loading it: at the headers of its weights, and at its tokenizer.
+pub(crate) fn check_model(path: &Path) -> Result<(), Error> {
+    refuse_run(path)?;
+    Checkpoint::open(path)?;
+    Tokenizer::open(path)?;
+    Ok(())
 }
 
 /// Fails where `path` is the folder of a run, and names the models in it.

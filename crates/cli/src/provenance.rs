@@ -1,10 +1,8 @@
 //! What was run, on what, by what: the end of every report.
 
 use std::path::Path;
-use std::time::Duration;
 
 use amend_run::Report;
-use amend_run::clock::seconds_between;
 use amend_run::folder::RunState;
 use amend_run::report::Section;
 use indicatif::DecimalBytes;
@@ -74,7 +72,6 @@ fn again(dir: &Path) -> Result<String, Error> {
 fn facts(state: &RunState) -> Vec<(String, String)> {
     let info = &state.info;
     let programs: Vec<String> = state.programs().iter().map(ToString::to_string).collect();
-    let took = state.finished.as_deref().and_then(|end| seconds_between(&state.started, end));
     let mut facts = vec![
         ("command".to_owned(), command_line(&info.command)),
         ("version".to_owned(), programs.join(", then ")),
@@ -91,8 +88,8 @@ fn facts(state: &RunState) -> Vec<(String, String)> {
         facts.push(("data".to_owned(), format!("{path}, {records}SHA-256 {hash}")));
     }
     facts.push(("started".to_owned(), state.started.clone()));
-    if let Some(took) = took {
-        facts.push(("took".to_owned(), duration(Duration::from_secs_f64(took))));
+    if let Some(took) = state.took() {
+        facts.push(("took".to_owned(), duration(took)));
     }
     if let Some(bytes) = state.peak_memory {
         facts.push(("peak memory".to_owned(), DecimalBytes(bytes).to_string()));

@@ -179,17 +179,28 @@ fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<
     }
     let source = RecipeSource { path: folder.path().join("recipe.toml"), text: folder.recipe()? };
     let plan = area::read(source.clone(), sets)?;
+    may_change(&plan, &source, sets, folder)?;
     // What the changed recipe cannot do is found out before anything that was done is cleared away.
     let base = folder.state().info.recipe_folder.clone();
     let Inputs { models, data, records } = area::inputs(&plan, &base)?;
     (plan.forecast)(&base, context.progress.as_ref())?;
-    let anew = (plan.revise)(source, folder)
-        .map_err(|e| Error::from(e).within(format!("--set {}", sets.join(" --set "))))?;
+    let anew = (plan.revise)(source, folder)?;
     folder.revise(&plan.resolved, sets, [models, data], records)?;
     if !anew.is_empty() {
         context.console.note(&format!("to be done with the changed recipe: {}", anew.join(", ")));
     }
     Ok(())
+}
+
+/// Refuses a change of what was done, and names the setting that is one where it is one by itself.
+fn may_change(plan: &Plan, source: &RecipeSource, sets: &[String], folder: &RunFolder) -> Result<(), Error> {
+    let Err(refused) = (plan.may_revise)(source.clone(), folder) else { return Ok(()) };
+    let alone = |set: &&String| {
+        let one = area::read(source.clone(), std::slice::from_ref(*set));
+        one.is_ok_and(|plan| (plan.may_revise)(source.clone(), folder).is_err())
+    };
+    let which = sets.iter().find(alone).cloned().unwrap_or_else(|| sets.join(" --set "));
+    Err(Error::from(refused).within(format!("--set {which}")))
 }
 
 /// What is left to do in a folder, whose recipe is to read what it read when the run began.
@@ -250,6 +261,7 @@ fn carry_out(
     let found = listening::attach(&mut run, &context.console).and_then(|()| Ok((plan.work)(base, &mut run)?));
     let mut folder = run.into_folder();
     folder.end();
+    let took = folder.state().took().unwrap_or(began.elapsed());
     let finished = found.and_then(|mut found| {
         provenance::add(&mut found.report, &dir, folder.state())?;
         for card in &mut found.cards {
@@ -257,7 +269,7 @@ fn carry_out(
             card.write()?;
         }
         write_found(&dir, &found)?;
-        folder.log(&format!("done after {}", progress::duration(began.elapsed())))?;
+        folder.log(&format!("done after {}", progress::duration(took)))?;
         Ok(found)
     });
     match finished {
@@ -276,7 +288,7 @@ fn carry_out(
                     context.console.warn(&format!("{}: cannot remove: {e}", unwanted.display()));
                 }
             }
-            tell(&dir, &found, began.elapsed(), context)?;
+            tell(&dir, &found, took, context)?;
             Ok(if found.passed == Some(false) { Exit::Negative } else { Exit::Done })
         }
         Err(Error::Stopped) => {

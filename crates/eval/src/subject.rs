@@ -1,5 +1,7 @@
 //! A model that runs here, and answers.
 
+use std::cell::Cell;
+
 use amend_engine::generate::{Event, GenerateOptions, Session, SessionOptions};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
@@ -17,6 +19,9 @@ pub struct Subject<'a> {
     pub encoder: &'a RecordEncoder<'a>,
     /// Hears now and then how far a long answer is.
     pub hears: Option<&'a dyn Fn(&str)>,
+    /// Counts the requests for which the context has no room: what is cut is told by [`Request`], and what is to be answered
+    /// in words is not answered.
+    pub cut: Cell<usize>,
 }
 
 /// Tokens between two reports of how far answers are.
@@ -53,6 +58,10 @@ impl Subject<'_> {
         }
     }
 
+    fn count_cut(&self, is_cut: bool) {
+        self.cut.set(self.cut.get() + usize::from(is_cut));
+    }
+
     /// The sequences to score for a request.
     fn examples(&self, request: &Request) -> Result<Vec<Example>> {
         match request {
@@ -60,6 +69,7 @@ impl Subject<'_> {
             Request::Likelihood(content) => {
                 let mut example = self.encoder.encode(content)?;
                 let (context, whole) = (self.model.spec().context, example.ids.len());
+                self.count_cut(whole > context);
                 example.truncate(context);
                 if example.scored_len() == 0 {
                     // A mean over no token would pass for a perfect score.
@@ -104,6 +114,7 @@ impl Subject<'_> {
             return Err(Error::invalid(format!("the continuation {continuation:?} has {detail}")));
         }
         let start = ids.len().saturating_sub(room + 1);
+        self.count_cut(start > 0);
         let ids = ids.split_off(start);
         Ok(Example { scored: (0..ids.len()).map(|i| i >= ids.len() - scored).collect(), ids })
     }
@@ -125,6 +136,7 @@ impl Subject<'_> {
             for (place, asked) in asked.iter().enumerate().filter(|(_, a)| a.max_new_tokens == length) {
                 let prompt = self.encoder.prompt(&asked.content)?;
                 let fits = !prompt.is_empty() && prompt.len() < self.model.spec().context;
+                self.count_cut(!fits);
                 if fits {
                     prompts.push(prompt);
                     places.push(place);

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use amend_run::comparison::FinishedRun;
 use amend_run::method::Method;
 use amend_run::recipe::{Fault, Starter, span_of};
-use amend_run::records::Chosen;
+use amend_run::records::{Chosen, Filter};
 use amend_run::report::{Card, Section};
-use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Report, Run, RunFolder};
+use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Record, Report, Run, RunFolder};
 use serde_json::Value;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// An area of work: unlearning, for example.
 pub struct Area {
@@ -52,8 +52,8 @@ pub type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> Result<Found>>;
 /// What can be known of a run before it computes, given the folder that relative paths start at.
 pub type Look = Box<dyn Fn(&Path, &dyn Progress) -> Result<Forecast>>;
 
-/// Clears away what a run has begun and would now do otherwise; gives the names of those stages. What it is given is
-/// the recipe that the run was begun with.
+/// What a run has begun, with the recipe that is given, and would now do otherwise: the names of those stages. Fails where
+/// it has done some.
 pub type Revise = Box<dyn Fn(RecipeSource, &RunFolder) -> Result<Vec<String>>>;
 
 /// A recipe that was read, checked and can be run.
@@ -70,7 +70,9 @@ pub struct Plan {
     pub data: Vec<Input>,
     /// What doing it will take.
     pub forecast: Look,
-    /// Makes an interrupted run of the recipe that stands in its folder ready to go on with this one.
+    /// Whether an interrupted run of the recipe that stands in its folder may go on with this one.
+    pub may_revise: Revise,
+    /// Makes it ready to do so: clears away what it would now do otherwise.
     pub revise: Revise,
     /// What to do.
     pub work: Work,
@@ -82,18 +84,21 @@ pub struct Input {
     pub key: String,
     /// What it says there.
     pub path: RecipePath,
+    /// The key of the choice among its records with that choice, where not all are meant.
+    pub choice: Option<(String, Filter)>,
 }
 
 impl Input {
     /// A model's folder.
     pub fn model(key: impl Into<String>, path: &RecipePath) -> Self {
-        Input { key: key.into(), path: path.clone() }
+        Input { key: key.into(), path: path.clone(), choice: None }
     }
 
     /// A file of records.
     pub fn records(key: &str, chosen: &Chosen) -> Self {
-        let key = if chosen.filter().is_some() { format!("{key}.path") } else { key.to_owned() };
-        Input { key, path: chosen.path().clone() }
+        let choice = chosen.filter().map(|filter| (format!("{key}.where"), filter.clone()));
+        let key = if choice.is_some() { format!("{key}.path") } else { key.to_owned() };
+        Input { key, path: chosen.path().clone(), choice }
     }
 
     /// The path to open, given the folder that relative ones start at.
@@ -110,24 +115,49 @@ impl Input {
         if path.symlink_metadata().is_ok() {
             return Ok(());
         }
-        let Input { key, path: said } = self;
+        let Input { key, path: said, .. } = self;
         let from = if path == Path::new(said.as_str()) {
             String::new()
         } else {
             format!(" ({} was looked for)", path.display())
         };
-        Err(RecipeError {
-            path: source.path.as_path().into(),
-            source_text: source.text.as_str().into(),
-            // Nowhere where it comes from --set.
-            span: span_of(&source.text, key, said.as_str()),
-            fault: Fault::MissingFile,
-            message: format!("`{key}` = \"{said}\": there is no such {what}{from}").into(),
-            hint: Some("relative paths start at the recipe's folder".into()),
-            more: Box::new([]),
-        }
-        .into())
+        let message = format!("`{key}` = \"{said}\": there is no such {what}{from}");
+        let hint = "relative paths start at the recipe's folder";
+        Err(refused(source, (key, said.as_str()), Fault::MissingFile, message, Some(hint)))
     }
+
+    /// Looks whether the choice means any of the file's records.
+    ///
+    /// # Errors
+    /// Where it asks for a field that none has, or for what none holds; points at the recipe's line.
+    pub fn check_choice(&self, records: Vec<Record>, source: &RecipeSource) -> Result<()> {
+        let Some((key, filter)) = &self.choice else { return Ok(()) };
+        let said = filter.to_string();
+        filter.split(records).map(|_| ()).map_err(|e| {
+            refused(source, (key, &said), Fault::Invalid, format!("`{key}`: {}: {e}", self.path), None)
+        })
+    }
+}
+
+/// An error of the recipe's at what it says under a key.
+fn refused(
+    source: &RecipeSource,
+    (key, said): (&str, &str),
+    fault: Fault,
+    message: String,
+    hint: Option<&str>,
+) -> Error {
+    RecipeError {
+        path: source.path.as_path().into(),
+        source_text: source.text.as_str().into(),
+        // Nowhere where it comes from --set.
+        span: span_of(&source.text, key, said),
+        fault,
+        message: message.into(),
+        hint: hint.map(Into::into),
+        more: Box::new([]),
+    }
+    .into()
 }
 
 /// What a run found out.

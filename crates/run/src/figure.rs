@@ -64,7 +64,14 @@ impl Figure {
     /// The error alone, with the digits of the value: `0.013`.
     pub fn format_error(&self) -> Option<String> {
         let stderr = self.stderr.filter(|e| e.is_finite() && *e > 0.0)?;
-        Some(number(stderr, Some(stderr)))
+        let [of_value, of_error] =
+            [self.value, stderr].map(|x| decimals_of(x, Some(stderr)).unwrap_or_default());
+        if of_error <= of_value || !self.value.is_finite() {
+            return Some(number(stderr, Some(stderr)));
+        }
+        // Too small to be seen in the value.
+        let (unit, decimals) = (10f64.powi(-of_value), of_value.max(0) as usize);
+        Some(if stderr < unit / 2.0 { format!("<{unit:.decimals$}") } else { format!("{stderr:.decimals$}") })
     }
 }
 
@@ -79,23 +86,33 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Three digits after the point where error or value is of the size of shares. Otherwise digits down to the second
-/// significant one of the error; without an error, four significant digits.
+/// Digits after the point of a value with this error: three where error or value is of the size of shares, otherwise
+/// down to the second significant digit of the error, but no more than four significant ones of the value where it is
+/// smaller than 10; without an error, four significant ones. None for a whole number without an error.
+fn decimals_of(value: f64, stderr: Option<f64>) -> Option<i32> {
+    let magnitude = |x: f64| x.abs().log10().floor() as i32;
+    let (scale, digits, of_shares) = match stderr.filter(|e| e.is_finite() && *e > 0.0) {
+        Some(error) => (error, 2, 0.0005..1.0),
+        None if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e15 => return None,
+        None => (value.abs(), 4, 0.0005..10.0),
+    };
+    Some(match scale {
+        _ if of_shares.contains(&scale) => 3,
+        // One more, where the error would be lost.
+        _ if (0.00005..0.0005).contains(&scale) => 4,
+        _ => {
+            let decimals = digits - 1 - magnitude(scale);
+            let most = if value == 0.0 { decimals } else { (3 - magnitude(value)).max(4) };
+            if scale < 0.00005 { decimals.min(most) } else { decimals }
+        }
+    })
+}
+
 fn number(value: f64, stderr: Option<f64>) -> String {
     if !value.is_finite() {
         return "n/a".into();
     }
-    let (scale, digits, of_shares) = match stderr.filter(|e| e.is_finite() && *e > 0.0) {
-        Some(error) => (error, 2, 0.0005..1.0),
-        None if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e15 => return format!("{value:.0}"),
-        None => (value.abs(), 4, 0.0005..10.0),
-    };
-    let decimals = match scale {
-        _ if of_shares.contains(&scale) => 3,
-        // One more, where the error would be lost.
-        _ if (0.00005..0.0005).contains(&scale) => 4,
-        _ => digits - 1 - scale.log10().floor() as i32,
-    };
+    let Some(decimals) = decimals_of(value, stderr) else { return format!("{value:.0}") };
     if value.abs() >= 1e7 || decimals > 9 {
         return format!("{value:.3e}");
     }
@@ -166,6 +183,10 @@ mod tests {
         assert_eq!(show(0.153, 0.043), "0.153 ± 0.043");
         assert_eq!(show(0.44, 0.11), "0.440 ± 0.110");
         assert_eq!(show(0.961_23, 0.000_12), "0.9612 ± 0.0001");
+        // Two seeds may agree by chance.
+        assert_eq!(show(0.002_214_07, 0.000_000_54), "0.002214 ± 0.000001");
+        assert_eq!(show(0.961_23, 0.000_000_54), "0.9612 ± <0.0001");
+        assert_eq!(show(f64::NAN, 0.01), "n/a ± 0.010");
     }
 
     /// A ratio once said that it was measured on no cases.

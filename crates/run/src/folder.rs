@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::now;
+use crate::clock::{now, seconds_between};
 use crate::file::{FileError, at, write_atomic};
 use crate::machine::{Machine, peak_memory};
 
@@ -169,6 +170,9 @@ pub struct RunState {
     pub revised: Vec<Revision>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
+    /// Seconds that processes have worked on it until this was written. Earlier versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worked: Option<f64>,
     /// The most memory in bytes that the last process had resident, where the system tells.
     #[serde(default)]
     pub peak_memory: Option<u64>,
@@ -190,10 +194,18 @@ impl RunState {
             resumed: Vec::new(),
             revised: Vec::new(),
             finished: None,
+            worked: None,
             peak_memory: None,
             tensorboard: None,
             stages: Map::new(),
         }
+    }
+
+    /// How long processes have worked on the run, pauses left out: until it ended, or until the last stage that was done.
+    pub fn took(&self) -> Option<Duration> {
+        let from_start_to_end = || seconds_between(&self.started, self.finished.as_deref()?);
+        let seconds = self.worked.or_else(from_start_to_end)?;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// Every program that has worked on the run, in order, each once.
@@ -213,6 +225,8 @@ impl RunState {
 pub struct RunFolder {
     dir: PathBuf,
     state: RunState,
+    /// When this process took it up, and what others had worked on it until then.
+    taken_up: (Instant, f64),
     /// Held open for the lock alone.
     _lock: File,
 }
@@ -242,7 +256,12 @@ impl RunFolder {
         if dir.join("run.json").exists() {
             return Err(FolderError::Exists { path: dir.to_path_buf() });
         }
-        let folder = Self { dir: dir.to_path_buf(), state: RunState::new(info), _lock: lock };
+        let mut folder = Self {
+            dir: dir.to_path_buf(),
+            state: RunState::new(info),
+            taken_up: (Instant::now(), 0.0),
+            _lock: lock,
+        };
         let recipe = dir.join("recipe.toml");
         let written = write_atomic(&recipe, resolved_recipe.as_bytes()).map_err(FolderError::from);
         if let Err(error) = written.and_then(|()| folder.write_state()) {
@@ -270,8 +289,10 @@ impl RunFolder {
         state.status = Status::Running;
         state.machine = Machine::detect();
         state.resumed.push(Resumed { at: now(), program });
+        let before = state.took().map_or(0.0, |took| took.as_secs_f64());
         state.finished = None;
-        let folder = Self { dir: dir.to_path_buf(), state, _lock: lock };
+        let mut folder =
+            Self { dir: dir.to_path_buf(), state, taken_up: (Instant::now(), before), _lock: lock };
         folder.write_state()?;
         Ok(folder)
     }
@@ -375,6 +396,7 @@ impl RunFolder {
 
     /// Notes that the work ends now: what is left is to write down what it came to, the time it took included.
     pub fn end(&mut self) {
+        self.count_time();
         self.state.finished = Some(now());
         self.state.peak_memory = peak_memory();
     }
@@ -398,7 +420,13 @@ impl RunFolder {
         let _ = self.finish(Status::Failed);
     }
 
-    fn write_state(&self) -> Result<(), FolderError> {
+    fn count_time(&mut self) {
+        let (taken_up, before) = self.taken_up;
+        self.state.worked = Some(before + taken_up.elapsed().as_secs_f64());
+    }
+
+    fn write_state(&mut self) -> Result<(), FolderError> {
+        self.count_time();
         let path = self.dir.join("run.json");
         let mut text = serde_json::to_string_pretty(&self.state).map_err(|e| at("write", &path)(e.into()))?;
         text.push('\n');

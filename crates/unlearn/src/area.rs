@@ -11,7 +11,7 @@ use amend_run::{RecipeSource, Run, RunError, Stop, load, stored};
 use serde_json::Value;
 
 use crate::starter::STARTERS;
-use crate::{Outcome, UnlearnRecipe, cards, comparison, forecast, methods, report, revise};
+use crate::{Outcome, UnlearnRecipe, cards, comparison, forecast, methods, report, revisable_stages, revise};
 
 /// The area.
 pub const AREA: Area = Area {
@@ -49,7 +49,7 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         ("data.world_facts", &data.world_facts),
     ];
     let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
-    let (looked_at, revised) = (recipe.clone(), recipe.clone());
+    let [looked_at, revisable, revised] = [(); 3].map(|()| recipe.clone());
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,
@@ -59,9 +59,11 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         forecast: Box::new(move |base, progress| {
             forecast(&looked_at, base, progress, &Stop::default(), &|_| false)
         }),
+        may_revise: Box::new(move |before, folder| {
+            revisable_stages(&load::<UnlearnRecipe>(before, &[])?.recipe, &revisable, folder)
+        }),
         revise: Box::new(move |before, folder| {
-            let before = load::<UnlearnRecipe>(before, &[])?.recipe;
-            revise(&before, &revised, folder)
+            revise(&load::<UnlearnRecipe>(before, &[])?.recipe, &revised, folder)
         }),
         work: Box::new(move |base, run| work(&recipe, base, run)),
     })

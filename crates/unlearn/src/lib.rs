@@ -45,7 +45,7 @@ pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
 pub use report::{cards, comparison, report};
-pub use revision::revise;
+pub use revision::{revisable_stages, revise};
 pub use starter::{ATTACK, DEMO};
 
 use arm::Unlearned;
@@ -117,7 +117,8 @@ fn run_seed(
     let watched = has_before.then(look).transpose()?;
     if watched.is_some_and(|watched| watched.value <= recipe.stop.aim(gold.as_ref())) {
         run.progress.note(
-            "warning: the aim is met before the first step; the model may never have learnt the forget set",
+            "warning: the aim is met before the first step; the model may never have learnt the forget set. Every arm stops \
+             at its first look",
         );
     }
     let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages, base };

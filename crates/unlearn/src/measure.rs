@@ -1,6 +1,6 @@
 //! Measuring one model on all sets of a run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::Subject;
@@ -161,7 +161,7 @@ pub(crate) fn ask(
 }
 
 fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
-    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder, hears: None }
+    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder, hears: None, cut: Cell::new(0) }
 }
 
 fn said(answered: &Answered) -> Option<Said> {

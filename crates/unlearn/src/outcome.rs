@@ -132,12 +132,14 @@ impl Outcome {
         let arms: Vec<_> = (0..arms).map(|arm| ArmOutcome::of(recipe, &evidence(arm))).collect();
         let before = |f: fn(&Snapshot) -> Figure| over_seeds(seeds.iter().map(|s| f(&s.before)).collect());
         let has_gold = seeds.first().is_some_and(|s| s.gold.is_some());
+        let mut premises = if audit { Vec::new() } else { premise::broken(recipe, &seeds, judged_by, &arms) };
+        premises.extend(premise::weak_attacks(&seeds));
         Outcome {
             aim: recipe.stop.describe(has_gold),
             watched: recipe.stop.watch,
             judged_by,
             known_before,
-            premises: if audit { Vec::new() } else { premise::broken(recipe, &seeds, judged_by, &arms) },
+            premises,
             passed: arms
                 .iter()
                 .any(|arm| arm.asked().next().is_some())

@@ -67,6 +67,30 @@ fn hardly_known(seeds: &[SeedResult]) -> Option<String> {
     })
 }
 
+/// Attacks that were too weak to show anything, each in a sentence or two.
+pub(crate) fn weak_attacks(seeds: &[SeedResult]) -> Vec<String> {
+    let mut all: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for arm in seeds.iter().flat_map(|seed| &seed.arms) {
+        for (attack, findings) in &arm.attacks {
+            let Some(why) = &findings.weak else { continue };
+            match all.iter_mut().find(|(known, ..)| known == attack) {
+                Some((.., arms)) if arms.contains(&arm.name.as_str()) => {}
+                Some((.., arms)) => arms.push(&arm.name),
+                None => all.push((attack, why, vec![&arm.name])),
+            }
+        }
+    }
+    let sentence = |(attack, why, arms): (&str, &str, Vec<&str>)| {
+        let arms: Vec<String> = arms.iter().map(|arm| format!("`{arm}`")).collect();
+        format!(
+            "The attack `{attack}` on {} was too weak to show anything: {why}. That nothing came back says little; give it a \
+             higher learning rate or more steps.",
+            arms.join(", ")
+        )
+    };
+    all.into_iter().map(sentence).collect()
+}
+
 /// Where arms that forgot ended too far apart to be compared at matched forgetting: the two furthest of these, arms with
 /// the figures they ended at.
 pub(crate) fn unmatched<'a>(ends: impl Iterator<Item = (&'a str, f64)>) -> Option<[(&'a str, f64); 2]> {

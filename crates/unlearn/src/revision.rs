@@ -11,12 +11,11 @@ use crate::compare::Arm;
 use crate::recipe::UnlearnRecipe;
 use crate::stages::Stages;
 
-/// Makes an interrupted run ready to go on with `new` instead of `old`: what it has begun and would now do otherwise
-/// begins anew. Returns the names of those stages.
+/// The stages that a run has begun under `old` and would do otherwise under `new`.
 ///
 /// # Errors
-/// Where a stage that is done would have been another one under `new`; and where files cannot be removed.
-pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
+/// Where a stage that is done would have been another one under `new`.
+pub fn revisable_stages(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
     new.check(&new.arms())?;
     if (&old.model, &old.data) != (&new.model, &new.data) {
         return Err(Error::conflict("another model or other data make another run; start a new one"));
@@ -31,12 +30,22 @@ pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> R
              after it"
         )));
     }
+    Ok(open.into_iter().cloned().collect())
+}
+
+/// Makes an interrupted run ready to go on with `new` instead of `old`: its [`revisable_stages`], which are returned, begin
+/// anew.
+///
+/// # Errors
+/// As of these; and where files cannot be removed.
+pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
+    let open = revisable_stages(old, new, folder)?;
     let checkpoints = Checkpoints::new(folder.path(), 1).map_err(amend_run::RunError::from)?;
     for stage in &open {
         checkpoints.clear(stage).map_err(amend_run::RunError::from)?;
         answers::forget(folder.path(), stage)?;
     }
-    Ok(open.into_iter().cloned().collect())
+    Ok(open)
 }
 
 /// The stages of a run by name, each with all of the recipe that has influence on it. Model and data are the same for

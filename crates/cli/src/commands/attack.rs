@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use amend_run::RecipeSource;
 use amend_run::recipe::fill;
+use amend_run::{Dataset, RecipeSource};
 use clap::Args;
 
 use super::new::{forget_value, path_for};
@@ -13,6 +13,7 @@ use crate::area::ATTACK;
 use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
+use crate::open;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,11 +62,23 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
             "name the model from before it forgot, or leave --before out",
         ));
     }
+    // The recipe is not one that the user has written: what is wrong is said of the options.
+    let models =
+        [("MODEL", Some(&args.model)), ("--gold", args.gold.as_ref()), ("--before", args.before.as_ref())];
+    for (option, model) in models {
+        model.map_or(Ok(()), |model| open::check_model(model).map_err(|e| e.within(option)))?;
+    }
+    if let Some(retain) = &args.retain {
+        Dataset::read(&[retain]).map_err(|e| Error::from(amend_learn::Error::from(e)).within("--retain"))?;
+    }
     let before = args.before.as_deref().unwrap_or(&args.model);
     let mut values = vec![
         ("model.path", here(before)),
         ("compare.0.model", here(&args.model)),
-        ("data.forget", forget_value(&args.forget, args.r#where.as_deref(), None)?),
+        (
+            "data.forget",
+            forget_value(&args.forget, args.r#where.as_deref().map(|choice| (choice, false)), None)?,
+        ),
     ];
     values.extend(args.gold.as_deref().map(|gold| ("model.gold", here(gold))));
     values.extend(args.retain.as_deref().map(|retain| ("data.retain", here(retain))));
@@ -74,5 +87,5 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
         values.push(("unlearn.verdict", toml_edit::Array::new().into()));
     }
     let text = fill(ATTACK, &values).map_err(Error::plain)?;
-    run::start(RecipeSource { path: "attack.toml".into(), text }, args.how, context)
+    run::start(RecipeSource { path: "attack".into(), text }, args.how, context)
 }

@@ -6,6 +6,7 @@ use amend_run::RecipeSource;
 use clap::Args;
 
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::running;
@@ -27,7 +28,7 @@ pub(crate) struct CheckArgs {
     /// The recipe, a TOML file
     recipe: PathBuf,
     /// Change one value of the recipe, such as `unlearn.batch_size=16`; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", add = completing::settings())]
     set: Vec<String>,
 }
 

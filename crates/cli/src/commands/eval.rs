@@ -1,5 +1,6 @@
 //! `amend eval`: a benchmark's figures.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,8 @@ fn ask_model(
     let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = RecordEncoder::new(tokenizer, Template::default(), opened.model.spec().context);
-    let subject = Subject { model: &opened.model, tokenizer, encoder: &encoder, hears: None };
+    let subject =
+        Subject { model: &opened.model, tokenizer, encoder: &encoder, hears: None, cut: Cell::new(0) };
     let mut log = match &args.out {
         Some(out) => Some(open_log(out, path, args.precision, benchmark, &data)?),
         None => None,
@@ -144,6 +146,14 @@ fn ask_model(
     let progress = context.progress.as_ref();
     let samples =
         evaluate(benchmark.filler(), &data.items, &subject, log.as_mut(), progress, &Stop::default())?;
+    if subject.cut.get() > 0 {
+        context.console.warn(&format!(
+            "{} of what was asked is longer than the model reads, {} tokens: texts were cut, and a question that fills them \
+             has no answer",
+            subject.cut.get(),
+            opened.model.spec().context
+        ));
+    }
     Ok((samples, log))
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct NewArgs {
     #[arg(value_name = "METHOD", add = completing::areas())]
     area: String,
     /// Which recipe to start from: plain, lora, compare, tofu or attack
-    #[arg(long, value_name = "NAME", default_value = "plain")]
+    #[arg(long, value_name = "NAME", default_value = "plain", add = completing::templates())]
     template: String,
     /// The model: a Hugging Face folder or a GGUF file
     #[arg(long, value_name = "DIR", add = completing::models())]
@@ -56,17 +56,24 @@ pub(crate) struct NewArgs {
 pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
     let text = filled(starter(area, &args.template)?, &args)?;
+    let open = to_fill_in(&text, &args)?;
     match &args.out {
         Some(out) => {
             write_new(out, &text)?;
             if context.json {
-                context.out.json_line(&serde_json::json!({ "method": area.name, "file": out }))?;
+                let told = serde_json::json!({ "method": area.name, "file": out, "to_fill_in": open });
+                context.out.json_line(&told)?;
             } else {
-                context.console.note(&format!("wrote {0}; next: amend check {0}", out.display()));
+                let fill_in = match open.as_slice() {
+                    [] => String::new(),
+                    open => format!("fill in {}, then ", open.join(", ")),
+                };
+                context.console.note(&format!("wrote {0}; next: {fill_in}amend check {0}", out.display()));
             }
         }
         None if context.json => {
-            context.out.json_line(&serde_json::json!({ "method": area.name, "recipe": text }))?;
+            let told = serde_json::json!({ "method": area.name, "recipe": text, "to_fill_in": open });
+            context.out.json_line(&told)?;
         }
         None => context.out.text(&text)?,
     }
@@ -97,7 +104,9 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
         }
     }
     if let Some(forget) = &args.forget {
-        values.push(("data.forget", forget_value(forget, args.r#where.as_deref(), recipe_folder)?));
+        let needs_rest = args.retain.is_none() && starter.name != "attack";
+        let choice = args.r#where.as_deref().map(|choice| (choice, needs_rest));
+        values.push(("data.forget", forget_value(forget, choice, recipe_folder)?));
     }
     if let Some(retain) = &args.retain {
         Dataset::read(&[retain]).map_err(amend_learn::Error::from)?;
@@ -115,17 +124,47 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The records to be forgotten, as a recipe in `folder` names them, after a look at them.
+/// The keys of the recipe that name a model or a file which was not given, and which the template can only make up.
+fn to_fill_in(text: &str, args: &NewArgs) -> Result<Vec<&'static str>, Error> {
+    let recipe: toml_edit::DocumentMut = text.parse().map_err(|e| Error::plain(format!("{e}")))?;
+    let named = |key: &str| {
+        let mut parts = key.split('.');
+        let first = recipe.get(parts.next()?)?;
+        parts.try_fold(first, |item, part| match part.parse::<usize>() {
+            Ok(index) => item.get(index),
+            Err(_) => item.get(part),
+        })
+    };
+    let given = [
+        ("model.path", args.model.is_some()),
+        ("model.gold", args.gold.is_some()),
+        ("data.forget", args.forget.is_some()),
+        ("data.retain", args.retain.is_some()),
+        ("compare.0.model", args.model.is_some()),
+    ];
+    let open = given.into_iter().filter(|(key, given)| !given && named(key).is_some());
+    Ok(open.map(|(key, _)| key).collect())
+}
+
+/// The records to be forgotten, as a recipe in `folder` names them, after a look at them. With a choice among them goes
+/// whether it has to leave some.
 pub(super) fn forget_value(
     file: &Path,
-    choice: Option<&str>,
+    choice: Option<(&str, bool)>,
     folder: Option<&Path>,
 ) -> Result<toml_edit::Value, Error> {
     let records = Dataset::read(&[file]).map_err(amend_learn::Error::from)?.records;
     let path = toml_edit::Value::from(path_for(file, folder));
-    let Some(choice) = choice else { return Ok(path) };
+    let Some((choice, needs_rest)) = choice else { return Ok(path) };
     let filter: Filter = choice.parse().map_err(|e| Error::plain(format!("--where: {e}")))?;
-    filter.split(records).map_err(|e| Error::plain(format!("--where: {}: {e}", file.display())))?;
+    let split = filter.split(records);
+    let [_, others] = split.map_err(|e| Error::plain(format!("--where: {}: {e}", file.display())))?;
+    if others.is_empty() && needs_rest {
+        return Err(Error::told(
+            format!("--where: every record of {} is meant, so that nothing is left to keep", file.display()),
+            "choose fewer, or name a file of records to be kept with --retain",
+        ));
+    }
     let mut table = toml_edit::InlineTable::new();
     table.insert("path", path);
     table.insert("where", choice.into());

@@ -30,7 +30,7 @@ pub(crate) struct ResumeArgs {
     #[arg(value_name = "DIR", add = completing::unfinished_runs())]
     run: PathBuf,
     /// Change one value of the recipe, where that changes nothing that was done; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", add = completing::settings())]
     set: Vec<String>,
     #[command(flatten)]
     checkpoints: CheckpointArgs,

@@ -7,6 +7,7 @@ use amend_run::RecipeSource;
 use clap::Args;
 
 use crate::app::Exit;
+use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::listening::TensorBoardArgs;
@@ -40,7 +41,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 pub(super) struct HowArgs {
     /// Change one value of the recipe, such as `unlearn.batch_size=16`; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", add = completing::settings())]
     set: Vec<String>,
     /// Repeat everything with so many seeds, or with those of a list such as 1,7,42; figures are then means over seeds
     #[arg(long, value_name = "N", value_parser = parse_seeds)]

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use amend_run::clock::seconds_between;
 use amend_run::folder::{RunState, is_in_use, read_state};
 use amend_run::{Status, read_results};
 use clap::{Args, ValueHint};
@@ -154,7 +153,7 @@ impl Listed {
             state: State::of(dir, state.status),
             passed: if state.status == Status::Done { passed() } else { None },
             started: state.started.clone(),
-            seconds: state.finished.as_deref().and_then(|end| seconds_between(&state.started, end)),
+            seconds: state.took().map(|took| took.as_secs_f64()),
             bytes: size(dir),
             command: state.info.command.clone(),
         }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use bash::Bash;
 
 pub(crate) use paths::{models, runs, unfinished_runs};
-pub(crate) use values::{areas, known_values, methods, schemas, task_options, tasks};
+pub(crate) use values::{areas, known_values, methods, schemas, settings, task_options, tasks, templates};
 
 /// The variable by which a shell's script asks for candidates: it holds the shell's name.
 const ASKED: &str = "AMEND_COMPLETE";

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use amend_run::Method;
+use amend_run::recipe::{Key, keys};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 
@@ -12,6 +13,37 @@ use crate::commands::first_sentence;
 /// Areas.
 pub(crate) fn areas() -> ArgValueCandidates {
     ArgValueCandidates::new(every_area)
+}
+
+/// Templates of recipes.
+pub(crate) fn templates() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let all = AREAS.iter().flat_map(|area| area.starters);
+        all.map(|starter| candidate(starter.name, starter.summary)).collect()
+    })
+}
+
+/// Keys of recipes, and the values that one of them is known to have: `stop.watch=probability`.
+pub(crate) fn settings() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let current = current.to_string_lossy();
+        AREAS.iter().flat_map(|area| settings_of(&(area.schema)(), &current)).collect()
+    })
+}
+
+fn settings_of(schema: &Value, current: &str) -> Vec<CompletionCandidate> {
+    let mut candidates = Vec::new();
+    for Key { path, summary, values } in keys(schema) {
+        match current.split_once('=') {
+            None if path.starts_with(current) => candidates.push(candidate(&format!("{path}="), &summary)),
+            Some((key, begun)) if key == path => {
+                let values = values.iter().filter(|value| value.starts_with(begun));
+                candidates.extend(values.map(|value| candidate(&format!("{path}={value}"), &summary)));
+            }
+            _ => {}
+        }
+    }
+    candidates
 }
 
 /// Methods, and slots, whose methods are listed.

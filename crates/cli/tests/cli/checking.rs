@@ -153,6 +153,9 @@ fn the_cause_of_a_failure_can_be_mended() {
     let arg = failed.to_str().unwrap();
     // What is done stays as it was done.
     fails(&["resume", arg, "--set", "eval.limit=2"], &["base-eval", "is done", "--set eval.limit=2"]);
+    let two = ["resume", arg, "--set", "optimizer.lr=1e-3", "--set", "eval.limit=2"];
+    let message = String::from_utf8(amend(&two).assert().code(2).get_output().stderr.clone()).unwrap();
+    assert!(message.contains("--set eval.limit=2: ") && !message.contains("optimizer.lr"), "{message}");
     fails(&["resume", arg, "--set", "data.world.people=9"], &["other data"]);
     fails(&["resume", arg, "--set", "optimizer.rate=9"], &["optimizer.rate", "lr"]);
     let mended = ["--set", "optimizer.lr=1e-3", "--set", "optimizer.max_grad_norm=1.0"];
@@ -207,4 +210,14 @@ fn a_choice_of_records_is_forgotten_and_the_rest_kept() {
         said["forecast"]["sets"].as_array().unwrap().iter().map(|s| (&s["name"], &s["records"])).collect();
     assert_eq!(sets, [(&"to forget".into(), &3.into()), (&"to keep".into(), &5.into())]);
     fails(&["check", recipe, "--set", "data.forget.where=author ="], &["expected a value"]);
+    let text = fs::read_to_string(recipe).unwrap();
+    let line = 1 + text.lines().position(|line| line.contains("where = ")).unwrap();
+    fs::write(recipe, text.replace("author", "auther")).unwrap();
+    fails(
+        &["check", recipe],
+        &["data.forget.where", "`auther`; the nearest is `author`", &format!("{recipe}:{line}:")],
+    );
+    // Of all of them none would be left to keep.
+    let all = [&new[..], &["--where", "answer != nobody"]].concat();
+    fails(&all, &["every record", "--retain"]);
 }

@@ -32,6 +32,9 @@ fn names_are_offered() {
     assert!(offered(here, &["methods", "forg"]).contains(&"forget".to_owned()));
     assert_eq!(offered(here, &["methods", "sag"]), ["sago"]);
     assert_eq!(offered(here, &["new", ""]), ["unlearn"]);
+    assert_eq!(offered(here, &["new", "unlearn", "--template", "l"]), ["lora"]);
+    assert!(offered(here, &["run", "r.toml", "--set", "optimizer.l"]).contains(&"optimizer.lr=".to_owned()));
+    assert_eq!(offered(here, &["check", "r.toml", "--set", "unlearn.combine=sa"]), ["unlearn.combine=sago"]);
     assert!(offered(here, &["schema", "un"]).contains(&"unlearn".to_owned()));
     assert_eq!(offered(here, &["eval", "--task", ""]), ["records", "tofu", "truthfulqa", "wikitext"]);
     assert!(offered(here, &["eval", "--task", "tofu", "--set", "spl"]).contains(&"split=".to_owned()));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Scratch, fails, json_of};
+use crate::support::{Scratch, amend, fails, json_of};
 
 #[test]
 fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
@@ -53,6 +53,18 @@ fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
     fs::write(&articles, " = One = \n the cat sat \n = Two = \n the mat \n = Three = \n the dog ran \n")
         .unwrap();
     fails(&evaluate, &["evaluation.json", "another data.wiki.test.tokens", "choose another folder"]);
+}
+
+/// Records were cut without a word.
+#[test]
+fn what_is_too_long_for_the_model_is_said() {
+    let scratch = Scratch::new();
+    let long = "the cat sat on the mat ".repeat(400);
+    let records =
+        scratch.file("long.jsonl", &format!("{{\"question\": \"Who?\", \"answer\": \"{long}\"}}\n"));
+    let output = amend(&["eval", "--model", scratch.arg(), "--data", &records]).assert().get_output().clone();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("1 of what was asked is longer than the model reads, "), "{told}");
 }
 
 #[test]

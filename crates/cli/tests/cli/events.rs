@@ -197,6 +197,27 @@ fn event_files_go_where_they_are_wanted() {
     assert!(!out.join("tensorboard").exists());
 }
 
+/// They are beside the run: where they cannot be written any more, it goes on.
+#[test]
+fn a_run_outlives_its_event_files() {
+    let bench = Bench::new();
+    let [out, logs] = ["mine", "logs"].map(|name| bench.out(name));
+    let [run, board] = [&out, &logs].map(|path| path.to_str().unwrap());
+    // A file is where the folder of a stage would be.
+    std::fs::create_dir_all(logs.join("mine")).unwrap();
+    let stage = logged(&{
+        let first = bench.out("first");
+        amend(&["run", &bench.recipe, "--out", first.to_str().unwrap()]).output().unwrap();
+        first
+    });
+    let stage = stage.keys().last().unwrap().clone();
+    std::fs::write(logs.join("mine").join(&stage), "taken").unwrap();
+    let output = amend(&["run", &bench.recipe, "--out", run, "--tensorboard", board]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{told}");
+    assert!(told.contains("event files for TensorBoard are no longer written: "), "{told}");
+}
+
 /// The code of the error that a command ends with.
 fn code<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Value {
     let args: Vec<_> = args.iter().map(AsRef::as_ref).chain([std::ffi::OsStr::new("--json")]).collect();

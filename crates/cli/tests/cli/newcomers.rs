@@ -15,6 +15,10 @@ fn every_template_is_a_recipe_and_can_be_filled_in() {
         let comments = |text: &str| text.matches('#').count();
         assert_eq!(comments(&text), comments(&filled));
     }
+    // What only the user knows is asked for.
+    let out = scratch.root.join("r.toml");
+    let told = json_of(&["new", "unlearn", "--model", model, "--out", out.to_str().unwrap(), "--json"]);
+    assert_eq!(told["to_fill_in"], serde_json::json!(["data.forget", "data.retain"]));
     fails(&["new", "unlearn", "--template", "lorra"], &["lorra", "did you mean lora", "compare"]);
     fails(&["new", "unlearn", "--model", "nowhere"], &["nowhere"]);
 }
@@ -85,4 +89,33 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
         "a user's model stays as it is"
     );
     attack_on(&scratch, &["--where", "answer = nobody"]).code(2);
+
+    // There is no recipe that the user could look into.
+    for (more, said) in [
+        (["--gold", "nowhere"], "--gold: nowhere"),
+        (["--retain", "none.jsonl"], "--retain: none.jsonl"),
+        (["--set", "optimizer.lr=-1"], "--set"),
+    ] {
+        let output = attack_on(&scratch, &more).code(2).get_output().clone();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(said) && !told.contains("attack.toml"), "{told}");
+    }
+}
+
+/// An attacker that learns nothing brings nothing back, which was taken for a model that withstands.
+#[test]
+fn a_weak_attack_is_called_one() {
+    let scratch = Scratch::new();
+    let gold = ["--gold", scratch.model.to_str().unwrap()];
+    let premises = |lr: &str| {
+        let steps = format!(
+            "unlearn.attack=[{{ name = \"relearn\", steps = 40, batch_size = 3, every = 40, optimizer.lr = {lr} }}]"
+        );
+        let output = attack_on(&scratch, &[&gold[..], &["--set", &steps]].concat()).get_output().clone();
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        result["results"]["premises"].to_string()
+    };
+    let weak = premises("1e-9");
+    assert!(weak.contains("too weak to show anything") && weak.contains("learning rate"), "{weak}");
+    assert_eq!(premises("1e-2"), "[]");
 }

@@ -56,6 +56,32 @@ fn a_new_run_never_touches_an_old_folder() {
     );
 }
 
+/// What a run took once counted the night for which it lay still.
+#[test]
+fn pauses_are_no_time_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("run");
+    RunFolder::create(&dir, "", RunInfo::default()).unwrap().finish(Status::Interrupted).unwrap();
+    let long_ago = |text: &str| {
+        let mut state: serde_json::Value = serde_json::from_str(text).unwrap();
+        state["started"] = "2000-01-01T00:00:00Z".into();
+        state["finished"] = "2000-01-01T00:01:40Z".into();
+        state
+    };
+    let file = dir.join("run.json");
+    let state = long_ago(&fs::read_to_string(&file).unwrap());
+    fs::write(&file, state.to_string()).unwrap();
+    RunFolder::open(&dir, Program::default()).unwrap().finish(Status::Interrupted).unwrap();
+    assert!(read_state(&dir).unwrap().took().unwrap().as_secs() < 50);
+    // Earlier versions did not count: that was from start to end.
+    let mut state = long_ago(&fs::read_to_string(&file).unwrap());
+    state.as_object_mut().unwrap().remove("worked");
+    fs::write(&file, state.to_string()).unwrap();
+    assert_eq!(read_state(&dir).unwrap().took().unwrap().as_secs(), 100);
+    RunFolder::open(&dir, Program::default()).unwrap().finish(Status::Done).unwrap();
+    assert_eq!(read_state(&dir).unwrap().took().unwrap().as_secs(), 100);
+}
+
 /// A run that failed once took samples with it that it had already written.
 #[test]
 fn a_folder_that_an_area_has_written_to_is_not_untouched() {

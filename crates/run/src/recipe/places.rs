@@ -53,9 +53,73 @@ pub fn places_of(schema: &Value, key: &str) -> Vec<String> {
     Vec::new()
 }
 
+/// A key of recipes, as somebody who types one wants to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its dotted path.
+    pub path: String,
+    /// What it is, in a sentence.
+    pub summary: String,
+    /// The words it may have, where it has some of its own.
+    pub values: Vec<String>,
+}
+
+/// Every key of a recipe of this schema, in its order; those of a slot's fillers too, each once. What is within lists is left
+/// out, because there may be no items.
+pub fn keys(schema: &Value) -> Vec<Key> {
+    let mut found = Vec::new();
+    collect(Schema { root: schema }, schema, "", DEPTH, &mut found);
+    found
+}
+
+fn collect(root: Schema<'_>, table: &Value, above: &str, depth: usize, found: &mut Vec<Key>) {
+    for (name, schema) in root.shapes(table).iter().flat_map(|shape| &shape.properties) {
+        let path = if above.is_empty() { (*name).to_owned() } else { format!("{above}.{name}") };
+        if found.iter().all(|key| key.path != path) {
+            let text = schema["description"].as_str().unwrap_or_default();
+            let allowed = root.shapes(schema).into_iter().filter_map(|shape| shape.allowed).flatten();
+            found.push(Key {
+                path: path.clone(),
+                summary: text.lines().next().unwrap_or_default().to_owned(),
+                values: allowed.filter_map(Value::as_str).map(str::to_owned).collect(),
+            });
+        }
+        if depth > 0 {
+            collect(root, schema, &path, depth - 1, found);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::span_of;
+    use super::{keys, span_of};
+
+    #[test]
+    fn every_key_is_listed_once_with_its_words() {
+        let schema = serde_json::json!({
+            "$defs": { "Rule": { "anyOf": [
+                { "type": "string", "enum": ["sum", "sago"] },
+                { "type": "object", "properties": { "name": { "const": "sum" }, "weight": { "type": "number" } } },
+                { "type": "object", "properties": { "name": { "const": "sago" }, "weight": { "type": "number" } } },
+            ] } },
+            "properties": {
+                "seed": { "type": "integer", "description": "The seed.\nOf all." },
+                "unlearn": { "type": "object", "properties": { "combine": { "$ref": "#/$defs/Rule" } } },
+            },
+        });
+        let all: Vec<String> = keys(&schema)
+            .into_iter()
+            .map(|key| format!("{} {} {}", key.path, key.values.join(","), key.summary).trim_end().to_owned())
+            .collect();
+        let wanted = [
+            "seed  The seed.",
+            "unlearn",
+            "unlearn.combine sum,sago",
+            "unlearn.combine.name sum",
+            "unlearn.combine.weight",
+        ];
+        assert_eq!(all, wanted);
+    }
 
     #[test]
     fn the_place_of_a_value_is_found_where_the_file_says_it() {

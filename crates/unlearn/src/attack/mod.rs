@@ -46,6 +46,9 @@ pub struct Findings {
     pub curves: Vec<Curve>,
     /// What the attacked model says.
     pub samples: Vec<Said>,
+    /// Why it shows little, where the attacker did not get what it was after for itself: a clause, with its figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weak: Option<String>,
 }
 
 impl Findings {

@@ -81,7 +81,9 @@ impl Attacker for Relearn {
         let looks = (self.steps.div_ceil(self.every) as usize).saturating_add(1);
         Work {
             trained: (self.steps as usize).saturating_mul(drawn * mean_tokens(&context.attack)),
-            scored: looks.saturating_mul(2 * tokens(&context.attack_test)),
+            scored: looks
+                .saturating_mul(2 * tokens(&context.attack_test))
+                .saturating_add(2 * tokens(&context.attack)),
             written: SAMPLES.saturating_mul(context.evaluation.max_new_tokens),
         }
     }
@@ -92,6 +94,8 @@ impl Attacker for Relearn {
             Ok((share_exact(model, test)?.value, mean_probability(model, test)?.value))
         };
         let before = look(model)?;
+        let own = |model: &Model| Ok::<_, Error>(mean_probability(model, &context.attack)?.value);
+        let own_before = own(model)?;
         let mut attacked = model.clone();
         attacked.params.set_trainable(|_| true);
         let mut learner = FineTuning {
@@ -121,13 +125,22 @@ impl Attacker for Relearn {
             let seen = seen.filter_map(|row| Some((row.step as f64, value(row)?)));
             std::iter::once((0.0, before)).chain(seen).filter(|(_, y)| y.is_finite()).collect()
         };
-        Ok(findings(
+        let weak = weakness(own_before, own(&learner.model)?);
+        let found = findings(
             curve("test_accuracy", before.0),
             curve("test_probability", before.1),
             test.len(),
             ask(&learner.model, context, &context.sets.attack_test, SAMPLES)?,
-        ))
+        );
+        Ok(Findings { weak, ..found })
     }
+}
+
+/// What is to be said of an attacker that hardly learnt even T: one that does not know by heart half of what it was
+/// given, nor twice of what it knew before.
+fn weakness(before: f64, after: f64) -> Option<String> {
+    (after < 0.5 && after < 2.0 * before)
+        .then(|| format!("the probability of what it learnt from went from {before:.3} to {after:.3}"))
 }
 
 type Points = Vec<(f64, f64)>;
@@ -156,6 +169,7 @@ fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>)
         figures,
         curves: vec![curve("accuracy", accuracy), curve("probability", probability)],
         samples,
+        weak: None,
     }
 }
 
@@ -168,6 +182,14 @@ mod tests {
         let found = findings(vec![(0.0, 0.25), (5.0, 0.75), (10.0, 0.5)], vec![(0.0, 0.1)], 4, Vec::new());
         assert_eq!(found.figures[0].1, Figure::share(3, 4));
         assert_eq!(found.figures[1].1, Figure::exact(0.1, 4));
+    }
+
+    #[test]
+    fn who_learns_nothing_attacks_weakly() {
+        assert!(weakness(0.05, 0.06).unwrap().contains("from 0.050 to 0.060"));
+        assert!(
+            weakness(0.05, 0.1).is_none() && weakness(0.4, 0.5).is_none() && weakness(0.0, 0.0).is_none()
+        );
     }
 
     /// An attack of which nothing is known once counted as one that brought nothing back.

@@ -242,11 +242,16 @@ impl Differences {
         }
         let mut sections: Vec<Section> = Vec::new();
         for (run, reasons) in runs {
-            sections.push(Section::Prose(format!(
-                "`{run}` cannot be paired with `{}`: {}. Errors are those of both together.",
-                self.baseline,
-                list(&reasons)
-            )));
+            let (baseline, reasons) = (&self.baseline, list(&reasons));
+            let paired = |row: &ArmDifference| row.run == run && row.difference.paired_by.is_some();
+            sections.push(Section::Prose(if self.rows.iter().any(paired) {
+                format!(
+                    "Not every figure of `{run}` can be paired with that of `{baseline}`: {reasons}. The errors of those \
+                     are those of both together."
+                )
+            } else {
+                format!("`{run}` cannot be paired with `{baseline}`: {reasons}. Errors are those of both together.")
+            }));
         }
         let partly = |(run, seeds): &(String, String)| {
             Section::Prose(format!(
