@@ -67,7 +67,7 @@ fn hardly_known(seeds: &[SeedResult]) -> Option<String> {
     })
 }
 
-/// Attacks that were too weak to show anything, each in a sentence or two.
+/// Attacks that were too weak to show much, each in a sentence or two.
 pub(crate) fn weak_attacks(seeds: &[SeedResult]) -> Vec<String> {
     let mut all: Vec<(&str, &str, Vec<&str>)> = Vec::new();
     for arm in seeds.iter().flat_map(|seed| &seed.arms) {
@@ -83,8 +83,8 @@ pub(crate) fn weak_attacks(seeds: &[SeedResult]) -> Vec<String> {
     let sentence = |(attack, why, arms): (&str, &str, Vec<&str>)| {
         let arms: Vec<String> = arms.iter().map(|arm| format!("`{arm}`")).collect();
         format!(
-            "The attack `{attack}` on {} was too weak to show anything: {why}. That nothing came back says little; give it a \
-             higher learning rate or more steps.",
+            "The attack `{attack}` on {} was weak: {why}. What it does not bring back a stronger one may; give it a higher \
+             learning rate or more steps.",
             arms.join(", ")
         )
     };

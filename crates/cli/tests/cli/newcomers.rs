@@ -116,6 +116,6 @@ fn a_weak_attack_is_called_one() {
         result["results"]["premises"].to_string()
     };
     let weak = premises("1e-9");
-    assert!(weak.contains("too weak to show anything") && weak.contains("learning rate"), "{weak}");
+    assert!(weak.contains("was weak: ") && weak.contains("learning rate"), "{weak}");
     assert_eq!(premises("1e-2"), "[]");
 }
