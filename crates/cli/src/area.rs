@@ -37,12 +37,12 @@ pub(crate) fn read(source: RecipeSource, sets: &[String]) -> Result<Plan, Error>
 }
 
 /// Reads the results of a finished run again. `recipe` is the resolved one.
-pub(crate) fn found(results: Value, recipe: &str, dir: &Path) -> Result<Found, Error> {
+pub(crate) fn read_results(results: Value, recipe: &str, dir: &Path) -> Result<Found, Error> {
     Ok((area_of(recipe).read_results)(results, dir)?)
 }
 
 /// Puts runs of one area side by side; the others are compared with the first.
-pub(crate) fn compared(runs: &[FinishedRun]) -> Result<Compared, Error> {
+pub(crate) fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {
     let methods: Vec<String> = runs.iter().map(|run| toml_method(&run.recipe).unwrap_or_default()).collect();
     if let Some((run, method)) = runs.iter().zip(&methods).find(|(_, method)| **method != methods[0]) {
         return Err(Error::told(

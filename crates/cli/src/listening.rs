@@ -75,28 +75,38 @@ pub(crate) fn attach(run: &mut Run<'_>, console: &Console) -> Result<(), Error> 
     if let Some(root) = run.folder.state().tensorboard.clone() {
         let dir = run.folder.path();
         let rows = StepLog::read(dir, METRICS).map_err(RunError::from)?;
-        let board = TensorBoard::open(&dir.join(root), &rows)?;
-        run.metrics.listen(Box::new(Beside { board: Some(board), console: console.clone() }));
+        let mut events = EventFiles { board: None, console: console.clone() };
+        match TensorBoard::open(&dir.join(root), &rows) {
+            Ok(board) => events.board = Some(board),
+            // Who begins a run can still choose another place.
+            Err(e) if rows.is_empty() => return Err(e.into()),
+            Err(e) => events.given_up(&e),
+        }
+        run.metrics.listen(Box::new(events));
     }
     Ok(())
 }
 
-/// Event files beside a run, which is more than they are: where they cannot be written any more, it goes on without.
-struct Beside {
+/// Event files of a run, which goes on without them where they cannot be written any more.
+struct EventFiles {
     board: Option<TensorBoard>,
     console: Console,
 }
 
-impl Beside {
+impl EventFiles {
+    fn given_up(&self, why: &FileError) {
+        self.console.warn(&format!("event files for TensorBoard are no longer written: {why}"));
+    }
+
     fn tell(&mut self, tell: impl FnOnce(&mut TensorBoard) -> Result<(), FileError>) {
         if let Some(Err(e)) = self.board.as_mut().map(tell) {
             self.board = None;
-            self.console.warn(&format!("event files for TensorBoard are no longer written: {e}"));
+            self.given_up(&e);
         }
     }
 }
 
-impl RowListener for Beside {
+impl RowListener for EventFiles {
     fn logged(&mut self, row: &StepRow) -> Result<(), FileError> {
         self.tell(|board| board.logged(row));
         Ok(())

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amend_learn::area::{Found, Plan};
 use amend_run::clock::now;
@@ -195,12 +195,12 @@ fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<
 /// Refuses a change of what was done, and names the setting that is one where it is one by itself.
 fn may_change(plan: &Plan, source: &RecipeSource, sets: &[String], folder: &RunFolder) -> Result<(), Error> {
     let Err(refused) = (plan.may_revise)(source.clone(), folder) else { return Ok(()) };
-    let alone = |set: &&String| {
-        let one = area::read(source.clone(), std::slice::from_ref(*set));
-        one.is_ok_and(|plan| (plan.may_revise)(source.clone(), folder).is_err())
+    let alone = |set: &String| {
+        let plan = area::read(source.clone(), std::slice::from_ref(set)).ok()?;
+        (plan.may_revise)(source.clone(), folder).err().map(|refused| (refused, set.clone()))
     };
-    let which = sets.iter().find(alone).cloned().unwrap_or_else(|| sets.join(" --set "));
-    Err(Error::from(refused).within(format!("--set {which}")))
+    let (why, which) = sets.iter().find_map(alone).unwrap_or_else(|| (refused, sets.join(" --set ")));
+    Err(Error::from(why).within(format!("--set {which}")))
 }
 
 /// What is left to do in a folder, whose recipe is to read what it read when the run began.
@@ -247,7 +247,6 @@ fn carry_out(
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let dir = folder.path().to_path_buf();
-    let began = Instant::now();
     let log = match board.note(&mut folder).and_then(|()| begin(&folder)) {
         Ok(begun) => begun,
         Err(e) => {
@@ -261,7 +260,7 @@ fn carry_out(
     let found = listening::attach(&mut run, &context.console).and_then(|()| Ok((plan.work)(base, &mut run)?));
     let mut folder = run.into_folder();
     folder.end();
-    let took = folder.state().took().unwrap_or(began.elapsed());
+    let took = folder.state().took().unwrap_or_default();
     let finished = found.and_then(|mut found| {
         provenance::add(&mut found.report, &dir, folder.state())?;
         for card in &mut found.cards {

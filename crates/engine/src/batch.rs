@@ -87,6 +87,11 @@ impl Batch {
         Ok(Batch { ids, layout: Layout::packed(lengths), rows, targets, sequence })
     }
 
+    /// The scored tokens as columns of logits: `[n]`.
+    pub fn target_columns(&self) -> Vec<usize> {
+        self.targets.iter().map(|&id| id as usize).collect()
+    }
+
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.layout.sequences.len()

@@ -19,9 +19,8 @@ pub struct Subject<'a> {
     pub encoder: &'a RecordEncoder<'a>,
     /// Hears now and then how far a long answer is.
     pub hears: Option<&'a dyn Fn(&str)>,
-    /// Counts the requests for which the context has no room: what is cut is told by [`Request`], and what is to be answered
-    /// in words is not answered.
-    pub cut: Cell<usize>,
+    /// How many requests the context had no room for; see [`Request`] for what is cut of them.
+    cut: Cell<usize>,
 }
 
 /// Tokens between two reports of how far answers are.
@@ -48,6 +47,19 @@ impl Answerer for Subject<'_> {
             }
         };
         Ok(requests.iter().zip(&examples).map(answer).collect())
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// A model, its tokenizer, and how texts become tokens.
+    pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, encoder: &'a RecordEncoder<'a>) -> Self {
+        Subject { model, tokenizer, encoder, hears: None, cut: Cell::new(0) }
+    }
+
+    /// How many requests the context had no room for: of texts the end was cut off, and questions that fill it were not
+    /// answered.
+    pub fn cut(&self) -> usize {
+        self.cut.get()
     }
 }
 
@@ -136,7 +148,7 @@ impl Subject<'_> {
             for (place, asked) in asked.iter().enumerate().filter(|(_, a)| a.max_new_tokens == length) {
                 let prompt = self.encoder.prompt(&asked.content)?;
                 let fits = !prompt.is_empty() && prompt.len() < self.model.spec().context;
-                self.count_cut(!fits);
+                self.count_cut(prompt.len() >= self.model.spec().context);
                 if fits {
                     prompts.push(prompt);
                     places.push(place);

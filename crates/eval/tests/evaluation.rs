@@ -47,13 +47,7 @@ impl Asked {
 
     fn ask<T>(&self, act: impl FnOnce(&Subject<'_>) -> T) -> T {
         let encoder = RecordEncoder::new(&self.tokenizer, Template::default(), self.model.spec().context);
-        act(&Subject {
-            model: &self.model,
-            tokenizer: &self.tokenizer,
-            encoder: &encoder,
-            hears: None,
-            cut: Cell::new(0),
-        })
+        act(&Subject::new(&self.model, &self.tokenizer, &encoder))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an area is to whoever runs its recipes.
 //!
-//! An area's crate gives one [`Area`], and nothing else of it is known outside: a new area is a crate, and a line in
-//! the command's list. Its functions are compiled in its own crate, once, because none of them is generic.
+//! An area's crate gives one [`Area`], which is nearly all that is known of it outside (beside it stand recipes that some
+//! commands fill in): a new area is a crate, and a line in the command's list. Its functions are compiled in its own crate,
+//! once, because none of them is generic.
 
 use std::path::{Path, PathBuf};
 
@@ -52,8 +53,8 @@ pub type Work = Box<dyn FnOnce(&Path, &mut Run<'_>) -> Result<Found>>;
 /// What can be known of a run before it computes, given the folder that relative paths start at.
 pub type Look = Box<dyn Fn(&Path, &dyn Progress) -> Result<Forecast>>;
 
-/// What a run has begun, with the recipe that is given, and would now do otherwise: the names of those stages. Fails where
-/// it has done some.
+/// Names the stages that a run of the recipe that is given has not done and would now do otherwise. Fails where it has done
+/// one that would have been another.
 pub type Revise = Box<dyn Fn(RecipeSource, &RunFolder) -> Result<Vec<String>>>;
 
 /// A recipe that was read, checked and can be run.
@@ -70,7 +71,7 @@ pub struct Plan {
     pub data: Vec<Input>,
     /// What doing it will take.
     pub forecast: Look,
-    /// Whether an interrupted run of the recipe that stands in its folder may go on with this one.
+    /// Fails where an interrupted run of the recipe that stands in its folder may not go on with this one.
     pub may_revise: Revise,
     /// Makes it ready to do so: clears away what it would now do otherwise.
     pub revise: Revise,

@@ -61,13 +61,16 @@ impl Figure {
         number(self.value, self.stderr)
     }
 
-    /// The error alone, with the digits of the value: `0.013`.
+    /// The error alone, with the digits of the value: `0.013`, or `<0.0001` where those do not show it.
     pub fn format_error(&self) -> Option<String> {
         let stderr = self.stderr.filter(|e| e.is_finite() && *e > 0.0)?;
         let [of_value, of_error] =
             [self.value, stderr].map(|x| decimals_of(x, Some(stderr)).unwrap_or_default());
         if of_error <= of_value || !self.value.is_finite() {
             return Some(number(stderr, Some(stderr)));
+        }
+        if is_exponential(self.value, of_value) {
+            return Some(format!("{stderr:.0e}"));
         }
         // Too small to be seen in the value.
         let (unit, decimals) = (10f64.powi(-of_value), of_value.max(0) as usize);
@@ -102,10 +105,19 @@ fn decimals_of(value: f64, stderr: Option<f64>) -> Option<i32> {
         _ if (0.00005..0.0005).contains(&scale) => 4,
         _ => {
             let decimals = digits - 1 - magnitude(scale);
-            let most = if value == 0.0 { decimals } else { (3 - magnitude(value)).max(4) };
+            let most = match value.abs() {
+                0.0 => decimals,
+                small if small < 10.0 => (3 - magnitude(value)).max(4),
+                _ => (3 - magnitude(value)).max(1),
+            };
             if scale < 0.00005 { decimals.min(most) } else { decimals }
         }
     })
+}
+
+/// Whether a value is written as `1.234e-12`.
+fn is_exponential(value: f64, decimals: i32) -> bool {
+    value.abs() >= 1e7 || decimals > 9
 }
 
 fn number(value: f64, stderr: Option<f64>) -> String {
@@ -113,7 +125,7 @@ fn number(value: f64, stderr: Option<f64>) -> String {
         return "n/a".into();
     }
     let Some(decimals) = decimals_of(value, stderr) else { return format!("{value:.0}") };
-    if value.abs() >= 1e7 || decimals > 9 {
+    if is_exponential(value, decimals) {
         return format!("{value:.3e}");
     }
     let text = format!("{value:.*}", decimals.max(0) as usize);
@@ -186,6 +198,8 @@ mod tests {
         // Two seeds may agree by chance.
         assert_eq!(show(0.002_214_07, 0.000_000_54), "0.002214 ± 0.000001");
         assert_eq!(show(0.961_23, 0.000_000_54), "0.9612 ± <0.0001");
+        assert_eq!(show(-12345.0, 1e-20), "-12345.0 ± <0.1");
+        assert_eq!(show(1e-9, 5e-13), "1.000e-9 ± 5e-13");
         assert_eq!(show(f64::NAN, 0.01), "n/a ± 0.010");
     }
 

@@ -170,7 +170,8 @@ pub struct RunState {
     pub revised: Vec<Revision>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
-    /// Seconds that processes have worked on it until this was written. Earlier versions wrote none.
+    /// Seconds that processes have worked on it until it ended, or until this was last written: what a killed process did
+    /// after that is not counted. Earlier versions wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked: Option<f64>,
     /// The most memory in bytes that the last process had resident, where the system tells.
@@ -426,7 +427,9 @@ impl RunFolder {
     }
 
     fn write_state(&mut self) -> Result<(), FolderError> {
-        self.count_time();
+        if self.state.finished.is_none() {
+            self.count_time();
+        }
         let path = self.dir.join("run.json");
         let mut text = serde_json::to_string_pretty(&self.state).map_err(|e| at("write", &path)(e.into()))?;
         text.push('\n');

@@ -10,8 +10,11 @@ use amend_run::recipe::schema_of;
 use amend_run::{RecipeSource, Run, RunError, Stop, load, stored};
 use serde_json::Value;
 
+use crate::forecast::forecast;
+use crate::report::{cards, comparison};
+use crate::revision::{revisable_stages, revise};
 use crate::starter::STARTERS;
-use crate::{Outcome, UnlearnRecipe, cards, comparison, forecast, methods, report, revisable_stages, revise};
+use crate::{Outcome, UnlearnRecipe, methods, report};
 
 /// The area.
 pub const AREA: Area = Area {
@@ -19,7 +22,7 @@ pub const AREA: Area = Area {
     summary: "make a model forget, attack it, and report what happened",
     starters: STARTERS,
     methods: all_methods,
-    schema: schema_of::<UnlearnRecipe>,
+    schema,
     plan,
     read_results,
     compare,
@@ -27,6 +30,10 @@ pub const AREA: Area = Area {
 
 fn all_methods() -> Vec<&'static dyn Method> {
     methods().collect()
+}
+
+fn schema() -> Value {
+    schema_of::<UnlearnRecipe>()
 }
 
 fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
@@ -49,7 +56,7 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         ("data.world_facts", &data.world_facts),
     ];
     let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
-    let [looked_at, revisable, revised] = [(); 3].map(|()| recipe.clone());
+    let (looked_at, revisable, revised) = (recipe.clone(), recipe.clone(), recipe.clone());
     Ok(Plan {
         resolved: loaded.resolved,
         seed: recipe.seed,

@@ -51,6 +51,7 @@ pub struct Context<'a> {
     pub attack: Vec<Example>,
     /// The half the attacker wants back, encoded.
     pub attack_test: Vec<Example>,
+    answer_logprobs: OnceCell<Vec<Vec<f32>>>,
     answer_nll: OnceCell<Vec<f64>>,
     refusals: OnceCell<Vec<Example>>,
     refusal_nll: OnceCell<Vec<f64>>,
@@ -82,6 +83,7 @@ impl<'a> Context<'a> {
             sets,
             evaluation,
             seed,
+            answer_logprobs: OnceCell::new(),
             answer_nll: OnceCell::new(),
             refusals: OnceCell::new(),
             refusal_nll: OnceCell::new(),
@@ -90,9 +92,15 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// Log-probabilities of every forget item's answer tokens under the reference, item by item.
+    pub fn answer_logprobs(&self) -> amend_engine::Result<&[Vec<f32>]> {
+        let make = || self.reference.score(&self.forget, SCORING_TOKENS);
+        once(&self.answer_logprobs, make).map(Vec::as_slice)
+    }
+
     /// Summed negative log-likelihood of every forget item's answer under the reference.
     pub fn answer_nll(&self) -> amend_engine::Result<&[f64]> {
-        once(&self.answer_nll, || self.reference_nll(&self.forget)).map(Vec::as_slice)
+        once(&self.answer_nll, || Ok(sums(self.answer_logprobs()?))).map(Vec::as_slice)
     }
 
     /// Every forget item's question with a refusal as its answer: one for the whole run, so that results do not
@@ -107,7 +115,8 @@ impl<'a> Context<'a> {
 
     /// Summed negative log-likelihood of every refusal under the reference.
     pub fn refusal_nll(&self) -> amend_engine::Result<&[f64]> {
-        once(&self.refusal_nll, || self.reference_nll(self.refusals()?)).map(Vec::as_slice)
+        let make = || Ok(sums(&self.reference.score(self.refusals()?, SCORING_TOKENS)?));
+        once(&self.refusal_nll, make).map(Vec::as_slice)
     }
 
     /// The right and wrong answers of the forget set as it is measured; empty where there are no wrong ones.
@@ -153,11 +162,11 @@ impl<'a> Context<'a> {
         }
         Ok(all.into())
     }
+}
 
-    fn reference_nll(&self, examples: &[Example]) -> amend_engine::Result<Vec<f64>> {
-        let scores = self.reference.score(examples, SCORING_TOKENS)?;
-        Ok(scores.iter().map(|lp| -lp.iter().map(|&l| f64::from(l)).sum::<f64>()).collect())
-    }
+/// Summed negative log-likelihoods of items with these log-probabilities.
+fn sums(logprobs: &[Vec<f32>]) -> Vec<f64> {
+    logprobs.iter().map(|item| -item.iter().map(|&l| f64::from(l)).sum::<f64>()).collect()
 }
 
 /// The value of a cell, made where there is none yet.

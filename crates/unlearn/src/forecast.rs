@@ -37,7 +37,7 @@ const ATTACKED: usize = 16;
 /// # Errors
 /// What the run itself would fail with, as far as it can be known: a recipe whose parts do not go together, data or a
 /// model that cannot be read or do not fit, weights that the machine's memory would not hold.
-pub fn forecast(
+pub(crate) fn forecast(
     recipe: &UnlearnRecipe,
     base: &Path,
     progress: &dyn Progress,

@@ -41,11 +41,9 @@ use amend_run::Run;
 use amend_run::method::Method;
 
 pub use area::AREA;
-pub use forecast::forecast;
 pub use outcome::Outcome;
 pub use recipe::UnlearnRecipe;
-pub use report::{cards, comparison, report};
-pub use revision::{revisable_stages, revise};
+pub use report::report;
 pub use starter::{ATTACK, DEMO};
 
 use arm::Unlearned;
@@ -53,6 +51,7 @@ use attack::Findings;
 use compare::Arm;
 use context::Context;
 use data::Sets;
+use forecast::forecast;
 use measure::{Snapshot, snapshot};
 use models::Models;
 use outcome::{ArmResult, SeedResult};
@@ -117,8 +116,7 @@ fn run_seed(
     let watched = has_before.then(look).transpose()?;
     if watched.is_some_and(|watched| watched.value <= recipe.stop.aim(gold.as_ref())) {
         run.progress.note(
-            "warning: the aim is met before the first step; the model may never have learnt the forget set. Every arm stops \
-             at its first look",
+            "warning: the aim is met before the first step; the model may never have learnt the forget set",
         );
     }
     let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages, base };

@@ -1,6 +1,6 @@
 //! Measuring one model on all sets of a run.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::Subject;
@@ -132,7 +132,8 @@ impl Survey<'_> {
         while all.len() < records.len() {
             let piece = &records[all.len()..records.len().min(all.len() + PIECE)];
             let hears = |how_far: &str| self.bar.borrow_mut().working(how_far);
-            let subject = Subject { hears: Some(&hears), ..subject(self.model, self.context) };
+            let mut subject = subject(self.model, self.context);
+            subject.hears = Some(&hears);
             for (record, answers) in piece.iter().zip(questions::answers(piece, max_new_tokens, &subject)?) {
                 let answered = questions::answered(record, &answers)?;
                 self.log.append(&Row::new(set, all.len(), &answered, answers))?;
@@ -161,7 +162,7 @@ pub(crate) fn ask(
 }
 
 fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
-    Subject { model, tokenizer: context.tokenizer, encoder: context.encoder, hears: None, cut: Cell::new(0) }
+    Subject::new(model, context.tokenizer, context.encoder)
 }
 
 fn said(answered: &Answered) -> Option<Said> {

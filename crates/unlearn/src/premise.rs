@@ -1,5 +1,5 @@
-//! What an experiment takes for granted, and whether it may: a model that never knew cannot forget, and one that
-//! learns the retain set along the way does not keep it.
+//! What an experiment takes for granted, and whether it may: a model that never knew cannot forget, one that learns the
+//! retain set along the way does not keep it, and an attacker that learns nothing brings nothing back.
 
 use crate::outcome::{ArmOutcome, SeedResult};
 use crate::recipe::UnlearnRecipe;
@@ -69,23 +69,30 @@ fn hardly_known(seeds: &[SeedResult]) -> Option<String> {
 
 /// Attacks that were too weak to show much, each in a sentence or two.
 pub(crate) fn weak_attacks(seeds: &[SeedResult]) -> Vec<String> {
-    let mut all: Vec<(&str, &str, Vec<&str>)> = Vec::new();
-    for arm in seeds.iter().flat_map(|seed| &seed.arms) {
-        for (attack, findings) in &arm.attacks {
-            let Some(why) = &findings.weak else { continue };
-            match all.iter_mut().find(|(known, ..)| known == attack) {
-                Some((.., arms)) if arms.contains(&arm.name.as_str()) => {}
-                Some((.., arms)) => arms.push(&arm.name),
-                None => all.push((attack, why, vec![&arm.name])),
+    // By attack, what is to be said of each model, as it was with the first seed in which it was weak.
+    let mut all: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
+    for seed in seeds {
+        let arms = seed.arms.iter().map(|arm| (arm.name.as_str(), &arm.attacks));
+        for (model, findings) in arms.chain([("gold", &seed.gold_findings)]) {
+            for (attack, found) in findings {
+                let Some(why) = &found.weak else { continue };
+                let place = all.iter().position(|(known, _)| known == attack).unwrap_or_else(|| {
+                    all.push((attack, Vec::new()));
+                    all.len() - 1
+                });
+                let models = &mut all[place].1;
+                if models.iter().all(|(known, _)| *known != model) {
+                    models.push((model, why));
+                }
             }
         }
     }
-    let sentence = |(attack, why, arms): (&str, &str, Vec<&str>)| {
-        let arms: Vec<String> = arms.iter().map(|arm| format!("`{arm}`")).collect();
+    let sentence = |(attack, models): (&str, Vec<(&str, &str)>)| {
+        let each: Vec<String> = models.iter().map(|(model, why)| format!("on `{model}` {why}")).collect();
         format!(
-            "The attack `{attack}` on {} was weak: {why}. What it does not bring back a stronger one may; give it a higher \
-             learning rate or more steps.",
-            arms.join(", ")
+            "The attack `{attack}` was weak: {}. What it does not bring back a stronger one may: try another learning rate, or \
+             more steps.",
+            each.join("; ")
         )
     };
     all.into_iter().map(sentence).collect()

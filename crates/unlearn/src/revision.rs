@@ -11,11 +11,15 @@ use crate::compare::Arm;
 use crate::recipe::UnlearnRecipe;
 use crate::stages::Stages;
 
-/// The stages that a run has begun under `old` and would do otherwise under `new`.
+/// The stages that a run has not done under `old` and would do otherwise under `new`; some may have begun.
 ///
 /// # Errors
 /// Where a stage that is done would have been another one under `new`.
-pub fn revisable_stages(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
+pub(crate) fn revisable_stages(
+    old: &UnlearnRecipe,
+    new: &UnlearnRecipe,
+    folder: &RunFolder,
+) -> Result<Vec<String>> {
     new.check(&new.arms())?;
     if (&old.model, &old.data) != (&new.model, &new.data) {
         return Err(Error::conflict("another model or other data make another run; start a new one"));
@@ -38,7 +42,7 @@ pub fn revisable_stages(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFo
 ///
 /// # Errors
 /// As of these; and where files cannot be removed.
-pub fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
+pub(crate) fn revise(old: &UnlearnRecipe, new: &UnlearnRecipe, folder: &RunFolder) -> Result<Vec<String>> {
     let open = revisable_stages(old, new, folder)?;
     let checkpoints = Checkpoints::new(folder.path(), 1).map_err(amend_run::RunError::from)?;
     for stage in &open {

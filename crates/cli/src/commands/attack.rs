@@ -66,19 +66,19 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
     let models =
         [("MODEL", Some(&args.model)), ("--gold", args.gold.as_ref()), ("--before", args.before.as_ref())];
     for (option, model) in models {
-        model.map_or(Ok(()), |model| open::check_model(model).map_err(|e| e.within(option)))?;
+        if let Some(model) = model {
+            open::check_model(model).map_err(|e| e.within(option))?;
+        }
     }
     if let Some(retain) = &args.retain {
         Dataset::read(&[retain]).map_err(|e| Error::from(amend_learn::Error::from(e)).within("--retain"))?;
     }
     let before = args.before.as_deref().unwrap_or(&args.model);
+    let choice = args.r#where.as_deref().map(|choice| (choice, false));
     let mut values = vec![
         ("model.path", here(before)),
         ("compare.0.model", here(&args.model)),
-        (
-            "data.forget",
-            forget_value(&args.forget, args.r#where.as_deref().map(|choice| (choice, false)), None)?,
-        ),
+        ("data.forget", forget_value(&args.forget, choice, None).map_err(|e| e.within("--forget"))?),
     ];
     values.extend(args.gold.as_deref().map(|gold| ("model.gold", here(gold))));
     values.extend(args.retain.as_deref().map(|retain| ("data.retain", here(retain))));

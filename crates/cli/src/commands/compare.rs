@@ -58,7 +58,7 @@ pub(crate) fn execute(args: CompareArgs, context: &mut Context) -> Result<Exit, 
     may_write(&args.out)?;
     let recipes = FinishedRun::recipe_differences(&runs)?;
     let setup = FinishedRun::setup_differences(&runs);
-    let compared = area::compared(&runs)?;
+    let compared = area::compare(&runs)?;
 
     let mut report = Report::new(TITLE);
     for warning in &compared.warnings {

@@ -1,6 +1,5 @@
 //! `amend eval`: a benchmark's figures.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -134,8 +133,7 @@ fn ask_model(
     let opened = Opened::open(&ModelArgs { model: path.clone(), adapter: None, precision: args.precision })?;
     let tokenizer = opened.tokenizer()?;
     let encoder = RecordEncoder::new(tokenizer, Template::default(), opened.model.spec().context);
-    let subject =
-        Subject { model: &opened.model, tokenizer, encoder: &encoder, hears: None, cut: Cell::new(0) };
+    let subject = Subject::new(&opened.model, tokenizer, &encoder);
     let mut log = match &args.out {
         Some(out) => Some(open_log(out, path, args.precision, benchmark, &data)?),
         None => None,
@@ -146,11 +144,11 @@ fn ask_model(
     let progress = context.progress.as_ref();
     let samples =
         evaluate(benchmark.filler(), &data.items, &subject, log.as_mut(), progress, &Stop::default())?;
-    if subject.cut.get() > 0 {
+    if subject.cut() > 0 {
         context.console.warn(&format!(
-            "{} of what was asked is longer than the model reads, {} tokens: texts were cut, and a question that fills them \
-             has no answer",
-            subject.cut.get(),
+            "{} requests are longer than the model's context of {} tokens: texts were cut, and questions that fill it were not \
+             answered",
+            subject.cut(),
             opened.model.spec().context
         ));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::Area;
 use amend_run::recipe::{Starter, fill, without};
 use amend_run::records::Filter;
-use amend_run::{Dataset, nearest};
+use amend_run::{Dataset, RecipePath, nearest};
 use clap::Args;
 
 use crate::app::Exit;
@@ -13,6 +13,7 @@ use crate::area::{self, absolute};
 use crate::completing;
 use crate::context::Context;
 use crate::error::{Error, Topic};
+use crate::open;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +57,7 @@ pub(crate) struct NewArgs {
 pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
     let text = filled(starter(area, &args.template)?, &args)?;
-    let open = to_fill_in(&text, &args)?;
+    let open = to_fill_in(&text, args.out.as_deref().and_then(Path::parent))?;
     match &args.out {
         Some(out) => {
             write_new(out, &text)?;
@@ -99,7 +100,7 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     let path = |path: &PathBuf| path_for(path, recipe_folder);
     for (key, model) in [("model.path", &args.model), ("model.gold", &args.gold)] {
         if let Some(model) = model {
-            amend_engine::checkpoint::Checkpoint::open(model)?;
+            open::check_model(model)?;
             values.push((key, path(model).into()));
         }
     }
@@ -124,27 +125,35 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The keys of the recipe that name a model or a file which was not given, and which the template can only make up.
-fn to_fill_in(text: &str, args: &NewArgs) -> Result<Vec<&'static str>, Error> {
+/// The keys of a recipe in `folder` that name a model or a file that there is not: the template can only make them up.
+fn to_fill_in(text: &str, folder: Option<&Path>) -> Result<Vec<String>, Error> {
     let recipe: toml_edit::DocumentMut = text.parse().map_err(|e| Error::plain(format!("{e}")))?;
-    let named = |key: &str| {
-        let mut parts = key.split('.');
-        let first = recipe.get(parts.next()?)?;
-        parts.try_fold(first, |item, part| match part.parse::<usize>() {
-            Ok(index) => item.get(index),
-            Err(_) => item.get(part),
-        })
+    let folder = folder.unwrap_or(Path::new(""));
+    let is_missing = |path: &str| !RecipePath::from(path).resolve(folder).exists();
+    let mut open = Vec::new();
+    let mut look = |key: String, item: &toml_edit::Item| {
+        if item.get("path").unwrap_or(item).as_str().is_some_and(is_missing) {
+            open.push(key);
+        }
     };
-    let given = [
-        ("model.path", args.model.is_some()),
-        ("model.gold", args.gold.is_some()),
-        ("data.forget", args.forget.is_some()),
-        ("data.retain", args.retain.is_some()),
-        ("compare.0.model", args.model.is_some()),
-    ];
-    let open = given.into_iter().filter(|(key, given)| !given && named(key).is_some());
-    Ok(open.map(|(key, _)| key).collect())
+    for (section, keys) in [("model", &["path", "gold"][..]), ("data", &DATA)] {
+        for key in keys {
+            if let Some(item) = recipe.get(section).and_then(|table| table.get(key)) {
+                look(format!("{section}.{key}"), item);
+            }
+        }
+    }
+    let arms = recipe.get("compare").and_then(toml_edit::Item::as_array_of_tables);
+    for (i, arm) in arms.into_iter().flatten().enumerate() {
+        if let Some(model) = arm.get("model") {
+            look(format!("compare.{i}.model"), model);
+        }
+    }
+    Ok(open)
 }
+
+/// Keys of the section `[data]` that name files.
+const DATA: [&str; 6] = ["forget", "retain", "forget_eval", "retain_eval", "real_authors", "world_facts"];
 
 /// The records to be forgotten, as a recipe in `folder` names them, after a look at them. With a choice among them goes
 /// whether it has to leave some.

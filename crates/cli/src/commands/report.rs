@@ -97,7 +97,7 @@ fn last_error(dir: &Path) -> Option<String> {
 fn read_found(dir: &Path, state: &RunState) -> Result<Found, Error> {
     let recipe = dir.join("recipe.toml");
     let recipe = fs::read_to_string(&recipe).map_err(|e| Error::read(&recipe, e))?;
-    let mut found = area::found(read_results(dir)?, &recipe, dir)?;
+    let mut found = area::read_results(read_results(dir)?, &recipe, dir)?;
     provenance::add(&mut found.report, dir, state)?;
     Ok(found)
 }

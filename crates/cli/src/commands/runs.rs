@@ -41,7 +41,7 @@ struct Listed {
     /// Whether what was asked for holds; null where nothing is known yet.
     passed: Option<bool>,
     started: String,
-    /// From its beginning to its end, however often it was interrupted; null while it has none.
+    /// How long it was worked on, pauses left out; null while it goes on and where it was killed.
     seconds: Option<f64>,
     bytes: u64,
     /// The command that began it.
@@ -153,7 +153,7 @@ impl Listed {
             state: State::of(dir, state.status),
             passed: if state.status == Status::Done { passed() } else { None },
             started: state.started.clone(),
-            seconds: state.took().map(|took| took.as_secs_f64()),
+            seconds: state.finished.as_ref().and(state.took()).map(|took| took.as_secs_f64()),
             bytes: size(dir),
             command: state.info.command.clone(),
         }

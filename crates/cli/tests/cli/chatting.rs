@@ -209,7 +209,11 @@ fn a_terminal_is_left_as_it_was_found() {
     let marks = scratch.root.join("marks");
     let before = format!("stty -a > {0}-before; ", marks.display());
     let after = format!("; echo $? > {0}-code; stty -a > {0}-after", marks.display());
-    let chat = Terminal::wrapped(&scratch, &scratch.root, [&before, "", &after]);
+    let mut chat = Terminal::wrapped(&scratch, &scratch.root, [&before, "", &after]);
+    // Echoed by the editor, which is at work then.
+    chat.press("typed");
+    chat.wait_for("d");
+    let (shown, seen) = (chat.shown.clone(), chat.seen);
     let amend = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let id = entry.ok()?.file_name().into_string().ok()?;
         let words = fs::read(format!("/proc/{id}/cmdline")).ok()?;
@@ -221,6 +225,8 @@ fn a_terminal_is_left_as_it_was_found() {
     assert_eq!(ids.len(), 1);
     assert!(Command::new("kill").arg(&ids[0]).status().unwrap().success());
     chat.ended();
+    let shown = String::from_utf8_lossy(&shown.lock().unwrap()[seen..]).into_owned();
+    assert!(shown.contains("\u{1b}[?2004l"), "pasted text is still marked: {shown:?}");
     let read = |what: &str| fs::read_to_string(format!("{}-{what}", marks.display())).unwrap();
     assert_eq!((read("after"), read("code").trim()), (read("before"), "130"));
 }

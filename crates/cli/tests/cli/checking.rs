@@ -156,7 +156,13 @@ fn the_cause_of_a_failure_can_be_mended() {
     let two = ["resume", arg, "--set", "optimizer.lr=1e-3", "--set", "eval.limit=2"];
     let message = String::from_utf8(amend(&two).assert().code(2).get_output().stderr.clone()).unwrap();
     assert!(message.contains("--set eval.limit=2: ") && !message.contains("optimizer.lr"), "{message}");
-    fails(&["resume", arg, "--set", "data.world.people=9"], &["other data"]);
+    let other = "data.world.people=9";
+    fails(&["resume", arg, "--set", "eval.limit=2", "--set", other], &["--set eval.limit=2: the stage"]);
+    fails(
+        &["resume", arg, "--set", other, "--set", "eval.limit=2"],
+        &["--set data.world.people=9: another model"],
+    );
+    fails(&["resume", arg, "--set", other], &["other data"]);
     fails(&["resume", arg, "--set", "optimizer.rate=9"], &["optimizer.rate", "lr"]);
     let mended = ["--set", "optimizer.lr=1e-3", "--set", "optimizer.max_grad_norm=1.0"];
     let resumed = amend(&[&["resume", arg], &mended[..]].concat()).assert().get_output().clone();

@@ -64,7 +64,7 @@ fn what_is_too_long_for_the_model_is_said() {
         scratch.file("long.jsonl", &format!("{{\"question\": \"Who?\", \"answer\": \"{long}\"}}\n"));
     let output = amend(&["eval", "--model", scratch.arg(), "--data", &records]).assert().get_output().clone();
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("1 of what was asked is longer than the model reads, "), "{told}");
+    assert!(told.contains("requests are longer than the model's context of "), "{told}");
 }
 
 #[test]

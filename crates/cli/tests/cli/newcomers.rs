@@ -94,6 +94,7 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
     for (more, said) in [
         (["--gold", "nowhere"], "--gold: nowhere"),
         (["--retain", "none.jsonl"], "--retain: none.jsonl"),
+        (["--where", "who = nobody"], "--forget: --where: "),
         (["--set", "optimizer.lr=-1"], "--set"),
     ] {
         let output = attack_on(&scratch, &more).code(2).get_output().clone();

@@ -75,14 +75,17 @@ pub fn keys(schema: &Value) -> Vec<Key> {
 fn collect(root: Schema<'_>, table: &Value, above: &str, depth: usize, found: &mut Vec<Key>) {
     for (name, schema) in root.shapes(table).iter().flat_map(|shape| &shape.properties) {
         let path = if above.is_empty() { (*name).to_owned() } else { format!("{above}.{name}") };
-        if found.iter().all(|key| key.path != path) {
+        let place = found.iter().position(|key| key.path == path).unwrap_or_else(|| {
             let text = schema["description"].as_str().unwrap_or_default();
-            let allowed = root.shapes(schema).into_iter().filter_map(|shape| shape.allowed).flatten();
-            found.push(Key {
-                path: path.clone(),
-                summary: text.lines().next().unwrap_or_default().to_owned(),
-                values: allowed.filter_map(Value::as_str).map(str::to_owned).collect(),
-            });
+            let summary = text.lines().next().unwrap_or_default().to_owned();
+            found.push(Key { path: path.clone(), summary, values: Vec::new() });
+            found.len() - 1
+        });
+        let allowed = root.shapes(schema).into_iter().filter_map(|shape| shape.allowed).flatten();
+        for word in allowed.filter_map(Value::as_str) {
+            if found[place].values.iter().all(|known| known != word) {
+                found[place].values.push(word.to_owned());
+            }
         }
         if depth > 0 {
             collect(root, schema, &path, depth - 1, found);
@@ -115,7 +118,7 @@ mod tests {
             "seed  The seed.",
             "unlearn",
             "unlearn.combine sum,sago",
-            "unlearn.combine.name sum",
+            "unlearn.combine.name sum,sago",
             "unlearn.combine.weight",
         ];
         assert_eq!(all, wanted);

@@ -23,7 +23,9 @@ pub(super) fn table(table: &Table) -> String {
         for (place, column) in columns.iter().enumerate() {
             let Cell { text, error, starred, .. } = row.get(place).cloned().unwrap_or_default();
             fields.push(text);
-            fields.extend(column.errors.then(|| error.unwrap_or_default()));
+            // Of an error that is too small to be shown, a bound: a column of numbers holds nothing else.
+            let error = error.unwrap_or_default();
+            fields.extend(column.errors.then(|| error.trim_start_matches('<').to_owned()));
             fields.extend(column.stars.then(|| if starred { "*".to_owned() } else { String::new() }));
         }
         lines.push_str(&line(fields));

@@ -46,7 +46,7 @@ pub struct Findings {
     pub curves: Vec<Curve>,
     /// What the attacked model says.
     pub samples: Vec<Said>,
-    /// Why it shows little, where the attacker did not get what it was after for itself: a clause, with its figures.
+    /// Why the attack was weak, where the attacker hardly learnt even what it trained on: a clause with its figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weak: Option<String>,
 }

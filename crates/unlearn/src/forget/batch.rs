@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use amend_engine::{Batch, Result};
+use amend_engine::{Batch, Graph, Result, Taps, Tensor};
 use amend_learn::epoch_batches;
 
 use crate::context::{Context, once};
@@ -36,6 +36,21 @@ impl<'a> ForgetBatch<'a> {
     /// Summed negative log-likelihood of each answer under the reference.
     pub fn answer_nll(&self) -> Result<Vec<f64>> {
         Ok(self.pick(self.context.answer_nll()?))
+    }
+
+    /// Log-probability of every scored token of the answers under the reference, in the batch's order, in nats.
+    pub fn answer_logprobs(&self) -> Result<Vec<f64>> {
+        let all = self.context.answer_logprobs()?;
+        Ok(self.items.iter().flat_map(|&i| &all[i]).map(|&logprob| f64::from(logprob)).collect())
+    }
+
+    /// Logits of the reference that predict every scored token of the answers: [n, V].
+    pub fn reference_logits(&self) -> Result<Tensor> {
+        let (model, taps) = (self.context.reference, Taps::none());
+        let mut g = Graph::inference(&model.params);
+        let hidden = model.hidden(&mut g, &self.answers, &taps)?;
+        let logits = model.logits(&mut g, &hidden, &self.answers.layout, &self.answers.rows, &taps)?;
+        Ok(logits.value().clone())
     }
 
     /// Summed negative log-likelihood of each refusal under the reference.

@@ -1,23 +1,39 @@
 //! Slot `forget`: what lowers the model's grip on the forget set.
 
 mod batch;
+mod ce_u;
+mod flat;
 mod gradient_ascent;
 mod idk;
 mod idk_dpo;
+mod ihl;
+mod maximise_entropy;
 mod npo;
 mod pass;
+mod satimp;
 mod simnpo;
+mod tnpo;
+mod undial;
+mod wga;
 
 use amend_engine::{Model, Result, Taps, Var};
 use amend_run::slot;
 
 pub use batch::ForgetBatch;
+pub use ce_u::CeU;
+pub use flat::Flat;
 pub use gradient_ascent::GradientAscent;
 pub use idk::Idk;
 pub use idk_dpo::IdkDpo;
+pub use ihl::Ihl;
+pub use maximise_entropy::MaximiseEntropy;
 pub use npo::Npo;
 pub use pass::Pass;
+pub use satimp::SatImp;
 pub use simnpo::SimNpo;
+pub use tnpo::Tnpo;
+pub use undial::Undial;
+pub use wga::Wga;
 
 use crate::objectives::LossAndGradients;
 
@@ -52,6 +68,14 @@ slot! {
         "simnpo" => SimNpo,
         "idk" => Idk,
         "idk-dpo" => IdkDpo,
+        "wga" => Wga,
+        "satimp" => SatImp,
+        "tnpo" => Tnpo,
+        "undial" => Undial,
+        "ce-u" => CeU,
+        "ihl" => Ihl,
+        "me" => MaximiseEntropy,
+        "flat" => Flat,
     }
 }
 

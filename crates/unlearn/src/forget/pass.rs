@@ -19,9 +19,29 @@ impl<'m> Pass<'m> {
 
     /// Summed negative log-likelihood of every sequence, in nats: `[sequences]`.
     pub fn sequence_nll(&mut self, batch: &'m Batch) -> Result<Var> {
-        let logprobs = self.model.token_logprobs(&mut self.g, batch, self.taps)?;
+        let logprobs = self.token_logprobs(batch)?;
         let sums = self.g.group_sums(&logprobs, &batch.sequence, batch.sequences())?;
         self.g.scale(&sums, -1.0)
+    }
+
+    /// Log-probability of every scored token, in the batch's order: `[n]`, in nats.
+    pub fn token_logprobs(&mut self, batch: &'m Batch) -> Result<Var> {
+        self.model.token_logprobs(&mut self.g, batch, self.taps)
+    }
+
+    /// Logits that predict every scored token, in the batch's order: [n, V]. They are held as a whole.
+    pub fn logits(&mut self, batch: &'m Batch) -> Result<Var> {
+        let hidden = self.model.hidden(&mut self.g, batch, self.taps)?;
+        self.model.logits(&mut self.g, &hidden, &batch.layout, &batch.rows, self.taps)
+    }
+
+    /// `mean weight(ln p_t) · ln p_t` over the scored tokens: gradient ascent in which each counts by a weight of its own, a
+    /// constant.
+    pub fn reweighted_ascent(&mut self, batch: &'m Batch, weight: impl Fn(f32) -> f32) -> Result<Var> {
+        let logprobs = self.token_logprobs(batch)?;
+        let mean = 1.0 / batch.targets.len().max(1) as f32;
+        let weights: Vec<f32> = logprobs.value().f32().iter().map(|&l| mean * weight(l)).collect();
+        self.g.weighted_sum(&logprobs, &weights)
     }
 
     /// `factor ·` the mean cross-entropy over all scored tokens of the batch, in nats.

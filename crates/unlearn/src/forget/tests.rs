@@ -97,6 +97,174 @@ fn simnpo_hand_case() {
     assert!((slope + 0.007_324_63).abs() < 1e-7, "{slope}");
 }
 
+/// A loss of the logits of one token among three, of which the first is the answer, at these probabilities.
+fn of_three(probabilities: [f32; 3], loss: impl Fn(&mut Pass<'_>, &Var) -> Var) -> (f32, Vec<f32>) {
+    let tokenizer = tokenizer();
+    let (model, taps) = (model(&tokenizer, 1), Taps::none());
+    let mut pass = Pass::new(&model, &taps);
+    let (x, leaf) = pass.g.input(Tensor::from_f32(&probabilities.map(f32::ln), &[1, 3]).unwrap());
+    let loss = loss(&mut pass, &x);
+    let value = loss.scalar();
+    (value, pass.g.backward(&loss).unwrap().take_leaf(leaf).unwrap().f32().to_vec())
+}
+
+#[test]
+fn ihl_hand_case() {
+    let hinge = |pass: &mut Pass<'_>, logits: &Var| ihl::inverted_hinge(pass, logits, &[0]).unwrap();
+    let (loss, slope) = of_three([0.6, 0.3, 0.1], hinge);
+    assert!((loss - 1.3).abs() < 1e-6, "{loss}");
+    // It is not smooth where runner-ups change, so that differences along a whole model's gradient say little.
+    assert_close(&slope, &[0.42, -0.39, -0.03], 1e-5);
+    for (probabilities, bound) in [([1.0, 1e-12, 1e-12], 2.0), ([1e-12, 1.0, 1e-12], 0.0)] {
+        let (loss, slope) = of_three(probabilities, hinge);
+        assert!((loss - bound).abs() < 1e-6 && slope.iter().all(|s| s.abs() < 1e-6), "{loss} {slope:?}");
+    }
+}
+
+#[test]
+fn undial_hand_case() {
+    // The target of z = (2, 0, 0) with 10 off the first is (.000168, .499916, .499916): there the gradient is 0.
+    let target = [0.000_168, 0.499_916, 0.499_916];
+    let (_, slope) = of_three(target, |pass, logits| {
+        let z = Var::constant(Tensor::from_f32(&[2.0, 0.0, 0.0], &[1, 3]).unwrap());
+        let adjusted = pass.g.shift_chosen(&z, &[0], -10.0).unwrap();
+        pass.g.soft_cross_entropy(logits, &adjusted, &[1.0]).unwrap()
+    });
+    assert!(slope.iter().all(|s| s.abs() < 1e-6), "{slope:?}");
+}
+
+#[test]
+fn satimp_hand_case() {
+    // p = .5: .5⁵ · .5 · ln 2 = .01083.
+    with_context(|context, model| {
+        let batch = batch(context);
+        let taps = Taps::none();
+        let mut pass = Pass::new(model, &taps);
+        let half = pass.reweighted_ascent(&batch.answers, |_| SatImp::default().weight(0.5f32.ln())).unwrap();
+        let plain = pass.token_mean(&batch.answers, 1.0).unwrap();
+        let factor = -half.scalar() / plain.scalar();
+        assert!((factor * 2f32.ln() - 0.010_83).abs() < 1e-5, "{factor}");
+    });
+}
+
+#[test]
+fn weights_of_power_zero_are_gradient_ascent() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let ascent = gradients(&GradientAscent::default(), model, &batch).unwrap();
+        let unweighted = SatImp { saturation: 0.0, importance: 0.0 };
+        for objective in [&Wga { beta: 0.0 } as &dyn ForgetObjective, &unweighted] {
+            let same = gradients(objective, model, &batch).unwrap();
+            assert!((same.loss - ascent.loss).abs() < 1e-5, "{} {}", same.loss, ascent.loss);
+            assert_close(&flat(&same.gradients), &flat(&ascent.gradients), 1e-4);
+        }
+        // Weights are constants: a term for them would be as large again.
+        let half = gradients(&Wga::default(), model, &batch).unwrap();
+        assert!(
+            half.loss < 0.0 && half.loss > ascent.loss && half.gradients.norm() < ascent.gradients.norm()
+        );
+    });
+}
+
+#[test]
+fn tnpo_pulls_like_gradient_ascent_at_the_reference() {
+    with_context(|context, _| {
+        let batch = batch(context);
+        let tnpo = gradients(&Tnpo::default(), context.reference, &batch).unwrap();
+        assert!((tnpo.loss - 20.0 * 2f64.ln()).abs() < 1e-3, "{}", tnpo.loss);
+        let ascent = gradients(&GradientAscent::default(), context.reference, &batch).unwrap();
+        assert_close(&flat(&tnpo.gradients), &flat(&ascent.gradients), 1e-4);
+    });
+}
+
+/// Distilling the reference as it is changes nothing; with the answer talked down it does.
+#[test]
+fn undial_without_adjustment_stands_still_at_the_reference() {
+    with_context(|context, _| {
+        let norm = |beta| {
+            let forget = gradients(&Undial { beta }, context.reference, &batch(context)).unwrap();
+            forget.gradients.norm()
+        };
+        assert!(norm(0.0) < 1e-5 * norm(10.0), "{} {}", norm(0.0), norm(10.0));
+    });
+}
+
+/// What the model learns in CE-U is its own prediction without the answer, so that of the answers' own logits the gradient
+/// is their probability, and the first token of every answer has none.
+#[test]
+fn ce_u_takes_the_answer_away_and_nothing_else() {
+    let (_, slope) = of_three([0.6, 0.3, 0.1], |pass, logits| {
+        let otherwise = pass.g.shift_chosen(&logits.detach(), &[0], f32::NEG_INFINITY).unwrap();
+        pass.g.soft_cross_entropy(logits, &otherwise, &[1.0]).unwrap()
+    });
+    // p − q with q = (0, .75, .25).
+    assert_close(&slope, &[0.6, -0.45, -0.15], 1e-5);
+    with_context(|context, model| {
+        let one = &context.forget[2];
+        let alone = Example {
+            scored: one
+                .scored
+                .iter()
+                .rev()
+                .scan(0, |seen, &s| {
+                    *seen += u32::from(s);
+                    Some(s && *seen == 1)
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect(),
+            ids: one.ids.clone(),
+        };
+        let mut batch = batch(context);
+        batch.answers = Batch::new([&alone]).unwrap();
+        let forget = gradients(&CeU::default(), model, &batch).unwrap();
+        assert!(forget.loss == 0.0 && forget.gradients.norm() == 0.0, "a single token is a first one");
+    });
+}
+
+#[test]
+fn maximised_entropy_is_measured_from_the_uniform() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let forget = gradients(&MaximiseEntropy::default(), model, &batch).unwrap();
+        let taps = Taps::none();
+        let mut pass = Pass::new(model, &taps);
+        let logits = pass.logits(&batch.answers).unwrap();
+        let columns = logits.value().columns();
+        let each = logits.value().f32().chunks_exact(columns).map(|row| {
+            let z: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            let uniform = 1.0 / columns as f64;
+            row.iter().map(|&x| uniform * (uniform.ln() - (f64::from(x) - z.ln()))).sum::<f64>()
+        });
+        let wanted = each.sum::<f64>() / batch.answers.targets.len() as f64;
+        assert!(
+            wanted > 0.01 && (forget.loss - wanted).abs() < 1e-4 * wanted.max(1.0),
+            "{} {wanted}",
+            forget.loss
+        );
+    });
+}
+
+/// ½(tanh P̄(answer) − tanh P̄(refusal)), from the probabilities themselves.
+#[test]
+fn flat_is_made_of_mean_probabilities() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let mean = |examples: &[Example]| {
+            let scores = model.score(examples, 4096).unwrap();
+            let tanh = scores.iter().map(|item| {
+                let mean: f64 = item.iter().map(|&l| f64::from(l).exp()).sum::<f64>() / item.len() as f64;
+                mean.tanh()
+            });
+            tanh.sum::<f64>() / scores.len() as f64
+        };
+        let wanted = 0.5 * (mean(&context.forget) - mean(context.refusals().unwrap()));
+        let loss = gradients(&Flat::default(), model, &batch).unwrap().loss;
+        assert!((loss - wanted).abs() < 1e-6, "{loss} {wanted}");
+    });
+}
+
 #[test]
 fn preferences_start_at_two_over_beta_ln_two() {
     with_context(|context, _| {
@@ -133,6 +301,10 @@ fn every_objective_descends_as_its_gradient_says() {
             Forget::SimNpo(SimNpo { beta: 0.5, delta: 0.1 }),
             Forget::Idk(Idk::default()),
             Forget::IdkDpo(IdkDpo::default()),
+            Forget::Tnpo(Tnpo { beta: 0.5 }),
+            Forget::Undial(Undial { beta: 2.0 }),
+            Forget::MaximiseEntropy(MaximiseEntropy::default()),
+            Forget::Flat(Flat::default()),
         ] {
             let gradient = gradients(objective.filler(), model, &batch).unwrap().gradients;
             let norm = gradient.norm();

@@ -15,7 +15,7 @@ use crate::recipe::{GivenModel, UnlearnRecipe};
 ///
 /// # Errors
 /// Where the run's recipe cannot be read.
-pub fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
+pub(crate) fn cards(outcome: &Outcome, dir: &Path) -> Result<Vec<Card>> {
     let path = dir.join("recipe.toml");
     let text =
         std::fs::read_to_string(&path).map_err(|e| amend_engine::Error::io(&path, "cannot read", e))?;

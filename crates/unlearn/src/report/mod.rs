@@ -12,7 +12,7 @@ mod methods;
 mod paired;
 mod summary;
 
-pub use card::cards;
+pub(crate) use card::cards;
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ use amend_run::step_log::{METRICS, StepLog, StepRow};
 use crate::attack::Findings;
 use crate::outcome::{ArmOutcome, Outcome};
 
-pub use comparison::comparison;
+pub(crate) use comparison::comparison;
 
 /// Makes the report of the run in `dir`.
 pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {

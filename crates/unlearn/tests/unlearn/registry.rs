@@ -35,17 +35,21 @@ fn compare(arms: &[Vec<(&str, &str)>]) -> String {
 #[test]
 fn every_method_runs_and_makes_a_difference() {
     for slot in OF_ARMS {
-        // Without a retain objective only the sum is defined.
-        let sum = |fills: &mut Vec<_>| {
+        // Without a retain objective only the sum is defined. With one, forgetting that hardly pulls on what is hardly known
+        // would be lost in its gradient.
+        let beside = |fills: &mut Vec<_>| {
             if slot != "combine" {
                 fills.push(("combine", "sum"))
+            }
+            if slot == "forget" {
+                fills.push(("retain", "none"))
             }
         };
         let arms: Vec<_> = fillers(slot)
             .into_iter()
             .map(|name| {
                 let mut fills = vec![(slot, name)];
-                sum(&mut fills);
+                beside(&mut fills);
                 fills
             })
             .collect();

@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal, Lines, StdinLock};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -97,7 +95,7 @@ impl Terminal {
             .history_ignore_space(true)
             .build();
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Line { empty: Cell::default(), typing: signals.typing.clone() }));
+        editor.set_helper(Some(Line { empty: Cell::default(), signals: signals.clone() }));
         let mut history = history::file().filter(|_| keep_history);
         if let Some(file) = &history {
             let loaded = history::prepare(file).map_err(ReadlineError::from);
@@ -112,7 +110,7 @@ impl Terminal {
     fn read(&mut self, mark: &str) -> rustyline::Result<String> {
         let line = self.editor.readline(mark);
         if let Some(helper) = self.editor.helper() {
-            helper.typing.store(false, Ordering::Relaxed);
+            helper.signals.end_typing();
         }
         line
     }
@@ -134,8 +132,7 @@ impl Terminal {
 struct Line {
     /// Whether nothing is typed.
     empty: Cell<bool>,
-    /// [`Signals::typing`].
-    typing: Arc<AtomicBool>,
+    signals: Signals,
 }
 
 impl Helper for Line {}
@@ -145,7 +142,7 @@ impl Highlighter for Line {}
 /// Every line will do. Whoever judges it sees it last, while Ctrl-C is a key still.
 impl Validator for Line {
     fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        self.typing.store(false, Ordering::Relaxed);
+        self.signals.end_typing();
         Ok(ValidationResult::Valid(None))
     }
 }
@@ -157,7 +154,7 @@ impl Hinter for Line {
 
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
         self.empty.set(line.is_empty());
-        self.typing.store(true, Ordering::Relaxed);
+        self.signals.begin_typing();
         None
     }
 }

@@ -7,28 +7,27 @@ use crate::chosen;
 use crate::error::Error;
 use crate::interrupt;
 
-/// Ctrl-C stops an answer in progress. One that comes just after the answer has ended by itself was meant for it
-/// too, and is let go; while a line is typed it is the editor that sees it. What else comes ends the chat.
-#[derive(Clone)]
+/// Ctrl-C stops an answer in progress, and the second one in an answer ends the chat. One that comes just before an answer
+/// begins stops that, and one that comes just after it has ended was meant for it too, and is let go. While a line is
+/// typed Ctrl-C is a key, which the editor sees; what comes then, or to a chat with a pipe, ends it.
+///
+/// Signals are not told apart, so that one from elsewhere is let go as well where it comes between answer and prompt.
+#[derive(Clone, Default)]
 pub(super) struct Signals {
-    /// An answer is being written.
-    pub(super) answering: Arc<AtomicBool>,
-    /// It shall stop. Between answers: somebody wanted to stop one.
-    pub(super) stopped: Arc<AtomicBool>,
-    /// A line is being typed, so that Ctrl-C is a key and a signal comes from elsewhere.
-    pub(super) typing: Arc<AtomicBool>,
+    at_terminal: bool,
+    answering: Arc<AtomicBool>,
+    /// The answer in progress, or the next one, shall stop.
+    stopped: Arc<AtomicBool>,
+    typing: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Listens, for a chat with somebody who types or with a pipe.
     pub(super) fn listen(at_terminal: bool) -> Result<Self, Error> {
-        let signals = Signals { answering: Arc::default(), stopped: Arc::default(), typing: Arc::default() };
-        let Signals { answering, stopped, typing } = signals.clone();
-        let usual = Mode::now();
+        let signals = Signals { at_terminal, ..Signals::default() };
+        let (listener, usual) = (signals.clone(), Mode::now());
         interrupt::on_signal(move || {
-            let between = at_terminal && !typing.load(Ordering::Relaxed);
-            let meant_for_an_answer = answering.load(Ordering::Relaxed) || between;
-            if !meant_for_an_answer || stopped.swap(true, Ordering::Relaxed) {
+            if listener.ends() {
                 usual.restore();
                 std::process::exit(i32::from(chosen::INTERRUPTED));
             }
@@ -36,16 +35,32 @@ impl Signals {
         Ok(signals)
     }
 
-    /// From now on Ctrl-C stops an answer.
-    pub(super) fn begin_answer(&self) {
+    /// Whether a signal that comes now ends the chat.
+    fn ends(&self) -> bool {
+        let between = self.at_terminal && !self.typing.load(Ordering::Relaxed);
+        let meant_for_an_answer = self.answering.load(Ordering::Relaxed) || between;
+        !meant_for_an_answer || self.stopped.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_typing(&self) {
         self.stopped.store(false, Ordering::Relaxed);
+        self.typing.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_typing(&self) {
+        self.typing.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_answer(&self) {
         self.answering.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn end_answer(&self) {
         self.answering.store(false, Ordering::Relaxed);
+        self.stopped.store(false, Ordering::Relaxed);
     }
 
+    /// Whether the answer in progress shall stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
@@ -65,11 +80,51 @@ impl Mode {
         }
     }
 
+    #[cfg(unix)]
     fn restore(&self) {
-        #[cfg(unix)]
-        if let Some(set) = &self.set {
-            use nix::sys::termios::{SetArg, tcsetattr};
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, set);
+        use nix::sys::termios::{SetArg, tcsetattr};
+        use std::io::Write;
+        // Another program's terminal is left alone: whoever sets it from behind is stopped.
+        let is_ours = nix::unistd::tcgetpgrp(std::io::stdin()) == Ok(nix::unistd::getpgrp());
+        let Some(set) = self.set.as_ref().filter(|_| is_ours) else { return };
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, set);
+        // The editor has had pasted text marked.
+        if let Ok(mut terminal) = std::fs::File::options().write(true).open("/dev/tty") {
+            let _ = terminal.write_all(b"\x1b[?2004l");
         }
+    }
+
+    #[cfg(not(unix))]
+    fn restore(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Signals;
+
+    /// A Ctrl-C that came just after an answer had ended by itself ended the chat.
+    #[test]
+    fn what_a_signal_means_hangs_on_what_is_being_done() {
+        let chat = Signals { at_terminal: true, ..Signals::default() };
+        // Between the line and the answer: the answer stops, whether it has begun or not.
+        chat.begin_typing();
+        chat.end_typing();
+        assert!(!chat.ends());
+        chat.begin_answer();
+        assert!(chat.is_stopped());
+        assert!(chat.ends(), "the second one");
+        chat.end_answer();
+        // Just after the answer, once.
+        assert!(!chat.is_stopped() && !chat.ends());
+        assert!(chat.ends());
+        // At the prompt Ctrl-C is a key: a signal comes from elsewhere.
+        chat.begin_typing();
+        assert!(chat.ends());
+        chat.end_typing();
+        chat.begin_answer();
+        let pipe = Signals::default();
+        assert!(pipe.ends(), "nothing is being answered");
+        pipe.begin_answer();
+        assert!(!pipe.ends() && pipe.is_stopped());
     }
 }

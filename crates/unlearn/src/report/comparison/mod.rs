@@ -42,7 +42,7 @@ struct ArmResults<'a> {
 ///
 /// # Errors
 /// Where the rows or answers that a run has logged cannot be read.
-pub fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Compared> {
+pub(crate) fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Compared> {
     let names_arms = runs.iter().any(|(_, outcome)| outcome.arms.len() > 1);
     let mut shown = Vec::new();
     for (run, outcome) in runs {
