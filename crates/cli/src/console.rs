@@ -78,7 +78,12 @@ impl Console {
             None if self.0.events => self.event("note", json!({ "message": line })),
             // A screen breaks lines between words; a file gets them whole.
             _ if self.0.terminal => {
-                let lines = table::wrap(line, table::width(), 0);
+                let fits = |line: &str| line.chars().count() <= table::width();
+                let wrapped = |line: &str| match fits(line) {
+                    true => vec![line.to_owned()],
+                    false => table::wrap(line, table::width(), 0),
+                };
+                let lines: Vec<String> = line.lines().flat_map(wrapped).collect();
                 self.put(&format!("{}\n", lines.join("\n")));
             }
             _ => self.put(&format!("{line}\n")),

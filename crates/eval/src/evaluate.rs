@@ -45,7 +45,8 @@ pub fn evaluate(
             piece.iter().map(|item| log.as_deref_mut().and_then(|log| log.take(item))).collect();
         let open: Vec<&Item> =
             piece.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(i, _)| i).collect();
-        let mut answered = ask(task, &open, answerer)?.into_iter();
+        let mut answered =
+            ask(task, &open, answerer).map_err(|e| blamed(e, task, &open, answerer))?.into_iter();
         for (item, known) in piece.iter().zip(known) {
             let is_new = known.is_none();
             let answers = known.or_else(|| answered.next()).unwrap_or_default();
@@ -94,6 +95,19 @@ fn ask(task: &dyn Task, items: &[&Item], answerer: &dyn Answerer) -> Result<Vec<
         }
     }
     Ok(answers)
+}
+
+/// An error of data with the name of the item that is to blame, where asking that alone fails too.
+fn blamed(error: Error, task: &dyn Task, items: &[&Item], answerer: &dyn Answerer) -> Error {
+    let Error::Invalid(_) = error else { return error };
+    for item in items {
+        if let Err(Error::Invalid(message)) = ask(task, &[*item], answerer) {
+            let Item { set, id, .. } = item;
+            let set = if set.is_empty() { String::new() } else { format!(" of set {set}") };
+            return Error::invalid(format!("item {id}{set}: {message}"));
+        }
+    }
+    error
 }
 
 fn check_names(items: &[Item]) -> Result<()> {

@@ -228,12 +228,18 @@ fn go_back(
 
 /// Writes a checkpoint. While the stage has yet to go back, only those are written that it goes back to: others
 /// would take their places.
-fn save(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
+fn save(run: &mut Run<'_>, stage: &str, at: Position, learner: &dyn Learner) -> Result<()> {
     keep(run, stage, at, learner, None)
 }
 
 /// The same with a step that was taken and not looked at yet.
-fn keep(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner, taken: Option<&Step>) -> Result<()> {
+fn keep(
+    run: &mut Run<'_>,
+    stage: &str,
+    at: Position,
+    learner: &dyn Learner,
+    taken: Option<&Step>,
+) -> Result<()> {
     let targets = run.decisions.targets(stage, at);
     if targets.is_empty() || targets.contains(&at.step) {
         write(run, stage, at, learner, taken)
@@ -243,7 +249,7 @@ fn keep(run: &Run<'_>, stage: &str, at: Position, learner: &dyn Learner, taken: 
 }
 
 fn write(
-    run: &Run<'_>,
+    run: &mut Run<'_>,
     stage: &str,
     at: Position,
     learner: &dyn Learner,
@@ -255,7 +261,7 @@ fn write(
         state.value(TAKEN, step)?;
     }
     run.checkpoints.save(stage, at, |dir: &Path| state.write(dir))?;
-    Ok(())
+    Ok(run.folder.note_time()?)
 }
 
 fn in_words(decision: &Decision) -> String {
@@ -267,7 +273,7 @@ fn in_words(decision: &Decision) -> String {
 }
 
 /// Errors of the engine say at which step they happened, and what is left.
-fn failed(run: &Run<'_>, stage: &str, at: Position, error: Error) -> Error {
+fn failed(run: &mut Run<'_>, stage: &str, at: Position, error: Error) -> Error {
     let Error::Engine(source) = error else { return error };
     let kept = match run.checkpoints.latest(stage) {
         Ok(Some((kept, path))) => {

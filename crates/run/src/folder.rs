@@ -170,8 +170,8 @@ pub struct RunState {
     pub revised: Vec<Revision>,
     /// When it ended, in whatever way.
     pub finished: Option<String>,
-    /// Seconds that processes have worked on it until it ended, or until this was last written: what a killed process did
-    /// after that is not counted. Earlier versions wrote none.
+    /// Seconds that processes have worked on it until it ended, or until this was last written: that is at every checkpoint, so that
+    /// what counts of a killed process is what was kept of it. Earlier versions wrote none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked: Option<f64>,
     /// The most memory in bytes that the last process had resident, where the system tells.
@@ -239,6 +239,9 @@ impl RunFolder {
     /// [`FolderError::Exists`], [`FolderError::Locked`], or a file that cannot be written.
     pub fn create(dir: &Path, resolved_recipe: &str, info: RunInfo) -> Result<Self, FolderError> {
         let existed = dir.exists();
+        if existed && !dir.is_dir() {
+            return Err(FolderError::Exists { path: dir.to_path_buf() });
+        }
         fs::create_dir_all(dir).map_err(at("create", dir))?;
         Self::create_in(dir, resolved_recipe, info).inspect_err(|_| {
             // A folder that somebody else has filled in the meantime is not empty, and stays.
@@ -424,6 +427,14 @@ impl RunFolder {
     fn count_time(&mut self) {
         let (taken_up, before) = self.taken_up;
         self.state.worked = Some(before + taken_up.elapsed().as_secs_f64());
+    }
+
+    /// Writes down how long the run has been worked on until now.
+    ///
+    /// # Errors
+    /// Where `run.json` cannot be written.
+    pub fn note_time(&mut self) -> Result<(), FolderError> {
+        self.write_state()
     }
 
     fn write_state(&mut self) -> Result<(), FolderError> {

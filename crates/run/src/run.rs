@@ -60,6 +60,19 @@ pub enum RunError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Rows of metrics that a stage had logged are gone.
+    #[error(
+        "{METRICS}: of stage {stage:?}, {found} rows are left of the {step} steps that its checkpoint has; put the \
+         file back as it was, or start a new run"
+    )]
+    RowsMissing {
+        /// The stage.
+        stage: String,
+        /// Rows that are there.
+        found: u64,
+        /// Steps that were taken.
+        step: u64,
+    },
     /// What a finished run found out is not what a run of its kind writes.
     #[error(
         "{}: these are not the results of such a run: {reason}; another version of amend may have written them, run \
@@ -87,7 +100,9 @@ impl RunError {
             | RunError::StageWithin { .. }
             | RunError::StepsTwice { .. }
             | RunError::NoStage => "stage-misplaced",
-            RunError::StageValue { .. } | RunError::Results { .. } => "run-damaged",
+            RunError::StageValue { .. } | RunError::Results { .. } | RunError::RowsMissing { .. } => {
+                "run-damaged"
+            }
             RunError::Interrupted => "interrupted",
         }
     }
@@ -177,6 +192,14 @@ impl<'a> Run<'a> {
         }
         let latest = self.checkpoints.latest(&stage)?;
         self.rewind(latest.as_ref().map(|(at, _)| at.step))?;
+        if let Some((at, _)) = &latest {
+            let rows = StepLog::read(self.folder.path(), METRICS)?;
+            let found = rows.iter().filter(|row| row.stage == stage).count() as u64;
+            // The last of them may not have been looked at when the checkpoint was written.
+            if found + 1 < at.step {
+                return Err(RunError::RowsMissing { stage, found, step: at.step });
+            }
+        }
         Ok(latest)
     }
 
@@ -353,6 +376,33 @@ mod tests {
         assert!(state.finished.is_some());
         let log = std::fs::read_to_string(dir.join("log.txt")).unwrap();
         assert!(log.contains(&format!("error: {error}")), "{log}");
+    }
+
+    /// Its curves began in the middle, without a word.
+    #[test]
+    fn a_stage_whose_rows_are_gone_is_not_gone_on_with() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("run");
+        let begun = |rows: u64| -> Result<(), RunError> {
+            let mut run = open(&dir);
+            let _ = std::fs::remove_file(dir.join(METRICS));
+            for step in 1..=rows {
+                run.metrics.append("a", step, &serde_json::json!({}))?;
+            }
+            run.checkpoints
+                .save("a", Position { step: 5, ..Position::default() }, |_| Ok::<_, RunError>(()))?;
+            drop(run);
+            open(&dir).once("a", |run| {
+                run.begin_steps()?;
+                // The stage is to be open the next time.
+                Err(RunError::Interrupted)
+            })
+        };
+        assert!(matches!(begun(5), Err(RunError::Interrupted)));
+        assert!(matches!(begun(4), Err(RunError::Interrupted)), "a step may not have been looked at");
+        let error = begun(3).unwrap_err();
+        assert!(error.to_string().contains("3 rows are left of the 5 steps"), "{error}");
+        assert_eq!(error.code(), "run-damaged");
     }
 
     #[test]

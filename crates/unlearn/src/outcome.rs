@@ -65,7 +65,7 @@ pub struct ArmOutcome {
     /// The claims: those that the recipe asks for, in its order, then the others.
     pub claims: Vec<Claim>,
     /// Whether every claim that is asked for holds, and at least one is.
-    pub passed: bool,
+    pub passed: Option<bool>,
     /// The arm's figures.
     pub figures: ArmFigures,
 }
@@ -143,7 +143,7 @@ impl Outcome {
             passed: arms
                 .iter()
                 .any(|arm| arm.asked().next().is_some())
-                .then(|| arms.iter().any(|arm| arm.passed)),
+                .then(|| arms.iter().any(|arm| arm.passed == Some(true))),
             audit,
             retain_accuracy_before: before(|s| s.retain.accuracy),
             forget_accuracy_before: before(|s| s.forget.accuracy),
@@ -179,7 +179,7 @@ impl ArmOutcome {
     fn of(recipe: &UnlearnRecipe, evidence: &Evidence<'_>) -> Self {
         let claims = Verdict::claims(&recipe.unlearn.verdict, evidence);
         let mut asked = claims.iter().filter(|claim| claim.asked).peekable();
-        let passed = asked.peek().is_some() && asked.all(|claim| claim.pass == Some(true));
+        let passed = asked.peek().is_some().then(|| asked.all(|claim| claim.pass == Some(true)));
         let name = evidence.results().next().map_or_else(String::new, |arm| arm.name.clone());
         ArmOutcome { name, passed, figures: ArmFigures::of(evidence), claims }
     }

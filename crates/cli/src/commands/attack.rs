@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use amend_run::file::content_hash;
 use amend_run::recipe::fill;
 use amend_run::{Dataset, RecipeSource};
 use clap::Args;
@@ -69,6 +70,14 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
         if let Some(model) = model {
             open::check_model(model).map_err(|e| e.within(option))?;
         }
+    }
+    if let Some(gold) = &args.gold
+        && content_hash(gold)? == content_hash(&args.model)?
+    {
+        return Err(Error::told(
+            "--gold is the model itself, or a copy: it gives away as much under attack, whatever that is",
+            "name a model that never saw the forget set, or leave --gold out",
+        ));
     }
     if let Some(retain) = &args.retain {
         Dataset::read(&[retain]).map_err(|e| Error::from(amend_learn::Error::from(e)).within("--retain"))?;

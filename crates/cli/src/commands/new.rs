@@ -100,22 +100,29 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     let path = |path: &PathBuf| path_for(path, recipe_folder);
     for (key, model) in [("model.path", &args.model), ("model.gold", &args.gold)] {
         if let Some(model) = model {
-            open::check_model(model)?;
+            open::check_model(model)
+                .map_err(|e| e.within(if key == "model.gold" { "--gold" } else { "--model" }))?;
             values.push((key, path(model).into()));
         }
     }
     if let Some(forget) = &args.forget {
         let needs_rest = args.retain.is_none() && starter.name != "attack";
         let choice = args.r#where.as_deref().map(|choice| (choice, needs_rest));
-        values.push(("data.forget", forget_value(forget, choice, recipe_folder)?));
+        let value = forget_value(forget, choice, recipe_folder).map_err(|e| e.within("--forget"))?;
+        values.push(("data.forget", value));
     }
     if let Some(retain) = &args.retain {
-        Dataset::read(&[retain]).map_err(amend_learn::Error::from)?;
+        let read = Dataset::read(&[retain]).map_err(amend_learn::Error::from);
+        read.map_err(|e| Error::from(e).within("--retain"))?;
         values.push(("data.retain", path(retain).into()));
     }
     if let (Some(model), "attack") = (&args.model, starter.name) {
         // The model in question is the only one that is known; the one from before can be named later.
         values.push(("compare.0.model", path(model).into()));
+        if args.gold.is_none() {
+            // There is nothing that it could be asked to withstand by.
+            values.push(("unlearn.verdict", toml_edit::Array::new().into()));
+        }
     }
     let text = fill(starter.text, &values).map_err(Error::plain)?;
     if args.r#where.is_some() && args.retain.is_none() {

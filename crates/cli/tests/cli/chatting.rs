@@ -100,6 +100,15 @@ impl Terminal {
         }
     }
 
+    /// Waits until an answer is well under way.
+    fn wait_for_answer(&mut self) {
+        self.wait_for("\n");
+        let began = self.seen;
+        while self.shown.lock().unwrap().len() < began + 40 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The exit code, once the chat has ended by itself.
     fn ended(mut self) -> Option<i32> {
         let began = Instant::now();
@@ -181,11 +190,7 @@ fn ctrl_c_stops_an_answer_drops_a_line_and_leaves() {
     let file = scratch.root.join("chat.jsonl");
     let mut chat = Terminal::open(&scratch, &scratch.root, "--max-new-tokens 900000");
     chat.press("the cat\r");
-    chat.wait_for("\n");
-    let began = chat.seen;
-    while chat.shown.lock().unwrap().len() < began + 40 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    chat.wait_for_answer();
     chat.press("\u{3}");
     chat.wait_for(PROMPT);
     chat.press("what was dropped\u{3}");
@@ -198,37 +203,56 @@ fn ctrl_c_stops_an_answer_drops_a_line_and_leaves() {
     let turns = saved(&file);
     assert_eq!(turns.iter().map(|(role, _)| role.as_str()).collect::<Vec<_>>(), ["user", "assistant"]);
     assert!(turns[0].1 == "the cat" && !turns[1].1.is_empty());
+    // One alone may have been meant for an answer that has just ended.
+    chat.press("\u{3}");
+    chat.wait_for("Ctrl-C again");
+    chat.wait_for(PROMPT);
     chat.press("\u{3}");
     assert_eq!(chat.ended(), Some(0));
 }
 
-/// What ends the program from elsewhere leaves the terminal as it was.
+/// What ends the program from elsewhere does so whatever it does, and leaves the terminal as it was.
 #[test]
 fn a_terminal_is_left_as_it_was_found() {
-    let scratch = scratch(200);
-    let marks = scratch.root.join("marks");
-    let before = format!("stty -a > {0}-before; ", marks.display());
-    let after = format!("; echo $? > {0}-code; stty -a > {0}-after", marks.display());
-    let mut chat = Terminal::wrapped(&scratch, &scratch.root, [&before, "", &after]);
-    // Echoed by the editor, which is at work then.
-    chat.press("typed");
-    chat.wait_for("d");
-    let (shown, seen) = (chat.shown.clone(), chat.seen);
-    let amend = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+    for answering in [false, true] {
+        let scratch = scratch(1_000_000);
+        let marks = scratch.root.join("marks");
+        let before = format!("stty -a > {0}-before; ", marks.display());
+        let after = format!("; echo $? > {0}-code; stty -a > {0}-after", marks.display());
+        let more = "--max-new-tokens 900000";
+        let mut chat = Terminal::wrapped(&scratch, &scratch.root, [&before, more, &after]);
+        // Echoed by the editor, which is at work then.
+        chat.press("the cat");
+        chat.wait_for("t");
+        if answering {
+            chat.press("\r");
+            chat.wait_for_answer();
+        }
+        let (shown, seen) = (chat.shown.clone(), chat.seen);
+        assert!(Command::new("kill").arg(id_of(&scratch)).status().unwrap().success());
+        chat.ended();
+        if !answering {
+            let shown = String::from_utf8_lossy(&shown.lock().unwrap()[seen..]).into_owned();
+            assert!(shown.contains("\u{1b}[?2004l"), "pasted text is still marked: {shown:?}");
+        }
+        let read = |what: &str| fs::read_to_string(format!("{}-{what}", marks.display())).unwrap();
+        assert_eq!((read("after"), read("code").trim()), (read("before"), "130"), "{answering}");
+    }
+}
+
+/// The process of the chat with the scratch's model.
+fn id_of(scratch: &Scratch) -> String {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let id = entry.ok()?.file_name().into_string().ok()?;
         let words = fs::read(format!("/proc/{id}/cmdline")).ok()?;
         let mut words = words.split(|byte| *byte == 0);
-        (words.next()?.ends_with(b"/amend") && words.any(|word| word == scratch.arg().as_bytes()))
-            .then_some(id)
+        let is_ours =
+            words.next()?.ends_with(b"/amend") && words.any(|word| word == scratch.arg().as_bytes());
+        is_ours.then_some(id)
     });
-    let ids: Vec<String> = amend.collect();
-    assert_eq!(ids.len(), 1);
-    assert!(Command::new("kill").arg(&ids[0]).status().unwrap().success());
-    chat.ended();
-    let shown = String::from_utf8_lossy(&shown.lock().unwrap()[seen..]).into_owned();
-    assert!(shown.contains("\u{1b}[?2004l"), "pasted text is still marked: {shown:?}");
-    let read = |what: &str| fs::read_to_string(format!("{}-{what}", marks.display())).unwrap();
-    assert_eq!((read("after"), read("code").trim()), (read("before"), "130"));
+    let all: Vec<String> = all.collect();
+    assert_eq!(all.len(), 1);
+    all[0].clone()
 }
 
 /// What comes from a pipe, and what is said about it.

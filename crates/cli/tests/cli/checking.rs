@@ -216,6 +216,13 @@ fn a_choice_of_records_is_forgotten_and_the_rest_kept() {
         said["forecast"]["sets"].as_array().unwrap().iter().map(|s| (&s["name"], &s["records"])).collect();
     assert_eq!(sets, [(&"to forget".into(), &3.into()), (&"to keep".into(), &5.into())]);
     fails(&["check", recipe, "--set", "data.forget.where=author ="], &["expected a value"]);
+    // A file's name is short for a table with its path.
+    let plain = scratch.root.join("plain.toml");
+    let plain = plain.to_str().unwrap();
+    let retain = ["--retain", facts, "--out", plain];
+    amend(&[&new[..], &retain].concat()).assert().code(0);
+    let said = json_of(&["check", plain, "--set", "data.forget.where=record <= 2", "--json"]);
+    assert_eq!(said["forecast"]["sets"][0]["records"], 2);
     let text = fs::read_to_string(recipe).unwrap();
     let line = 1 + text.lines().position(|line| line.contains("where = ")).unwrap();
     fs::write(recipe, text.replace("author", "auther")).unwrap();

@@ -79,9 +79,11 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
     let told = stdout(&["report", scratch.root.join("attacked").to_str().unwrap()]);
     assert!(told.contains("nothing was asked for"), "{told}");
 
-    // A model withstands what its own twin gives away as well.
-    let gold = result(&attack_on(&scratch, &["--gold", model]).code(0).get_output().stdout);
-    assert_eq!(gold["passed"], true);
+    // A model withstands what one that never knew gives away as well.
+    let other = scratch.other_model();
+    let strong = ["--gold", other.to_str().unwrap(), "--set", STRONG];
+    let gold = result(&attack_on(&scratch, &strong).code(0).get_output().stdout);
+    assert_eq!(gold["passed"], true, "{}", gold["results"]["arms"][0]);
     assert_eq!(gold["results"]["arms"][0]["claims"][0]["name"], "withstands relearn");
     assert!(!scratch.root.join("attacked/model").exists() && !scratch.root.join("attacked/models").exists());
     assert!(
@@ -93,6 +95,7 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
     // There is no recipe that the user could look into.
     for (more, said) in [
         (["--gold", "nowhere"], "--gold: nowhere"),
+        (["--gold", model], "--gold is the model itself"),
         (["--retain", "none.jsonl"], "--retain: none.jsonl"),
         (["--where", "who = nobody"], "--forget: --where: "),
         (["--set", "optimizer.lr=-1"], "--set"),
@@ -103,20 +106,21 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
     }
 }
 
+/// An attacker that learns what it is given.
+const STRONG: &str =
+    "unlearn.attack=[{ name = \"relearn\", steps = 40, batch_size = 3, every = 40, optimizer.lr = 1e-2 }]";
+
 /// An attacker that learns nothing brings nothing back, which was taken for a model that withstands.
 #[test]
-fn a_weak_attack_is_called_one() {
+fn a_weak_attack_is_called_one_and_shows_nothing() {
     let scratch = Scratch::new();
-    let gold = ["--gold", scratch.model.to_str().unwrap()];
-    let premises = |lr: &str| {
-        let steps = format!(
-            "unlearn.attack=[{{ name = \"relearn\", steps = 40, batch_size = 3, every = 40, optimizer.lr = {lr} }}]"
-        );
-        let output = attack_on(&scratch, &[&gold[..], &["--set", &steps]].concat()).get_output().clone();
-        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        result["results"]["premises"].to_string()
-    };
-    let weak = premises("1e-9");
-    assert!(weak.contains("was weak: ") && weak.contains("learning rate"), "{weak}");
-    assert_eq!(premises("1e-2"), "[]");
+    let other = scratch.other_model();
+    let weak = STRONG.replace("1e-2", "1e-9");
+    let attack = ["--gold", other.to_str().unwrap(), "--set", &weak];
+    let output = attack_on(&scratch, &attack).code(1).get_output().clone();
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let premises = result["results"]["premises"].to_string();
+    assert!(premises.contains("was weak: ") && premises.contains("learning rate"), "{premises}");
+    let claim = &result["results"]["arms"][0]["claims"][0];
+    assert!(claim["pass"].is_null() && claim["answer"] == "not shown, the attack was weak", "{claim}");
 }

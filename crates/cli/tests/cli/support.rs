@@ -147,6 +147,15 @@ impl Scratch {
         Scratch { _folder: folder, model, root }
     }
 
+    /// Another model of the same form.
+    pub(crate) fn other_model(&self) -> PathBuf {
+        let dir = self.root.join("other");
+        let tokenizer = tokenizer();
+        Model::random(config(tokenizer.vocab_size()), 8).unwrap().save(&dir, None, None).unwrap();
+        tokenizer.save(&dir).unwrap();
+        dir
+    }
+
     /// The model's folder as an argument.
     pub(crate) fn arg(&self) -> &str {
         self.model.to_str().unwrap()

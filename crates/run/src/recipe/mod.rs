@@ -146,7 +146,7 @@ fn read_text<T: DeserializeOwned>(
 ) -> Result<T, Vec<Problem>> {
     let mut root: Node = tree::parse(text).map_err(|problem| vec![problem])?;
     for (index, set) in sets.iter().enumerate() {
-        overrides::apply(&mut root, index, set).map_err(|problem| vec![problem])?;
+        overrides::apply(&mut root, index, set, schema).map_err(|problem| vec![problem])?;
     }
     let findings = check::check(&root, schema, "");
     if !findings.is_empty() {

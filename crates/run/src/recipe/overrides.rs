@@ -1,10 +1,16 @@
 //! `--set a.b=value`: edits to the tree before it is checked.
 
 use super::error::{Fault, Problem};
+use super::shape::Schema;
 use super::tree::{Entry, Node, Origin, Value, from_value};
 
 /// Applies one override. Whether the key exists is for the check against the schema to say.
-pub(crate) fn apply(root: &mut Node, index: usize, set: &str) -> Result<(), Problem> {
+pub(crate) fn apply(
+    root: &mut Node,
+    index: usize,
+    set: &str,
+    schema: &serde_json::Value,
+) -> Result<(), Problem> {
     let refuse = |message: String| Problem::new(Fault::Syntax, None, format!("--set {set}: {message}"));
     let Some((path, value)) = set.split_once('=') else {
         return Err(
@@ -20,16 +26,19 @@ pub(crate) fn apply(root: &mut Node, index: usize, set: &str) -> Result<(), Prob
         return Err(refuse("expected KEY=VALUE".into()));
     };
     let mut node = root;
+    let path: Vec<&str> = keys.iter().map(toml_edit::Key::get).collect();
     for (depth, key) in leading.iter().enumerate() {
-        node = step_into(node, key.get(), &origin).map_err(|what| {
+        node = step_into(node, key.get(), &origin, || long_form(schema, &path[..depth])).map_err(|what| {
             let so_far: Vec<&str> = leading[..depth].iter().map(toml_edit::Key::get).collect();
             refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), key.get()))
         })?;
     }
-    let target = step_into(node, last.get(), &origin).map_err(|what| {
-        let so_far: Vec<&str> = leading.iter().map(toml_edit::Key::get).collect();
-        refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), last.get()))
-    })?;
+    let target = step_into(node, last.get(), &origin, || long_form(schema, &path[..leading.len()])).map_err(
+        |what| {
+            let so_far: Vec<&str> = leading.iter().map(toml_edit::Key::get).collect();
+            refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), last.get()))
+        },
+    )?;
     *target = value;
     Ok(())
 }
@@ -62,12 +71,35 @@ fn relabel(mut node: Node, origin: &Origin) -> Node {
     node
 }
 
+/// The key that a string stands for at a path: `name` where there is a slot, otherwise the first that a table there must
+/// have, such as the `path` of a file of records.
+fn long_form(schema: &serde_json::Value, path: &[&str]) -> String {
+    let root = Schema { root: schema };
+    let mut places = vec![schema];
+    for key in path {
+        let shapes: Vec<_> = places.iter().flat_map(|place| root.shapes(place)).collect();
+        let inner = shapes.iter().filter_map(|shape| shape.property(key).or(shape.items));
+        places = inner.collect();
+    }
+    let shapes: Vec<_> = places.iter().flat_map(|place| root.shapes(place)).collect();
+    let required = shapes.iter().find_map(|shape| shape.required.first());
+    match required {
+        Some(key) if shapes.iter().all(|shape| shape.tag("name").is_none()) => (*key).to_owned(),
+        _ => "name".to_owned(),
+    }
+}
+
 /// The value under `key`, created where absent. `Err` says what the node is instead of a table.
-fn step_into<'n>(node: &'n mut Node, key: &str, origin: &Origin) -> Result<&'n mut Node, String> {
+fn step_into<'n>(
+    node: &'n mut Node,
+    key: &str,
+    origin: &Origin,
+    long_form: impl FnOnce() -> String,
+) -> Result<&'n mut Node, String> {
     // `forget = "npo"` is short for `forget = { name = "npo" }`; an option of it needs the long form.
     if let Value::String(name) = &node.value {
         let name = Node { at: node.at.clone(), value: Value::String(name.clone()) };
-        let entry = Entry { key: "name".into(), at: node.at.clone(), node: name };
+        let entry = Entry { key: long_form(), at: node.at.clone(), node: name };
         node.value = Value::Table(vec![entry]);
         node.at = origin.clone();
     }

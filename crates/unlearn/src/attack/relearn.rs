@@ -46,6 +46,7 @@ const SAMPLES: usize = 4;
 #[serde(default, deny_unknown_fields)]
 pub struct Relearn {
     /// Steps of fine-tuning.
+    #[schemars(range(min = 1))]
     pub steps: u64,
     /// Items per step.
     #[schemars(range(min = 1))]

@@ -98,7 +98,7 @@ fn answer(claim: &Claim) -> Cell {
 /// The verdict in words: what was asked for and who passed, then what else does not hold.
 pub(super) fn verdict(outcome: &Outcome) -> Vec<String> {
     let mut lines = vec![asked(outcome)];
-    let passed: Vec<_> = outcome.arms.iter().filter(|arm| arm.passed).collect();
+    let passed: Vec<_> = outcome.arms.iter().filter(|arm| arm.passed == Some(true)).collect();
     let judged = if passed.is_empty() { outcome.arms.iter().collect() } else { passed };
     for arm in judged {
         for claim in arm.fails_beside() {
@@ -116,8 +116,12 @@ fn asked(outcome: &Outcome) -> String {
         return "Nothing was asked for; the figures speak for themselves.".into();
     }
     let names = list(&names);
-    let passed: Vec<_> =
-        outcome.arms.iter().filter(|arm| arm.passed).map(|arm| format!("`{}`", arm.name)).collect();
+    let passed: Vec<_> = outcome
+        .arms
+        .iter()
+        .filter(|arm| arm.passed == Some(true))
+        .map(|arm| format!("`{}`", arm.name))
+        .collect();
     match (passed.is_empty(), outcome.arms.len()) {
         (false, _) => format!("Passed by {}: {names}.", list(&passed)),
         (true, 1) => format!("Failed: of what was asked for ({names}) {} holds.", held(outcome)),
@@ -156,7 +160,8 @@ pub(super) fn reading(outcome: &Outcome) -> String {
         return String::new();
     };
     let mut said = Vec::new();
-    if furthest < asked {
+    // What somebody else's model would have needed is nothing that can be done here.
+    if furthest < asked && !outcome.opened() {
         let advice = claim.advice.as_deref().unwrap_or_default();
         said.push(format!("To get `{}`: {advice}", claim.name));
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
 use crate::attack::Findings;
+use crate::outcome::ArmResult;
 
 /// # What it does
 /// Claims of every attack that it brings back no more than it gets out of the gold model, which never knew: what both
@@ -67,8 +68,13 @@ impl Withstands {
             .unwrap_or_else(|| recovered(evidence, attack, name, came_back));
         // Nothing was measured where no item was left to measure on, and nothing lost where nothing was forgotten.
         let value = excess.figure.value;
-        let pass = value.is_finite().then_some(value <= self.margin);
+        let holds = value.is_finite().then_some(value <= self.margin);
+        let is_weak =
+            |arm: &ArmResult| arm.attacks.get(attack).is_some_and(|(_, found)| found.weak.is_some());
+        // That a weak attack brought nothing back is no evidence; that it brought something back is.
+        let pass = holds.filter(|holds| !holds || !evidence.results().any(is_weak));
         let answer = match pass {
+            None if holds.is_some() => "not shown, the attack was weak".into(),
             Some(true) => yes_or_no(true),
             Some(false) => format!("no, {}", excess.words),
             None if came_back.value.is_finite() => "nothing was lost".into(),

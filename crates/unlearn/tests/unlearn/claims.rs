@@ -22,6 +22,7 @@ fn seeds() -> Vec<SeedResult> {
             arm.after.retain.accuracy = Figure::share(8, 10);
             arm.unlearned.reached = true;
             brings_back(&mut arm.attacks[0].1, 0.1, 0.5);
+            arm.attacks[0].1.weak = None;
         }
         brings_back(&mut seed.gold_findings[0].1, 0.1, 0.2);
     }
@@ -73,6 +74,16 @@ fn verdicts_turn_on_their_thresholds() {
         |margin: f64| claim(&format!("{{ name = \"withstands\", margin = {margin} }}"), seeds()).pass;
     // 0.5 came back, and 0.2 from the gold model.
     assert_eq!((withstands(0.2), withstands(0.4)), (Some(false), Some(true)));
+    // That a weak attack brings nothing back shows nothing; what it does bring back was there.
+    let weakly = |margin: f64| {
+        let mut seeds = seeds();
+        seeds
+            .iter_mut()
+            .flat_map(|seed| &mut seed.arms)
+            .for_each(|arm| arm.attacks[0].1.weak = Some("so".into()));
+        claim(&format!("{{ name = \"withstands\", margin = {margin} }}"), seeds).pass
+    };
+    assert_eq!((weakly(0.2), weakly(0.4)), (Some(false), None));
 }
 
 #[test]

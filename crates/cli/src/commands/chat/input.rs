@@ -47,7 +47,7 @@ pub(super) fn help() -> String {
     let mut help: String = COMMANDS.iter().map(command).collect();
     help.push_str(&row("… \\", "a line that ends in \\ goes on in the next"));
     help.push_str(&row("\"\"\" … \"\"\"", "as do lines between three quotes; pasted lines stay together"));
-    help.push_str(&row("Ctrl-C", "stop the answer, drop what is typed, or leave an empty prompt"));
+    help.push_str(&row("Ctrl-C", "stop the answer, or drop what is typed; twice to leave"));
     help
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn execute(args: ChatArgs, context: &mut Context) -> Result<Exit, Err
 
 /// The next message, until there are no more.
 fn next(prompt: &mut Prompt, context: &Context) -> Result<Option<Message>, Error> {
-    let mut draft = Draft::default();
+    let (mut draft, mut warned) = (Draft::default(), false);
     loop {
         let mark = match (context.console.quiet(), draft.is_begun()) {
             (true, _) => "",
@@ -109,8 +109,17 @@ fn next(prompt: &mut Prompt, context: &Context) -> Result<Option<Message>, Error
         };
         let typed = match prompt.read(mark)? {
             Typed::End => return Ok(None),
-            Typed::Dropped { nothing } if nothing && !draft.is_begun() => return Ok(None),
+            Typed::Dropped { nothing } if nothing && !draft.is_begun() => {
+                if warned {
+                    return Ok(None);
+                }
+                // It may have been meant for an answer that has just ended, and what was said would be gone.
+                context.console.note("Ctrl-C again, or Ctrl-D, leaves");
+                warned = true;
+                continue;
+            }
             Typed::Dropped { .. } => {
+                warned = false;
                 draft = Draft::default();
                 continue;
             }

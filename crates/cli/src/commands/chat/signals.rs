@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chosen;
-use crate::error::Error;
+use crate::error::{Error, Topic};
 use crate::interrupt;
 
 /// Ctrl-C stops an answer in progress, and the second one in an answer ends the chat. One that comes just before an answer
 /// begins stops that, and one that comes just after it has ended was meant for it too, and is let go. While a line is
-/// typed Ctrl-C is a key, which the editor sees; what comes then, or to a chat with a pipe, ends it.
-///
-/// Signals are not told apart, so that one from elsewhere is let go as well where it comes between answer and prompt.
+/// typed Ctrl-C is a key, which the editor sees; what comes then, or to a chat with a pipe, ends it. SIGTERM and SIGHUP end it
+/// whatever it does.
 #[derive(Clone, Default)]
 pub(super) struct Signals {
     at_terminal: bool,
@@ -32,6 +31,8 @@ impl Signals {
                 std::process::exit(i32::from(chosen::INTERRUPTED));
             }
         })?;
+        // After that: it hands on to who listened before, and not the other way round.
+        end_at_once()?;
         Ok(signals)
     }
 
@@ -64,6 +65,25 @@ impl Signals {
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
+}
+
+/// From now on a signal that is no Ctrl-C ends the chat, beside what else is done about it.
+fn end_at_once() -> Result<(), Error> {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGHUP, SIGTERM};
+        let listening = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP]);
+        let mut signals = listening
+            .map_err(|e| Error::plain(format!("cannot listen to signals: {e}")).about(Topic::System))?;
+        let usual = Mode::now();
+        std::thread::spawn(move || {
+            if signals.forever().next().is_some() {
+                usual.restore();
+                std::process::exit(i32::from(chosen::INTERRUPTED));
+            }
+        });
+    }
+    Ok(())
 }
 
 /// How the terminal was set before a line was typed, which would be left behind otherwise.
