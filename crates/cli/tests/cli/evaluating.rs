@@ -60,8 +60,7 @@ fn an_unfinished_evaluation_says_how_far_it_is_and_is_gone_on_with() {
 fn what_is_too_long_for_the_model_is_said() {
     let scratch = Scratch::new();
     let long = "the cat sat on the mat ".repeat(400);
-    let records =
-        scratch.file("long.jsonl", format!("{{\"question\": \"Who?\", \"answer\": \"{long}\"}}\n"));
+    let records = scratch.file("long.jsonl", format!("{{\"question\": \"Who?\", \"answer\": \"{long}\"}}\n"));
     let output = amend(&["eval", "--model", scratch.arg(), "--data", &records]).assert().get_output().clone();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("requests are longer than the model's context of "), "{told}");
