@@ -48,8 +48,9 @@ fn own(dir: &Path, run: &Path) -> Result<PathBuf, Error> {
             }
             Ok(_) => break,
             Err(_) => {
-                std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "cannot create", e))?;
-                std::fs::write(&mark, run + "\n").map_err(|e| Error::io(&mark, "cannot write", e))?;
+                let failed = |path: &Path, action, e| Error::io(path, action, e).within("--tensorboard");
+                std::fs::create_dir_all(&dir).map_err(|e| failed(&dir, "cannot create", e))?;
+                std::fs::write(&mark, run + "\n").map_err(|e| failed(&mark, "cannot write", e))?;
                 break;
             }
         }

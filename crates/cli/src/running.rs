@@ -1,9 +1,7 @@
 //! A run from its folder to its exit code, whatever its recipe asks for.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amend_learn::area::{Found, Plan};
@@ -11,17 +9,15 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
-use amend_run::{
-    Activity, FolderError, Forecast, Program, Progress, RecipeSource, Run, RunError, RunFolder, RunInfo,
-    Status, Stop,
-};
+use amend_run::{FolderError, Program, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
 use serde_json::json;
 
 use crate::app::Exit;
 use crate::area::{self, Inputs, absolute};
 use crate::context::Context;
-use crate::error::{Error, Topic};
+use crate::error::Error;
 use crate::listening::{self, TensorBoardArgs};
+use crate::logged::Logged;
 use crate::{events, interrupt, progress, prospect, provenance, table};
 
 /// Where a new run goes.
@@ -134,103 +130,8 @@ pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context
     Ok(Exit::Done)
 }
 
-fn this_program() -> Program {
+pub(crate) fn this_program() -> Program {
     Program { version: env!("CARGO_PKG_VERSION").into(), commit: env!("AMEND_COMMIT").into() }
-}
-
-/// Goes on with a run that was interrupted, with some of its recipe changed.
-pub(crate) fn resume(
-    dir: &Path,
-    sets: &[String],
-    checkpoint_every: Duration,
-    board: &TensorBoardArgs,
-    context: &mut Context,
-) -> Result<Exit, Error> {
-    // From here on a signal leaves a run that can be resumed.
-    let stop = interrupt::stop_asked_for(&context.console, dir)?;
-    let mut folder = RunFolder::open(dir, this_program())?;
-    if let Err(e) = revise(&mut folder, sets, context) {
-        // Nothing was changed: the run is as it was.
-        folder.finish(Status::Interrupted)?;
-        return Err(e);
-    }
-    events::run(&context.console, &folder);
-    match prepare(&folder, context) {
-        Ok(plan) => {
-            let base = folder.state().info.recipe_folder.clone();
-            carry_out(plan, &base, folder, checkpoint_every, (board, stop), context)
-        }
-        // It can be gone on with once the old content is back.
-        Err(e) if e.code() == Topic::Changed.code() => {
-            folder.finish(Status::Interrupted)?;
-            Err(e)
-        }
-        Err(e) => {
-            folder.fail(&e);
-            Err(e)
-        }
-    }
-}
-
-/// Changes the recipe of an interrupted run, where that changes nothing that was done.
-fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<(), Error> {
-    if sets.is_empty() {
-        return Ok(());
-    }
-    let source = RecipeSource { path: folder.path().join("recipe.toml"), text: folder.recipe()? };
-    let plan = area::read(source.clone(), sets)?;
-    may_change(&plan, &source, sets, folder)?;
-    // What the changed recipe cannot do is found out before anything that was done is cleared away.
-    let base = folder.state().info.recipe_folder.clone();
-    let Inputs { models, data, records } = area::inputs(&plan, &base)?;
-    (plan.forecast)(&base, context.progress.as_ref())?;
-    let anew = (plan.revise)(source, folder)?;
-    folder.revise(&plan.resolved, sets, [models, data], records)?;
-    if !anew.is_empty() {
-        context.console.note(&format!("to be done with the changed recipe: {}", anew.join(", ")));
-    }
-    Ok(())
-}
-
-/// Refuses a change of what was done, and names the setting that is one where it is one by itself.
-fn may_change(plan: &Plan, source: &RecipeSource, sets: &[String], folder: &RunFolder) -> Result<(), Error> {
-    let Err(refused) = (plan.may_revise)(source.clone(), folder) else { return Ok(()) };
-    let alone = |set: &String| {
-        let plan = area::read(source.clone(), std::slice::from_ref(set)).ok()?;
-        (plan.may_revise)(source.clone(), folder).err().map(|refused| (refused, set.clone()))
-    };
-    let (why, which) = sets.iter().find_map(alone).unwrap_or_else(|| (refused, sets.join(" --set ")));
-    Err(Error::from(why).within(format!("--set {which}")))
-}
-
-/// What is left to do in a folder, whose recipe is to read what it read when the run began.
-fn prepare(folder: &RunFolder, context: &Context) -> Result<Plan, Error> {
-    let dir = folder.path();
-    let programs: Vec<String> = folder.state().programs().iter().map(ToString::to_string).collect();
-    if programs.len() > 1 {
-        let mixed = format!(
-            "several versions of amend have worked on this run: {}; where they compute differently, its figures \
-             are those of none of them",
-            programs.join(", ")
-        );
-        folder.log(&format!("warning: {mixed}"))?;
-        context.console.warn(&mixed);
-    }
-    let source = RecipeSource { path: dir.join("recipe.toml"), text: folder.recipe()? };
-    let info = &folder.state().info;
-    let plan = area::read(source, &[])?;
-    let Inputs { models: model, data, .. } = area::inputs(&plan, &info.recipe_folder)?;
-    let changed = model.iter().chain(&data).find(|(path, hash)| {
-        info.model.get(*path).or_else(|| info.data.get(*path)).is_some_and(|before| before != *hash)
-    });
-    match changed {
-        None => Ok(plan),
-        Some((path, _)) => Err(Error::told(
-            format!("{path} has changed since the run in {} began", dir.display()),
-            "put the old content back, or start a new run",
-        )
-        .about(Topic::Changed)),
-    }
 }
 
 /// `2026-03-01T12:00:00Z` as part of a folder's name.
@@ -238,7 +139,7 @@ fn compact(time: &str) -> String {
     time.replace(['-', ':'], "")
 }
 
-fn carry_out(
+pub(crate) fn carry_out(
     plan: Plan,
     base: &Path,
     mut folder: RunFolder,
@@ -254,7 +155,7 @@ fn carry_out(
             return Err(e);
         }
     };
-    let listener = Logged { inner: context.progress.as_ref(), log: Arc::new(Mutex::new(log)) };
+    let listener = Logged::new(context.progress.as_ref(), log);
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
     let found = listening::attach(&mut run, &context.console).and_then(|()| Ok((plan.work)(base, &mut run)?));
@@ -398,64 +299,6 @@ pub(crate) fn show_found(dir: &Path, found: &Found, context: &mut Context) -> Re
     };
     context.out.line(format_args!("\nverdict  {verdict}"))?;
     context.out.line(format_args!("report   {}", dir.join("report.html").display()))
-}
-
-/// A listener that also writes down what it heard, in the run's log.txt.
-struct Logged<'p> {
-    inner: &'p dyn Progress,
-    log: Arc<Mutex<File>>,
-}
-
-fn log(file: &Mutex<File>, line: &str) {
-    if let Ok(mut file) = file.lock() {
-        // A log that cannot be written must not end the run; its results would be lost with it.
-        let _ = writeln!(file, "{} {line}", now());
-    }
-}
-
-impl Progress for Logged<'_> {
-    fn begin(&self, label: &str, total: u64, unit: &str) -> Box<dyn Activity> {
-        let inner = self.inner.begin(label, total, unit);
-        Box::new(LoggedActivity { inner, log: self.log.clone(), label: label.to_owned() })
-    }
-
-    fn note(&self, line: &str) {
-        log(&self.log, line);
-        self.inner.note(line);
-    }
-
-    fn plan(&self, forecast: &Forecast) {
-        log(&self.log, &prospect::in_short(forecast));
-        for warning in &forecast.warnings {
-            log(&self.log, &format!("warning: {warning}"));
-        }
-        self.inner.plan(forecast);
-    }
-}
-
-struct LoggedActivity {
-    inner: Box<dyn Activity>,
-    log: Arc<Mutex<File>>,
-    label: String,
-}
-
-impl Activity for LoggedActivity {
-    fn resumed(&mut self, n: u64) {
-        self.inner.resumed(n);
-    }
-
-    fn advance(&mut self, n: u64, status: &str) {
-        self.inner.advance(n, status);
-    }
-
-    fn working(&mut self, status: &str) {
-        self.inner.working(status);
-    }
-
-    fn finish(self: Box<Self>, summary: &str) {
-        log(&self.log, &format!("{}: {summary}", self.label));
-        self.inner.finish(summary);
-    }
 }
 
 impl From<RunError> for Error {

@@ -87,6 +87,9 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
             ));
         }
     };
+    if let Some(set) = args.sets.iter().find(|set| !set.contains('=')) {
+        return Err(Error::told(format!("--set {set}: expected KEY=VALUE"), "for example --set limit=100"));
+    }
     let benchmark = Benchmark::choose(name, &args.sets)?;
     let task = benchmark.filler();
     if args.reference_log.is_some() && !task.uses_reference() {

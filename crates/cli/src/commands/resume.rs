@@ -10,7 +10,7 @@ use crate::completing;
 use crate::context::Context;
 use crate::error::Error;
 use crate::listening::TensorBoardArgs;
-use crate::running;
+use crate::resuming;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,5 +39,5 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(crate) fn execute(args: ResumeArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::resume(&args.run, &args.set, args.checkpoints.every(), &args.board, context)
+    resuming::resume(&args.run, &args.set, args.checkpoints.every(), &args.board, context)
 }

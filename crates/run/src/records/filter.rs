@@ -89,7 +89,8 @@ impl Filter {
         let there: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
         let unknown = self.conditions().find(|c| c.field != NUMBER && !there.contains(c.field.as_str()));
         let Some(Condition { field, .. }) = unknown else { return Ok(()) };
-        let near = nearest(field, there.iter().copied()).map(|near| format!("; the nearest is `{near}`"));
+        let known = there.iter().copied().chain([NUMBER]);
+        let near = nearest(field, known).map(|near| format!("; the nearest is `{near}`"));
         let all = there.into_iter().collect::<Vec<_>>().join(", ");
         Err(format!("no record has a field `{field}`{}; there are: {all}", near.unwrap_or_default()))
     }
@@ -220,6 +221,10 @@ fn words(text: &str) -> Result<Vec<Word>, String> {
             let end = inside.find(first).ok_or_else(|| format!("{rest} has no closing {first}"))?;
             words.push(Word::Quoted(inside[..end].to_owned()));
             end + 2
+        } else if first == '(' {
+            return Err(
+                "there are no parentheses; `and` binds closer than `or`: a = 1 or b = 2 and c = 3".into()
+            );
         } else if "=!<>[],".contains(first) {
             let sign =
                 if rest[1..].starts_with('=') && "=!<>".contains(first) { &rest[..2] } else { &rest[..1] };
@@ -353,6 +358,9 @@ mod tests {
     fn what_cannot_be_meant_is_said() {
         let split = |filter: &str| filter.parse::<Filter>().unwrap().split(records()).unwrap_err();
         assert!(split("auther = Ann").contains("no record has a field `auther`; the nearest is `author`"));
+        assert!(split("recrd > 2").contains("the nearest is `record`"));
+        let grouped = "author = Ann and (year < 1950 or year > 2000)".parse::<Filter>().unwrap_err();
+        assert!(grouped.contains("there are no parentheses"), "{grouped}");
         let none = split("author = Ann");
         assert!(none.contains("no record has author = Ann") && none.contains("Ann Lee, Bob, Cid"), "{none}");
         assert!(split("record > 3").contains("there are 3 records"));
