@@ -55,6 +55,7 @@ pub struct Context<'a> {
     answer_nll: OnceCell<Vec<f64>>,
     refusals: OnceCell<Vec<Example>>,
     refusal_nll: OnceCell<Vec<f64>>,
+    retain_refusals: OnceCell<Vec<Example>>,
     choices: OnceCell<Vec<Choice>>,
     hidden: RefCell<HiddenStates>,
 }
@@ -87,6 +88,7 @@ impl<'a> Context<'a> {
             answer_nll: OnceCell::new(),
             refusals: OnceCell::new(),
             refusal_nll: OnceCell::new(),
+            retain_refusals: OnceCell::new(),
             choices: OnceCell::new(),
             hidden: RefCell::default(),
         })
@@ -106,11 +108,17 @@ impl<'a> Context<'a> {
     /// Every forget item's question with a refusal as its answer: one for the whole run, so that results do not
     /// depend on the number of epochs.
     pub fn refusals(&self) -> amend_engine::Result<&[Example]> {
-        let make = || {
-            let items = self.sets.forget.iter().enumerate();
-            items.map(|(i, record)| self.encoder.reply(&record.content, refusal(self.seed, i))).collect()
-        };
-        once(&self.refusals, make).map(Vec::as_slice)
+        once(&self.refusals, || self.refused(&self.sets.forget)).map(Vec::as_slice)
+    }
+
+    /// The same of every retain item.
+    pub fn retain_refusals(&self) -> amend_engine::Result<&[Example]> {
+        once(&self.retain_refusals, || self.refused(&self.sets.retain)).map(Vec::as_slice)
+    }
+
+    fn refused(&self, records: &[Record]) -> amend_engine::Result<Vec<Example>> {
+        let items = records.iter().enumerate();
+        items.map(|(i, record)| self.encoder.reply(&record.content, refusal(self.seed, i))).collect()
     }
 
     /// Summed negative log-likelihood of every refusal under the reference.

@@ -1,4 +1,4 @@
-//! One differentiated pass of a model over a forget batch, and what objectives are made of.
+//! One differentiated pass of a model over a batch, and what objectives are made of.
 
 use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor, Var};
 
@@ -13,7 +13,7 @@ pub struct Pass<'m> {
 
 impl<'m> Pass<'m> {
     /// A pass of `model` with nothing recorded yet.
-    pub(super) fn new(model: &'m Model, taps: &'m Taps) -> Self {
+    pub(crate) fn new(model: &'m Model, taps: &'m Taps) -> Self {
         Pass { g: Graph::recording(&model.params), model, taps }
     }
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::context::{Context, Side};
 use crate::data::Sets;
 use crate::recipe::Evaluation;
-use crate::retain::{Kl, RetainBatch, RetainObjective};
+use crate::retain::{AnswerPreservation, Kl, RetainBatch, RetainObjective};
 
 /// Four questions with answers of different lengths.
 const QUESTIONS: [(&str, &str); 4] = [
@@ -290,6 +290,23 @@ fn npo_pulls_like_gradient_ascent_on_sums_at_the_reference() {
     });
 }
 
+/// Along its gradient a loss has the gradient's norm for a slope.
+fn assert_descends(name: &str, model: &Model, gradient: &Gradients, loss: impl Fn(&Model) -> f64) {
+    let norm = gradient.norm();
+    let at = |h: f64| {
+        let mut moved = model.clone();
+        for (id, g) in gradient.iter() {
+            let weight = &mut moved.params.get_mut(id).tensor;
+            *weight = weight.zip_map(g, |w, g| w + (h * f64::from(g) / norm) as f32);
+        }
+        loss(&moved)
+    };
+    // Fourth-order differences: a second-order one would need steps too small for f32.
+    let h = 2e-3;
+    let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+    assert!(norm > 0.0 && (slope - norm).abs() <= 2e-3 * norm, "{name}: {slope} instead of {norm}");
+}
+
 #[test]
 fn every_objective_descends_as_its_gradient_says() {
     // Away from the reference, so that no term is trivially zero.
@@ -306,20 +323,9 @@ fn every_objective_descends_as_its_gradient_says() {
             Forget::MaximiseEntropy(MaximiseEntropy::default()),
             Forget::Flat(Flat::default()),
         ] {
-            let gradient = gradients(objective.filler(), model, &batch).unwrap().gradients;
-            let norm = gradient.norm();
-            let at = |h: f64| {
-                let mut moved = model.clone();
-                for (id, g) in gradient.iter() {
-                    let weight = &mut moved.params.get_mut(id).tensor;
-                    *weight = weight.zip_map(g, |w, g| w + (h * f64::from(g) / norm) as f32);
-                }
-                gradients(objective.filler(), &moved, &batch).unwrap().loss
-            };
-            // Fourth-order differences: a second-order one would need steps too small for f32.
-            let h = 2e-3;
-            let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
-            assert!((slope - norm).abs() <= 2e-3 * norm, "{}: {slope} instead of {norm}", objective.name());
+            let found = gradients(objective.filler(), model, &batch).unwrap();
+            let loss = |moved: &Model| gradients(objective.filler(), moved, &batch).unwrap().loss;
+            assert_descends(objective.name(), model, &found.gradients, loss);
         }
     });
 }
@@ -332,6 +338,28 @@ fn divergence_and_its_gradient_vanish_at_the_reference() {
         assert!(here.loss.abs() < 1e-6, "{}", here.loss);
         assert!(here.gradients.norm() < 1e-5, "{}", here.gradients.norm());
         assert!(Kl::default().gradients(other, &batch).unwrap().unwrap().loss > 0.01);
+    });
+}
+
+/// −(1/β)·log σ(β·(NLL(refusal) − NLL(answer))), from the likelihoods themselves; and its gradient.
+#[test]
+fn answers_are_preserved_against_refusals() {
+    with_context(|context, model| {
+        let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
+        let objective = AnswerPreservation { beta: 0.5 };
+        let loss = |model: &Model| objective.gradients(model, &batch).unwrap().unwrap();
+        let nll = |examples: Vec<&Example>| -> Vec<f64> {
+            let examples: Vec<Example> = examples.into_iter().cloned().collect();
+            let scores = model.score(&examples, 4096).unwrap();
+            scores.iter().map(|item| -item.iter().map(|&l| f64::from(l)).sum::<f64>()).collect()
+        };
+        let pairs = nll(batch.refusals().unwrap()).into_iter().zip(nll(batch.examples.clone()));
+        let each: Vec<f64> =
+            pairs.map(|(refusal, answer)| (-0.5 * (refusal - answer)).exp().ln_1p() / 0.5).collect();
+        let wanted = each.iter().sum::<f64>() / each.len() as f64;
+        let found = loss(model);
+        assert!((found.loss - wanted).abs() < 1e-3 * wanted.max(1.0), "{} {wanted}", found.loss);
+        assert_descends("ap", model, &found.gradients, |moved| loss(moved).loss);
     });
 }
 

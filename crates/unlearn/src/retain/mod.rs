@@ -1,5 +1,6 @@
 //! Slot `retain`: what holds on to everything else.
 
+mod answer_preservation;
 mod kl;
 mod nll;
 mod none;
@@ -8,6 +9,7 @@ use amend_engine::{Example, Model, Result};
 use amend_learn::partner;
 use amend_run::slot;
 
+pub use answer_preservation::AnswerPreservation;
 pub use kl::Kl;
 pub use nll::Nll;
 pub use none::NoRetain;
@@ -19,7 +21,9 @@ use crate::objectives::LossAndGradients;
 pub struct RetainBatch<'a> {
     /// What objectives compare with.
     pub context: &'a Context<'a>,
-    /// The items.
+    /// Which items of the retain set these are.
+    pub items: Vec<usize>,
+    /// The questions with the answers to be kept.
     pub examples: Vec<&'a Example>,
 }
 
@@ -27,7 +31,14 @@ impl<'a> RetainBatch<'a> {
     /// Draws `size` items for step `step`, counted from 0: each at random from the whole set.
     pub fn draw(context: &'a Context<'a>, size: usize, step: u64) -> Self {
         let items = partner(context.seed, "retain", context.retain.len(), size, step);
-        RetainBatch { context, examples: items.into_iter().map(|i| &context.retain[i]).collect() }
+        let examples = items.iter().map(|&i| &context.retain[i]).collect();
+        RetainBatch { context, items, examples }
+    }
+
+    /// The same questions with a refusal as their answer.
+    pub fn refusals(&self) -> Result<Vec<&'a Example>> {
+        let refusals = self.context.retain_refusals()?;
+        Ok(self.items.iter().map(|&i| &refusals[i]).collect())
     }
 }
 
@@ -47,6 +58,7 @@ slot! {
     pub slot Retain("unlearn", "retain"): dyn RetainObjective, default Nll {
         "nll" => Nll,
         "kl" => Kl,
+        "ap" => AnswerPreservation,
         "none" => NoRetain,
     }
 }
