@@ -1,5 +1,6 @@
 //! Slot `combine`: how the forget and the retain gradient become one update.
 
+mod blur;
 mod geometry;
 mod pcgrad;
 mod sago;
@@ -8,6 +9,7 @@ mod sum;
 use amend_engine::{Error, Gradients, Result};
 use amend_run::slot;
 
+pub use blur::Blur;
 pub use geometry::Geometry;
 pub use pcgrad::PcGrad;
 pub use sago::Sago;
@@ -51,6 +53,7 @@ slot! {
     pub slot Combination("unlearn", "combine"): dyn Combine, default Sago {
         "sum" => Sum,
         "pcgrad" => PcGrad,
+        "blur" => Blur,
         "sago" => Sago,
     }
 }

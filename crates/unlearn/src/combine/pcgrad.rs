@@ -50,16 +50,26 @@ pub struct PcGrad {
 
 impl Combine for PcGrad {
     fn combine(&self, forget: &Gradients, retain: &Gradients, weights: Weights) -> Result<Gradients> {
-        let global =
-            (self.scope == Scope::Global).then(|| projection(forget.dot(retain), retain.dot(retain)));
-        forget.zip_tensors(retain, |_, f, r| {
-            let factor = global.unwrap_or_else(|| projection(f.dot(r), r.dot(r)));
-            Ok(f.zip_map(r, |f, r| weights.retain * r + weights.forget * (f - factor * r)))
-        })
+        without(self.scope, forget, retain, weights, |inner| inner < 0.0)
     }
 }
 
-/// What multiple of the retain gradient is taken away.
-fn projection(inner: f64, square: f64) -> f32 {
-    if inner < 0.0 { (inner / (square + EPSILON)) as f32 } else { 0.0 }
+/// `α·g_r + γ·g̃_f`, where g̃_f is the forget gradient without its component along the retain gradient, wherever `removes`
+/// says so of their inner product.
+pub(super) fn without(
+    scope: Scope,
+    forget: &Gradients,
+    retain: &Gradients,
+    weights: Weights,
+    removes: impl Fn(f64) -> bool,
+) -> Result<Gradients> {
+    let factor = |inner: f64, square: f64| match removes(inner) {
+        true => (inner / (square + EPSILON)) as f32,
+        false => 0.0,
+    };
+    let global = (scope == Scope::Global).then(|| factor(forget.dot(retain), retain.dot(retain)));
+    forget.zip_tensors(retain, |_, f, r| {
+        let factor = global.unwrap_or_else(|| factor(f.dot(r), r.dot(r)));
+        Ok(f.zip_map(r, |f, r| weights.retain * r + weights.forget * (f - factor * r)))
+    })
 }

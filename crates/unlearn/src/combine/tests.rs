@@ -44,6 +44,23 @@ fn hand_case() {
     assert!((sago.cosine(&r) - 0.949).abs() < 1e-3);
 }
 
+/// Where the two agree PCGrad leaves the forget gradient alone, and BLUR does not.
+#[test]
+fn blur_removes_what_agrees_too() {
+    let params = params(&[2]);
+    let (f, r) = (gradients(&params, &[2.0, 1.0]), gradients(&params, &[1.0, 0.0]));
+    for scope in [pcgrad::Scope::Tensor, pcgrad::Scope::Global] {
+        assert_eq!(flat(&PcGrad { scope }.combine(&f, &r, ONE).unwrap()), [3.0, 1.0]);
+        for (got, want) in flat(&Blur { scope }.combine(&f, &r, ONE).unwrap()).iter().zip([1.0, 1.0]) {
+            assert!((got - want).abs() < 1e-6, "{got} {want}");
+        }
+    }
+    let against = gradients(&params, &[-2.0, 1.0]);
+    let both = [&PcGrad::default() as &dyn Combine, &Blur::default()]
+        .map(|rule| flat(&rule.combine(&against, &r, ONE).unwrap()));
+    assert_eq!(both[0], both[1]);
+}
+
 #[test]
 fn sago_is_not_always_tighter() {
     let params = params(&[3]);

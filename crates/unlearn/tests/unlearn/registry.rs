@@ -91,7 +91,7 @@ fn every_pair_of_methods_runs() {
     let combines = |fills: &[(&str, &str)]| fills.iter().any(|f| f.0 == "combine");
     let (refused, mut legal): (Vec<_>, Vec<_>) =
         arms.into_iter().partition(|fills| single(fills) && combines(fills) && !sum(fills));
-    assert_eq!(refused.len(), 2);
+    assert_eq!(refused.len(), fillers("combine").len() - 1, "all but the sum");
     for fills in legal.iter_mut().filter(|fills| single(fills) && !combines(fills)) {
         fills.push(("combine", "sum"));
     }
