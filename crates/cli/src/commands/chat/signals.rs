@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::chosen;
 use crate::error::{Error, Topic};
@@ -18,6 +19,8 @@ pub(super) struct Signals {
     /// The answer in progress, or the next one, shall stop.
     stopped: Arc<AtomicBool>,
     typing: Arc<AtomicBool>,
+    /// A signal came that is no Ctrl-C.
+    terminated: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -26,13 +29,15 @@ impl Signals {
         let signals = Signals { at_terminal, ..Signals::default() };
         let (listener, usual) = (signals.clone(), Mode::now());
         interrupt::on_signal(move || {
+            // The mark is set after this was woken, if only just.
+            std::thread::sleep(Duration::from_millis(5));
             if listener.ends() {
                 usual.restore();
                 std::process::exit(i32::from(chosen::INTERRUPTED));
             }
         })?;
         // After that: it hands on to who listened before, and not the other way round.
-        end_at_once()?;
+        mark_others(&signals.terminated)?;
         Ok(signals)
     }
 
@@ -40,7 +45,8 @@ impl Signals {
     fn ends(&self) -> bool {
         let between = self.at_terminal && !self.typing.load(Ordering::Relaxed);
         let meant_for_an_answer = self.answering.load(Ordering::Relaxed) || between;
-        !meant_for_an_answer || self.stopped.swap(true, Ordering::Relaxed)
+        let ends = !meant_for_an_answer || self.terminated.load(Ordering::Relaxed);
+        ends || self.stopped.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn begin_typing(&self) {
@@ -67,22 +73,19 @@ impl Signals {
     }
 }
 
-/// From now on a signal that is no Ctrl-C ends the chat, beside what else is done about it.
-fn end_at_once() -> Result<(), Error> {
-    #[cfg(unix)]
-    {
-        use signal_hook::consts::{SIGHUP, SIGTERM};
-        let listening = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP]);
-        let mut signals = listening
+/// From now on `terminated` says whether a signal came that is no Ctrl-C.
+#[cfg(unix)]
+fn mark_others(terminated: &Arc<AtomicBool>) -> Result<(), Error> {
+    use signal_hook::consts::{SIGHUP, SIGTERM};
+    for signal in [SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, terminated.clone())
             .map_err(|e| Error::plain(format!("cannot listen to signals: {e}")).about(Topic::System))?;
-        let usual = Mode::now();
-        std::thread::spawn(move || {
-            if signals.forever().next().is_some() {
-                usual.restore();
-                std::process::exit(i32::from(chosen::INTERRUPTED));
-            }
-        });
     }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn mark_others(_: &Arc<AtomicBool>) -> Result<(), Error> {
     Ok(())
 }
 
@@ -142,6 +145,9 @@ mod tests {
         assert!(chat.ends());
         chat.end_typing();
         chat.begin_answer();
+        chat.terminated.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(chat.ends(), "SIGTERM");
+        assert!(!chat.is_stopped(), "the answer is not stopped first, for a prompt to come after it");
         let pipe = Signals::default();
         assert!(pipe.ends(), "nothing is being answered");
         pipe.begin_answer();
