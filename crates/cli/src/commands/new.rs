@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::Area;
 use amend_run::recipe::{Starter, fill, without};
 use amend_run::records::Filter;
-use amend_run::{Dataset, RecipePath, nearest};
+use amend_run::{Dataset, RecipeSource, nearest};
 use clap::Args;
 
 use crate::app::Exit;
@@ -57,7 +57,8 @@ pub(crate) struct NewArgs {
 pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
     let text = filled(starter(area, &args.template)?, &args)?;
-    let open = to_fill_in(&text, args.out.as_deref().and_then(Path::parent))?;
+    let folder = args.out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let open = to_fill_in(text.clone(), folder)?;
     match &args.out {
         Some(out) => {
             write_new(out, &text)?;
@@ -133,34 +134,11 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
 }
 
 /// The keys of a recipe in `folder` that name a model or a file that there is not: the template can only make them up.
-fn to_fill_in(text: &str, folder: Option<&Path>) -> Result<Vec<String>, Error> {
-    let recipe: toml_edit::DocumentMut = text.parse().map_err(|e| Error::plain(format!("{e}")))?;
-    let folder = folder.unwrap_or(Path::new(""));
-    let is_missing = |path: &str| !RecipePath::from(path).resolve(folder).exists();
-    let mut open = Vec::new();
-    let mut look = |key: String, item: &toml_edit::Item| {
-        if item.get("path").unwrap_or(item).as_str().is_some_and(is_missing) {
-            open.push(key);
-        }
-    };
-    for (section, keys) in [("model", &["path", "gold"][..]), ("data", &DATA)] {
-        for key in keys {
-            if let Some(item) = recipe.get(section).and_then(|table| table.get(key)) {
-                look(format!("{section}.{key}"), item);
-            }
-        }
-    }
-    let arms = recipe.get("compare").and_then(toml_edit::Item::as_array_of_tables);
-    for (i, arm) in arms.into_iter().flatten().enumerate() {
-        if let Some(model) = arm.get("model") {
-            look(format!("compare.{i}.model"), model);
-        }
-    }
-    Ok(open)
+fn to_fill_in(text: String, folder: &Path) -> Result<Vec<String>, Error> {
+    let plan = area::read(RecipeSource { path: folder.join("recipe.toml"), text }, &[])?;
+    let missing = plan.models.into_iter().chain(plan.data).filter(|input| !input.resolve(folder).exists());
+    Ok(missing.map(|input| input.key).collect())
 }
-
-/// Keys of the section `[data]` that name files.
-const DATA: [&str; 6] = ["forget", "retain", "forget_eval", "retain_eval", "real_authors", "world_facts"];
 
 /// The records to be forgotten, as a recipe in `folder` names them, after a look at them. With a choice among them goes
 /// whether it has to leave some.
