@@ -65,15 +65,15 @@ pub(crate) fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {
 /// Where something cannot be read. What is missing or damaged is found here, before anything is written.
 pub(crate) fn inputs(plan: &Plan, base: &Path) -> Result<Inputs, Error> {
     for model in &plan.models {
-        model.check("model", base, &plan.source)?;
+        model.check("model", base, plan)?;
         open::check_model(&model.resolve(base))?;
     }
     let mut records = BTreeMap::new();
     for data in &plan.data {
-        data.check("file", base, &plan.source)?;
+        data.check("file", base, plan)?;
         let read = Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
         records.insert(data.path.to_string(), read.len());
-        data.check_choice(read.records, &plan.source)?;
+        data.check_choice(read.records, plan)?;
     }
     let hash = |input: &Input| Ok((input.path.to_string(), content_hash(&input.resolve(base))?));
     let all = |inputs: &[Input]| inputs.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();

@@ -59,7 +59,7 @@ fn revise(folder: &mut RunFolder, sets: &[String], context: &Context) -> Result<
     // What the changed recipe cannot do is found out before anything that was done is cleared away.
     let base = folder.state().info.recipe_folder.clone();
     let Inputs { models, data, records } = area::inputs(&plan, &base)?;
-    (plan.forecast)(&base, context.progress.as_ref())?;
+    plan.forecast(&base, context.progress.as_ref())?;
     let anew = (plan.revise)(source, folder)?;
     folder.revise(&plan.resolved, sets, [models, data], records)?;
     if !anew.is_empty() {

@@ -84,7 +84,7 @@ pub(crate) fn start(
     place.check(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     if place.replaces(&dir) {
         // What is there goes only for something that can be run.
-        (plan.forecast)(&base, context.progress.as_ref())?;
+        plan.forecast(&base, context.progress.as_ref())?;
     }
     place.clear(&dir)?;
     let existed = dir.exists();
@@ -125,7 +125,7 @@ pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context
     let recipe = source.path.clone();
     let plan = area::read(source, sets)?;
     area::inputs(&plan, &base)?;
-    let forecast = (plan.forecast)(&base, context.progress.as_ref())?;
+    let forecast = plan.forecast(&base, context.progress.as_ref())?;
     prospect::show(&recipe, &forecast, context)?;
     Ok(Exit::Done)
 }
@@ -158,7 +158,8 @@ pub(crate) fn carry_out(
     let listener = Logged::new(context.progress.as_ref(), log);
     let mut run = Run::new(folder, &listener, stop)?;
     run.checkpoint_every = checkpoint_every;
-    let found = listening::attach(&mut run, &context.console).and_then(|()| Ok((plan.work)(base, &mut run)?));
+    let found =
+        listening::attach(&mut run, &context.console).and_then(|()| Ok(plan.carry_out(base, &mut run)?));
     let mut folder = run.into_folder();
     folder.end();
     let took = folder.state().took().unwrap_or_default();
@@ -199,7 +200,11 @@ pub(crate) fn carry_out(
         }
         Err(e) => {
             folder.fail(&e);
-            if !is_untouched(&dir) {
+            if read_state(&dir).is_err() {
+                context
+                    .console
+                    .note(&format!("{} is no run folder any more: nothing is left of it", dir.display()));
+            } else if !is_untouched(&dir) {
                 context.console.note(&format!(
                     "what was done is kept; once the cause is gone: amend resume {}",
                     dir.display()

@@ -227,12 +227,15 @@ fn write_evaluation(path: &Path, evaluation: &Map<String, Value>) -> Result<()> 
 
 fn check_same(path: &Path, before: &Map<String, Value>, now: &Map<String, Value>) -> Result<()> {
     let Some((name, before, now)) = difference(before, now) else { return Ok(()) };
-    let said = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
+    let differ = match (before, now) {
+        (Some(before), Some(now)) => format!("another {name}: {before} and not {now}"),
+        (Some(before), None) => format!("{name}: {before}, which is not asked for now"),
+        (None, now) => format!("out {name}, which is now {}", now.map(Value::to_string).unwrap_or_default()),
+    };
     Err(Error::samples(format!(
-        "{}: the samples in this folder were made with another {name}: {} and not {}; choose another folder",
+        "{}: the samples in this folder were made with{}{differ}; choose another folder",
         path.display(),
-        said(before),
-        said(now)
+        if before.is_some() { " " } else { "" }
     )))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use amend_run::comparison::FinishedRun;
 use amend_run::method::Method;
-use amend_run::recipe::{Fault, Starter, span_of};
+use amend_run::recipe::{Fault, Starter};
 use amend_run::records::{Chosen, Filter};
 use amend_run::report::{Card, Section};
 use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Record, Report, Run, RunFolder};
@@ -65,18 +65,54 @@ pub struct Plan {
     pub seed: u64,
     /// The recipe as it was given, for errors that point at it.
     pub source: RecipeSource,
+    /// The overrides with which it was read.
+    pub sets: Vec<String>,
     /// Model folders it reads.
     pub models: Vec<Input>,
     /// Data files it reads.
     pub data: Vec<Input>,
-    /// What doing it will take.
-    pub forecast: Look,
+    /// What doing it will take; asked for by [`Plan::forecast`].
+    pub look: Look,
     /// Fails where an interrupted run of the recipe that stands in its folder may not go on with this one.
     pub may_revise: Revise,
     /// Makes it ready to do so: clears away what it would now do otherwise.
     pub revise: Revise,
-    /// What to do.
+    /// What to do; done by [`Plan::carry_out`].
     pub work: Work,
+}
+
+impl Plan {
+    /// What doing it will take, given the folder that relative paths start at.
+    ///
+    /// # Errors
+    /// What the work would fail with, as far as it can be known; what the recipe is to blame for points at its line.
+    pub fn forecast(&self, base: &Path, progress: &dyn Progress) -> Result<Forecast> {
+        (self.look)(base, progress).map_err(|e| placed(e, &self.source, &self.sets))
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever it fails with; what the recipe is to blame for points at its line.
+    pub fn carry_out(self, base: &Path, run: &mut Run<'_>) -> Result<Found> {
+        let Plan { work, source, sets, .. } = self;
+        work(base, run).map_err(|e| placed(e, &source, &sets))
+    }
+
+    /// An error of the recipe's at what it says under a key.
+    fn refused(&self, key: &str, fault: Fault, message: String, hint: Option<&str>) -> Error {
+        RecipeError::at(&self.source, &self.sets, key, (fault, message, hint)).into()
+    }
+}
+
+/// An error that knows the key of a recipe that is to blame points at its line from now on.
+fn placed(error: Error, source: &RecipeSource, sets: &[String]) -> Error {
+    match error {
+        Error::Conflict { key: Some(key), message } => {
+            RecipeError::at(source, sets, &key, (Fault::Conflict, message, None)).into()
+        }
+        other => other,
+    }
 }
 
 /// A file or folder that a recipe names.
@@ -111,7 +147,7 @@ impl Input {
     ///
     /// # Errors
     /// Where there is nothing; points at the recipe's line.
-    pub fn check(&self, what: &str, base: &Path, source: &RecipeSource) -> Result<()> {
+    pub fn check(&self, what: &str, base: &Path, plan: &Plan) -> Result<()> {
         let path = self.resolve(base);
         if path.symlink_metadata().is_ok() {
             return Ok(());
@@ -124,41 +160,18 @@ impl Input {
         };
         let message = format!("`{key}` = \"{said}\": there is no such {what}{from}");
         let hint = "relative paths start at the recipe's folder";
-        Err(refused(source, (key, said.as_str()), Fault::MissingFile, message, Some(hint)))
+        Err(plan.refused(key, Fault::MissingFile, message, Some(hint)))
     }
 
     /// Looks whether the choice means any of the file's records.
     ///
     /// # Errors
     /// Where it asks for a field that none has, or for what none holds; points at the recipe's line.
-    pub fn check_choice(&self, records: Vec<Record>, source: &RecipeSource) -> Result<()> {
+    pub fn check_choice(&self, records: Vec<Record>, plan: &Plan) -> Result<()> {
         let Some((key, filter)) = &self.choice else { return Ok(()) };
-        let said = filter.to_string();
-        filter.split(records).map(|_| ()).map_err(|e| {
-            refused(source, (key, &said), Fault::Invalid, format!("`{key}`: {}: {e}", self.path), None)
-        })
+        let refused = |e| plan.refused(key, Fault::Invalid, format!("`{key}`: {}: {e}", self.path), None);
+        filter.split(records).map(|_| ()).map_err(refused)
     }
-}
-
-/// An error of the recipe's at what it says under a key.
-fn refused(
-    source: &RecipeSource,
-    (key, said): (&str, &str),
-    fault: Fault,
-    message: String,
-    hint: Option<&str>,
-) -> Error {
-    RecipeError {
-        path: source.path.as_path().into(),
-        source_text: source.text.as_str().into(),
-        // Nowhere where it comes from --set.
-        span: span_of(&source.text, key, said),
-        fault,
-        message: message.into(),
-        hint: hint.map(Into::into),
-        more: Box::new([]),
-    }
-    .into()
 }
 
 /// What a run found out.

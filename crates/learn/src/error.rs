@@ -34,8 +34,13 @@ pub enum Error {
     #[error(transparent)]
     Recipe(#[from] Box<RecipeError>),
     /// Options of a recipe that do not fit together, or not to the model or the data.
-    #[error("{0}")]
-    Conflict(String),
+    #[error("{message}")]
+    Conflict {
+        /// The dotted key of the recipe that says the one of them, where there is one.
+        key: Option<String>,
+        /// What does not fit, in one sentence.
+        message: String,
+    },
     /// What an evaluation kept, or a log of one, is not what it should be.
     #[error("{0}")]
     Samples(String),
@@ -53,7 +58,7 @@ impl Error {
             Error::Run(e) => e.code(),
             Error::Records(e) => e.code(),
             Error::Recipe(e) => e.code(),
-            Error::Conflict(_) => "recipe-conflict",
+            Error::Conflict { .. } => "recipe-conflict",
             Error::Samples(_) => "samples-invalid",
             Error::Invalid(_) => "data-invalid",
         }
@@ -61,7 +66,20 @@ impl Error {
 
     /// Options that do not fit together, or not to the model or the data, said in one sentence.
     pub fn conflict(message: impl Into<String>) -> Self {
-        Error::Conflict(message.into())
+        Error::Conflict { key: None, message: message.into() }
+    }
+
+    /// The same, where what a recipe says under a dotted key does not fit: the error then points at its line.
+    pub fn conflict_at(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Conflict { key: Some(key.into()), message: message.into() }
+    }
+
+    /// An argument that the engine has refused, where the recipe says it under a dotted key. Other errors stay.
+    pub fn refused_at(key: &str, error: amend_engine::Error) -> Self {
+        match error {
+            amend_engine::Error::Invalid(message) => Self::conflict_at(key, message),
+            other => other.into(),
+        }
     }
 
     /// What an evaluation kept, or a log of one, that is not what it should be, said in one sentence.

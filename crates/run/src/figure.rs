@@ -78,6 +78,12 @@ impl Figure {
     }
 }
 
+/// A number in running text, without an error: three digits after the point, or two significant ones where those would say
+/// that it is zero.
+pub fn in_short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.0005 { format!("{value:.1e}") } else { format!("{value:.3}") }
+}
+
 /// `0.412 ± 0.013 (n = 400)`.
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,6 +167,11 @@ pub fn read_results<T: DeserializeOwned>(dir: &Path) -> Result<T, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_zero_is_not_shown_as_zero() {
+        assert_eq!([0.0, 1e-4, 0.0005, 0.153].map(in_short), ["0.000", "1.0e-4", "0.001", "0.153"]);
+    }
 
     #[test]
     fn means_and_shares_agree() {

@@ -29,7 +29,7 @@ pub mod stored;
 mod tensorboard;
 
 pub use checkpoints::Checkpoints;
-pub use figure::{Figure, read_results, write_results};
+pub use figure::{Figure, in_short, read_results, write_results};
 pub use file::FileError;
 pub use folder::{FolderError, Program, RunFolder, RunInfo, Status};
 pub use forecast::Forecast;

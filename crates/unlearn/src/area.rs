@@ -63,7 +63,8 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         source,
         models,
         data,
-        forecast: Box::new(move |base, progress| {
+        sets: sets.to_vec(),
+        look: Box::new(move |base, progress| {
             forecast(&looked_at, base, progress, &Stop::default(), &|_| false)
         }),
         may_revise: Box::new(move |before, folder| {

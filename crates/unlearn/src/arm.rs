@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use amend_engine::tensor::{memory_use, restart_peak};
 use amend_engine::{Gradients, Model};
-use amend_learn::{Descent, Learner, Optimizer, Result, StateReader, StateWriter, Step, train};
-use amend_run::{Figure, Run};
+use amend_learn::{Descent, Error, Learner, Optimizer, Result, StateReader, StateWriter, Step, train};
+use amend_run::{Figure, Run, in_short};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,8 @@ pub struct Unlearned {
 impl Arm {
     /// Refuses slots whose fillers do not go together.
     pub(crate) fn check(&self) -> Result<()> {
-        Ok(combine::check(&self.slots.combine, self.slots.retain.filler().is_active())?)
+        combine::check(&self.slots.combine, self.slots.retain.filler().is_active())
+            .map_err(|e| Error::refused_at(&self.key("combine"), e))
     }
 
     /// Unlearns as the stage in progress, until the watched figure is down to `aim`. The whole of the method, slot by
@@ -60,7 +61,7 @@ impl Arm {
     ) -> Result<(Model, Unlearned)> {
         let Slots { retain, r#where, batch_size, .. } = &self.slots;
         let mut model = context.reference.clone();
-        r#where.filler().prepare(&mut model, context)?;
+        r#where.filler().prepare(&mut model, context).map_err(|e| self.misplaced(e))?;
         run.folder.log(&format!(
             "{}: {} weights may change; effective batch {batch_size} forget + {} retain",
             run.stage()?,
@@ -80,12 +81,17 @@ impl Arm {
         Ok((model, Unlearned { steps, watched, aim, reached: watched.value <= aim }))
     }
 
+    /// What the choice of weights was refused for.
+    pub(crate) fn misplaced(&self, error: amend_engine::Error) -> Error {
+        Error::refused_at(&self.key("where"), error)
+    }
+
     /// Takes two steps as `unlearn` does, with `batch_size` items each, and says what the second took: the most bytes
     /// that tensors of this process held, and the time. Nothing of it is kept.
     pub(crate) fn rehearse(&self, batch_size: usize, context: &Context<'_>) -> Result<(usize, Duration)> {
         let slots = Slots { batch_size, ..self.slots.clone() };
         let mut model = context.reference.clone();
-        slots.r#where.filler().prepare(&mut model, context)?;
+        slots.r#where.filler().prepare(&mut model, context).map_err(|e| self.misplaced(e))?;
         // A step that changes nothing takes what any step takes, and cannot diverge.
         let still = Optimizer { lr: 0.0, ..self.optimizer.clone() };
         let descent = Descent::new(&model.params, &still, u64::MAX)?;
@@ -165,7 +171,13 @@ impl Learner for Unlearning<'_> {
             self.look_at_sets(&mut step.row)?;
         }
         if let Some(watched) = &self.watched {
-            let _ = write!(step.shown, ", {} {:.3} → {:.3}", self.stop.watch.name(), watched.value, self.aim);
+            let _ = write!(
+                step.shown,
+                ", {} {} → {}",
+                self.stop.watch.name(),
+                in_short(watched.value),
+                in_short(self.aim)
+            );
             step.done = watched.value <= self.aim;
         }
         Ok(())

@@ -65,25 +65,25 @@ impl Variation {
         if self.name.is_some() {
             return self.name.clone();
         }
-        let fillers = [
-            self.forget.as_ref().map(Forget::name),
-            self.retain.as_ref().map(Retain::name),
-            self.combine.as_ref().map(Combination::name),
-            self.r#where.as_ref().map(Where::name),
-            self.guard.as_ref().map(Guard::name),
-        ];
-        let names: Vec<&str> = fillers.into_iter().flatten().collect();
+        let names: Vec<&str> = self.fillers().map(|(_, name)| name).collect();
         (!names.is_empty()).then(|| names.join("-"))
+    }
+
+    /// The slots that it fills, with what fills them.
+    fn fillers(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let all = [
+            ("forget", self.forget.as_ref().map(Forget::name)),
+            ("retain", self.retain.as_ref().map(Retain::name)),
+            ("combine", self.combine.as_ref().map(Combination::name)),
+            ("where", self.r#where.as_ref().map(Where::name)),
+            ("guard", self.guard.as_ref().map(Guard::name)),
+        ];
+        all.into_iter().filter_map(|(slot, name)| Some((slot, name?)))
     }
 
     /// Whether it says anything about how the arm is trained.
     fn trains(&self) -> bool {
-        let Variation { name: _, model: _, forget, retain, combine, r#where, guard, .. } = self;
-        forget.is_some()
-            || retain.is_some()
-            || combine.is_some()
-            || r#where.is_some()
-            || guard.is_some()
+        self.fillers().next().is_some()
             || self.forget_weight.is_some()
             || self.retain_weight.is_some()
             || self.lr.is_some()
@@ -214,6 +214,23 @@ pub struct Arm {
     pub optimizer: Optimizer,
     /// A model that forgot elsewhere: it is opened, and slots and optimiser do nothing.
     pub model: Option<RecipePath>,
+    /// Its place among those that are compared, and the slots that it fills itself there.
+    own: Option<(usize, Vec<&'static str>)>,
+}
+
+impl Arm {
+    /// The dotted key under which the recipe says what fills a slot of the arm.
+    pub(crate) fn key(&self, slot: &str) -> String {
+        match &self.own {
+            Some((place, slots)) if slots.contains(&slot) => format!("compare.{place}.{slot}"),
+            _ => format!("unlearn.{slot}"),
+        }
+    }
+
+    /// Runs `slots` as an arm of its own.
+    pub(crate) fn plain(name: &str, slots: Slots, optimizer: Optimizer) -> Self {
+        Arm { name: name.to_owned(), slots, optimizer, model: None, own: None }
+    }
 }
 
 impl UnlearnRecipe {
@@ -236,15 +253,16 @@ impl UnlearnRecipe {
 
     /// The arms of the run: those that are compared, otherwise the one that `[unlearn]` describes.
     pub fn arms(&self) -> Vec<Arm> {
-        let arm = |variation: &Variation, name| {
-            let (slots, optimizer) = variation.apply(self);
-            Arm { name, slots, optimizer, model: variation.model.clone() }
-        };
         if self.compare.is_empty() {
             let name = format!("{}-{}", self.unlearn.forget.name(), self.unlearn.combine.name());
-            return vec![arm(&Variation::default(), name)];
+            return vec![Arm::plain(&name, self.unlearn.clone(), self.optimizer.clone())];
         }
-        self.compare.0.iter().filter_map(|variation| Some(arm(variation, variation.name()?))).collect()
+        let arm = |(place, variation): (usize, &Variation)| {
+            let (slots, optimizer) = variation.apply(self);
+            let own = Some((place, variation.fillers().map(|(slot, _)| slot).collect()));
+            Some(Arm { name: variation.name()?, slots, optimizer, model: variation.model.clone(), own })
+        };
+        self.compare.0.iter().enumerate().filter_map(arm).collect()
     }
 }
 

@@ -42,12 +42,14 @@ impl Sets {
                 Self::from_files(recipe, forget, retain.as_ref(), base, seed, progress)?
             }
             (Some(_), ..) => {
-                return Err(Error::conflict(
+                return Err(Error::conflict_at(
+                    "data",
                     "[data]: give either `world` or `forget` and `retain`, not both",
                 ));
             }
             _ => {
-                return Err(Error::conflict(
+                return Err(Error::conflict_at(
+                    "data",
                     "[data]: `forget` and `retain` are needed: the files of what to forget and what to keep (`retain` may \
                      be left out where `forget` has a `where`: then the rest of its file is kept)",
                 ));
@@ -80,7 +82,8 @@ impl Sets {
         let retain = match retain {
             Some(retain) => read(retain)?[0].clone(),
             None if others.is_empty() && recipe.trains() => {
-                return Err(Error::invalid(
+                return Err(Error::conflict_at(
+                    "data.forget.where",
                     "[data]: `where` of `forget` means every record of its file, so that nothing is left to keep; name a \
                      `retain` file",
                 ));
@@ -124,7 +127,7 @@ impl Sets {
 /// The world of one seed.
 fn world(config: &WorldConfig, seed: u64) -> Result<World> {
     let config = WorldConfig { seed, ..config.clone() };
-    World::generate(config).map_err(|e| Error::invalid(format!("[data.world]: {e}")))
+    World::generate(config).map_err(|e| Error::conflict_at("data.world", format!("[data.world]: {e}")))
 }
 
 /// The sets that a world is made into: forget set, retain set, and the two halves of the attack.

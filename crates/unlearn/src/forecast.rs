@@ -4,18 +4,21 @@ use std::path::Path;
 
 use amend_engine::Model;
 use amend_engine::tensor::{memory_use, release_cached_memory};
-use amend_learn::{Error, RecordEncoder, Result};
+use amend_learn::{Error, Optimizer, RecordEncoder, Result};
 use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
 use amend_run::machine::{available_memory, memory_limit, resident_memory};
 use amend_run::{Progress, Record, Silent, Stop, overlap};
 
+use crate::combine::Combination;
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::data::Sets;
+use crate::forget::Forget;
 use crate::models::Models;
 use crate::plan::Plan;
-use crate::recipe::{GivenModel, UnlearnRecipe};
+use crate::recipe::{GivenModel, Slots, UnlearnRecipe};
 use crate::rehearsal::{StepCost, per_token, rehearse};
+use crate::retain::Retain;
 use crate::save::{Save, SaveType};
 use crate::stages::Stages;
 
@@ -90,6 +93,11 @@ pub(crate) fn forecast(
     };
     // Steps of the run itself need blocks of other sizes.
     release_cached_memory();
+    if recipe.unlearn.attack.iter().any(|attack| attack.filler().trains(reference) > 0) && !recipe.trains() {
+        // An attacker takes the steps of plain training, which no arm has shown.
+        let cost = rehearse(&attacker(), &models, &encoder, &sets, recipe, seed)?;
+        costs.push((attacker(), cost));
+    }
     let attacked = of_attacks(recipe, &costs, &models);
     // The program itself, its tokenizer, the records.
     let beside = resident_memory().map_or(0, |bytes| bytes.saturating_sub(memory_use().live as u64));
@@ -109,6 +117,17 @@ pub(crate) fn forecast(
     Ok(forecast)
 }
 
+/// An arm whose steps are those of an attacker.
+fn attacker() -> Arm {
+    let slots = Slots {
+        forget: Forget::GradientAscent(Default::default()),
+        retain: Retain::NoRetain(Default::default()),
+        combine: Combination::Sum(Default::default()),
+        ..Slots::default()
+    };
+    Arm::plain("attacker", slots, Optimizer::default())
+}
+
 /// The sets of the first seed, after a look at those of all.
 fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Sets> {
     let checked = |seed: &u64| -> Result<Sets> {
@@ -117,7 +136,7 @@ fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Se
         Ok(sets)
     };
     let (first, others) =
-        seeds.split_first().ok_or_else(|| Error::conflict("`seeds`: at least one is needed"))?;
+        seeds.split_first().ok_or_else(|| Error::conflict_at("seeds", "`seeds`: at least one is needed"))?;
     let sets = checked(first)?;
     // Files are the same for every seed.
     if recipe.data.world.is_some() {
@@ -128,17 +147,20 @@ fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Se
 
 /// Refuses an arm whose weights alone, with their gradients and the optimiser's state, are more than the machine has.
 fn fits_in_memory(arm: &Arm, model: &Model) -> Result<()> {
-    let changing = arm.slots.r#where.filler().size(model)? as u64;
+    let changing = arm.slots.r#where.filler().size(model).map_err(|e| arm.misplaced(e))? as u64;
     let kept = changing.saturating_mul(1 + GRADIENTS + MOMENTS).saturating_add(model.params.count().0 as u64);
     let needed = FLOAT.saturating_mul(kept);
     match memory_limit() {
-        Some(limit) if needed > limit => Err(Error::conflict(format!(
-            "arm {}: {changing} weights may change, which takes {} of memory with their gradients and the optimiser's \
+        Some(limit) if needed > limit => Err(Error::conflict_at(
+            arm.key("where"),
+            format!(
+                "arm {}: {changing} weights may change, which takes {} of memory with their gradients and the optimiser's \
              state, and this machine has {}; choose fewer in `where`, such as an adapter of a smaller rank",
-            arm.name,
-            gibibytes(needed),
-            gibibytes(limit)
-        ))),
+                arm.name,
+                gibibytes(needed),
+                gibibytes(limit)
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -175,7 +197,7 @@ fn of_arm(
 ) -> Result<ArmForecast> {
     let place = arm.slots.r#where.filler();
     let mut chosen = models.base.clone();
-    place.prepare(&mut chosen, context)?;
+    place.prepare(&mut chosen, context).map_err(|e| arm.misplaced(e))?;
     let items = arm.slots.batch_size.min(context.forget.len());
     // The outline of a gold model that is still to be made shares its tensors with the base model's.
     let shared = match (recipe.model.given()?, &models.gold) {

@@ -126,7 +126,7 @@ fn run_seed(
     let (before, watched_before) = before
         .zip(watched)
         .or_else(as_it_is)
-        .ok_or_else(|| Error::conflict("[[compare]]: an audit needs an arm"))?;
+        .ok_or_else(|| Error::conflict_at("compare", "[[compare]]: an audit needs an arm"))?;
     Ok(SeedResult {
         seed: context.seed,
         before,

@@ -122,14 +122,17 @@ fn check_same_tokens(base: (&Tokenizer, &Path), other: (&Tokenizer, &Path)) -> R
         return Ok(());
     };
     let spelled = |token: Option<String>| token.map_or("no token".to_owned(), |token| format!("{token:?}"));
-    Err(Error::conflict(format!(
-        "[model]: `path` {} and {} have different vocabularies: token {id} is {} in the one and {} in the other; all models \
+    Err(Error::conflict_at(
+        "model",
+        format!(
+            "[model]: `path` {} and {} have different vocabularies: token {id} is {} in the one and {} in the other; all models \
          of a run must be of one tokenizer",
-        base.1.display(),
-        other.1.display(),
-        spelled(ours),
-        spelled(theirs)
-    )))
+            base.1.display(),
+            other.1.display(),
+            spelled(ours),
+            spelled(theirs)
+        ),
+    ))
 }
 
 /// A tokenizer that makes ids the model has no embedding for cannot be its own.

@@ -1,6 +1,8 @@
 //! What an experiment takes for granted, and whether it may: a model that never knew cannot forget, one that learns the
 //! retain set along the way does not keep it, and an attacker that learns nothing brings nothing back.
 
+use amend_run::in_short;
+
 use crate::outcome::{ArmOutcome, SeedResult};
 use crate::recipe::UnlearnRecipe;
 use crate::verdict::{JudgedBy, KNOWN, LEARNT, over_seeds};
@@ -20,11 +22,11 @@ pub(crate) fn broken(
     let known = |seed: &&SeedResult| seed.watched_before.value > recipe.stop.aim(seed.gold.as_ref());
     if let Some(seed) = seeds.iter().find(|seed| !known(seed)) {
         all.push(format!(
-            "There was nothing to forget: before the first step the forget {} was {:.3}, and the aim is {:.3}. Is this \
+            "There was nothing to forget: before the first step the forget {} was {}, and the aim is {}. Is this \
              the model that learnt the forget set?",
             recipe.stop.watch.name(),
-            seed.watched_before.value,
-            recipe.stop.aim(seed.gold.as_ref())
+            in_short(seed.watched_before.value),
+            in_short(recipe.stop.aim(seed.gold.as_ref()))
         ));
     }
     if all.is_empty() {
@@ -33,9 +35,9 @@ pub(crate) fn broken(
     let kept = over_seeds(seeds.iter().map(|seed| judged_by.figure(&seed.before.retain)).collect());
     if kept.value < KNOWN {
         all.push(format!(
-            "There was nothing to keep: before the first step the retain {what} was {:.3}. A retain set that the \
+            "There was nothing to keep: before the first step the retain {what} was {}. A retain set that the \
              model knows shows whether it is kept.",
-            kept.value
+            in_short(kept.value)
         ));
         return all;
     }

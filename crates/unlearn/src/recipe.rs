@@ -116,10 +116,12 @@ impl ModelSource {
         match (&self.path, &self.scratch) {
             (Some(path), None) => Ok(GivenModel::Path(path)),
             (None, Some(scratch)) if self.gold.is_none() => Ok(GivenModel::Scratch(scratch)),
-            (None, None) => Err(Error::conflict(
+            (None, None) => Err(Error::conflict_at(
+                "model",
                 "[model]: `path` is missing: the folder of the model that is to forget (or `[model.scratch]`)",
             )),
-            _ => Err(Error::conflict(
+            _ => Err(Error::conflict_at(
+                "model",
                 "[model]: `scratch` makes base and gold model itself; remove `path` and `gold`",
             )),
         }
@@ -214,7 +216,8 @@ impl Slots {
     pub(crate) fn check(&self) -> Result<()> {
         let asks = self.verdict.iter().any(|verdict| matches!(verdict, Verdict::Withstands(_)));
         if asks && self.attack.is_empty() {
-            return Err(Error::conflict(
+            return Err(Error::conflict_at(
+                "unlearn.verdict",
                 "[unlearn]: `verdict` asks for `withstands`, but there is no attack to withstand; \
                  fill `attack`, for example with [\"relearn\"]",
             ));

@@ -102,7 +102,8 @@ impl StopRule {
     /// Refuses to watch what the data does not have.
     pub(crate) fn check(&self, context: &Context<'_>) -> Result<()> {
         if self.watch == Watched::Choice && context.choices()?.is_empty() {
-            return Err(Error::conflict(
+            return Err(Error::conflict_at(
+                "stop.watch",
                 "[stop]: watch = \"choice\" needs perturbed answers in the forget set; use \"probability\"",
             ));
         }

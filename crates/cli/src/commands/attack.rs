@@ -87,7 +87,7 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
     let mut values = vec![
         ("model.path", here(before)),
         ("compare.0.model", here(&args.model)),
-        ("data.forget", forget_value(&args.forget, choice, None).map_err(|e| e.within("--forget"))?),
+        ("data.forget", forget_value(&args.forget, choice, None)?),
     ];
     values.extend(args.gold.as_deref().map(|gold| ("model.gold", here(gold))));
     values.extend(args.retain.as_deref().map(|retain| ("data.retain", here(retain))));

@@ -109,7 +109,7 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     if let Some(forget) = &args.forget {
         let needs_rest = args.retain.is_none() && starter.name != "attack";
         let choice = args.r#where.as_deref().map(|choice| (choice, needs_rest));
-        let value = forget_value(forget, choice, recipe_folder).map_err(|e| e.within("--forget"))?;
+        let value = forget_value(forget, choice, recipe_folder)?;
         values.push(("data.forget", value));
     }
     if let Some(retain) = &args.retain {
@@ -147,7 +147,8 @@ pub(super) fn forget_value(
     choice: Option<(&str, bool)>,
     folder: Option<&Path>,
 ) -> Result<toml_edit::Value, Error> {
-    let records = Dataset::read(&[file]).map_err(amend_learn::Error::from)?.records;
+    let read = Dataset::read(&[file]).map_err(|e| Error::from(amend_learn::Error::from(e)));
+    let records = read.map_err(|e| e.within("--forget"))?.records;
     let path = toml_edit::Value::from(path_for(file, folder));
     let Some((choice, needs_rest)) = choice else { return Ok(path) };
     let filter: Filter = choice.parse().map_err(|e| Error::plain(format!("--where: {e}")))?;

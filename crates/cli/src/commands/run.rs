@@ -99,6 +99,13 @@ pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Erro
 
 pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
     let mut sets = how.set;
+    let says_seeds = |set: &&String| set.split('=').next().is_some_and(|key| key.trim() == "seeds");
+    if let (Some(_), Some(set)) = (&how.seeds, sets.iter().find(says_seeds)) {
+        return Err(Error::told(
+            format!("--seeds and --set {set} both say how many seeds"),
+            "leave one of them out",
+        ));
+    }
     sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
     if how.dry_run {
         return running::check(source, &sets, context);

@@ -22,7 +22,8 @@ Examples:
   amend runs experiments --json  those in another folder, for programs
 
 The newest comes first. A run that says it is running and has no process any
-more was killed; `amend resume` goes on with it.";
+more was killed; `amend resume` goes on with it. Of one that is damaged the
+run.json cannot be read.";
 
 /// List runs: state, verdict, time, size
 #[derive(Debug, Args)]
@@ -40,7 +41,8 @@ struct Listed {
     state: State,
     /// Whether what was asked for holds; null where nothing is known yet.
     passed: Option<bool>,
-    started: String,
+    /// Null where the run is damaged.
+    started: Option<String>,
     /// How long it was worked on, pauses left out; null while it goes on and where it was killed.
     seconds: Option<f64>,
     bytes: u64,
@@ -57,6 +59,8 @@ enum State {
     Interrupted,
     Failed,
     Done,
+    /// Its run.json cannot be read.
+    Damaged,
 }
 
 impl State {
@@ -77,6 +81,7 @@ impl State {
             State::Interrupted => "interrupted",
             State::Failed => "failed",
             State::Done => "done",
+            State::Damaged => "damaged",
         }
     }
 }
@@ -117,7 +122,8 @@ fn row(run: &Listed) -> Vec<String> {
     };
     let took = run.seconds.map_or("–".into(), |s| duration(Duration::from_secs_f64(s)));
     // To the minute.
-    let started = run.started.get(..16).unwrap_or(&run.started).replace('T', " ");
+    let started =
+        run.started.as_deref().map_or("–".into(), |at| at.get(..16).unwrap_or(at).replace('T', " "));
     vec![
         run.folder.display().to_string(),
         run.state.name().into(),
@@ -142,7 +148,11 @@ fn listed(folder: &Path) -> Result<Vec<Listed>, Error> {
         Err(e) => return Err(Error::read(folder, e)),
     };
     let dirs = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    Ok(dirs.filter_map(|dir| Some(Listed::of(&dir, &read_state(&dir).ok()?))).collect())
+    let run = |dir: PathBuf| match read_state(&dir) {
+        Ok(state) => Some(Listed::of(&dir, &state)),
+        Err(_) => dir.join("run.json").exists().then(|| Listed::damaged(&dir)),
+    };
+    Ok(dirs.filter_map(run).collect())
 }
 
 impl Listed {
@@ -152,10 +162,23 @@ impl Listed {
             folder: dir.to_path_buf(),
             state: State::of(dir, state.status),
             passed: if state.status == Status::Done { passed() } else { None },
-            started: state.started.clone(),
+            started: Some(state.started.clone()),
             seconds: state.finished.as_ref().and(state.took()).map(|took| took.as_secs_f64()),
             bytes: size(dir),
             command: state.info.command.clone(),
+        }
+    }
+
+    /// A run of which nothing can be said but where it is.
+    fn damaged(dir: &Path) -> Self {
+        Listed {
+            folder: dir.to_path_buf(),
+            state: State::Damaged,
+            passed: None,
+            started: None,
+            seconds: None,
+            bytes: size(dir),
+            command: Vec::new(),
         }
     }
 }

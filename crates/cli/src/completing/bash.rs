@@ -1,4 +1,5 @@
-//! Bash, which takes `--set split=x` apart at the `=`: its script puts words together again.
+//! Bash, which takes `--set split=x` apart at the `=` and leaves quotes as they were typed: its script puts words together
+//! again, as the program would get them.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,14 +9,24 @@ use clap_complete::engine::complete;
 use clap_complete::env::EnvCompleter;
 
 /// Words up to the cursor are asked about, and candidates come one per line. Of each, bash is given what stands behind
-/// the last `=`, which is all that it replaces.
+/// the last `=`, which is all that it replaces, quoted unless a quote is open.
 const SCRIPT: &str = r#"
 _amend() {
-    local words=() last=-1 i word known
+    local words=() last=-1 i word typed="" known quote=""
     for ((i = 0; i <= COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         if ((i == COMP_CWORD)) && [[ $word != "=" ]]; then
+            [[ $word == [\'\"]* ]] && quote=${word:0:1}
             word=$2
+        fi
+        if [[ $word == \'*\' || $word == \"*\" ]]; then
+            word=${word:1:-1}
+        elif ((i < COMP_CWORD)) || [[ -z $quote ]]; then
+            # Without -r, it takes backslashes as the shell does.
+            IFS= read word <<< "$word"
+        fi
+        if ((i == COMP_CWORD)) && [[ $word != "=" ]]; then
+            typed=$word
         fi
         if ((i > 1)) && [[ $word == "=" || ${COMP_WORDS[i - 1]} == "=" ]]; then
             words[last]+=$word
@@ -23,10 +34,11 @@ _amend() {
             words[++last]=$word
         fi
     done
-    known=${words[last]%"$2"}
+    known=${words[last]%"$typed"}
     COMPREPLY=()
     while IFS= read -r word; do
-        printf -v word %q "${word#"$known"}"
+        word=${word#"$known"}
+        [[ $quote ]] || printf -v word %q "$word"
         # Quoted, the user's home would be a folder called so.
         [[ $word == '\~/'* ]] && word=${word#\\}
         COMPREPLY+=("$word")

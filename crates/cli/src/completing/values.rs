@@ -33,7 +33,9 @@ pub(crate) fn settings() -> ArgValueCompleter {
 
 fn settings_of(schema: &Value, current: &str) -> Vec<CompletionCandidate> {
     let mut candidates = Vec::new();
+    let begun = current.split('=').next().unwrap_or_default();
     for Key { path, summary, values } in keys(schema) {
+        let Some(path) = at_place_of(begun, &path) else { continue };
         match current.split_once('=') {
             None if path.starts_with(current) => candidates.push(candidate(&format!("{path}="), &summary)),
             Some((key, begun)) if key == path => {
@@ -44,6 +46,19 @@ fn settings_of(schema: &Value, current: &str) -> Vec<CompletionCandidate> {
         }
     }
     candidates
+}
+
+/// A key with the places in lists that have been typed (`attack.1.name` for `attack.0.name`). None for what is within a list
+/// that nobody has come to: there may be nothing in it.
+fn at_place_of(typed: &str, key: &str) -> Option<String> {
+    let mut typed = typed.split('.');
+    let place = |part: &str| match (part, typed.next()) {
+        ("0", Some("")) => Some("0".to_owned()),
+        ("0", typed) => typed.filter(|typed| typed.parse::<usize>().is_ok()).map(str::to_owned),
+        (part, _) => Some(part.to_owned()),
+    };
+    let parts: Option<Vec<String>> = key.split('.').map(place).collect();
+    Some(parts?.join("."))
 }
 
 /// Methods, and slots, whose methods are listed.
@@ -153,6 +168,17 @@ mod tests {
         assert_eq!(chosen_task(words("amend -- amend eval --task tofu --set")).as_deref(), Some("tofu"));
         assert_eq!(chosen_task(words("amend -- amend eval --task=tofu")).as_deref(), Some("tofu"));
         assert_eq!(chosen_task(words("amend -- amend eval --set")), None);
+    }
+
+    #[test]
+    fn what_is_in_a_list_is_offered_to_who_has_come_to_it() {
+        assert_eq!(at_place_of("unlearn.at", "unlearn.attack.0.name"), None);
+        assert_eq!(at_place_of("unlearn.attack.", "unlearn.attack.0.name").unwrap(), "unlearn.attack.0.name");
+        assert_eq!(
+            at_place_of("unlearn.attack.2.n", "unlearn.attack.0.name").unwrap(),
+            "unlearn.attack.2.name"
+        );
+        assert_eq!(at_place_of("", "stop.below").unwrap(), "stop.below");
     }
 
     #[test]

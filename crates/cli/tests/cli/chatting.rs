@@ -41,7 +41,8 @@ struct Terminal {
 impl Terminal {
     /// Starts a chat and waits for its first prompt.
     fn open(scratch: &Scratch, state: &Path, more: &str) -> Self {
-        Self::wrapped(scratch, state, ["", more, ""])
+        // A shell that waits gets Ctrl-C as well, and some shells' exit code is then no longer the chat's.
+        Self::wrapped(scratch, state, ["exec ", more, ""])
     }
 
     /// Also with what the shell shall do before and after.
@@ -52,6 +53,7 @@ impl Terminal {
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
             .env("XDG_STATE_HOME", state)
             .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -78,6 +78,7 @@ fn what_can_be_known_before_is_said_before() {
         ("model.scratch.context=8", ["no token to score", "8 tokens"]),
         ("unlearn.verdict=[\"withstands\"]", ["withstands", "no attack"]),
         ("seeds=[1, 1]", ["seed 1", "twice"]),
+        ("seed=99999999999999999999", ["99999999999999999999 is beyond", "9223372036854775807"]),
         ("seeds=1000000000000000", ["seeds", "10000"]),
     ] {
         fails(&["check", &bench.recipe, "--set", set], &parts);
@@ -85,6 +86,30 @@ fn what_can_be_known_before_is_said_before() {
         assert!(!out.exists(), "{set}: nothing is left behind");
     }
     fails(&["run", &bench.recipe, "--seeds", "1,x"], &["--seeds", "1,7,42"]);
+    fails(
+        &["run", &bench.recipe, "--seeds", "3", "--set", "seeds=4"],
+        &["--seeds and --set seeds=4", "leave one"],
+    );
+}
+
+/// What only the data or the model can show to be wrong stands in the recipe all the same.
+#[test]
+fn what_does_not_fit_is_pointed_at_in_the_recipe() {
+    let bench = Bench::new();
+    let text = fs::read_to_string(&bench.recipe).unwrap();
+    let with = |more: &str| {
+        let file = bench.folder.path().join("other.toml");
+        fs::write(&file, format!("{text}{more}")).unwrap();
+        let lines = text.lines().count();
+        (file.to_str().unwrap().to_owned(), lines)
+    };
+    let (file, lines) =
+        with("[[compare]]\ncombine = \"sum\"\n[[compare]]\nwhere = { name = \"layers\", layers = [99] }\n");
+    fails(&["check", &file], &[&format!("other.toml:{}:1", lines + 4), "layer 99"]);
+    let (file, lines) = with("[[compare]]\nname = \"alone\"\ncombine = \"sago\"\nretain = \"none\"\n");
+    fails(&["check", &file], &[&format!("other.toml:{}:11", lines + 3), "leaves only one"]);
+    let set = "unlearn.where={ name = \"layers\", layers = [99] }";
+    fails(&["check", &bench.recipe, "--set", set], &["--set unlearn.where=", "layer 99"]);
 }
 
 #[test]

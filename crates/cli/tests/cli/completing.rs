@@ -35,6 +35,10 @@ fn names_are_offered() {
     assert_eq!(offered(here, &["new", "unlearn", "--template", "l"]), ["lora"]);
     assert!(offered(here, &["run", "r.toml", "--set", "optimizer.l"]).contains(&"optimizer.lr=".to_owned()));
     assert_eq!(offered(here, &["check", "r.toml", "--set", "unlearn.combine=sa"]), ["unlearn.combine=sago"]);
+    let of_attack = |typed| offered(here, &["attack", "m", "--set", typed]);
+    assert_eq!(of_attack("unlearn.attack"), ["unlearn.attack="]);
+    assert_eq!(of_attack("unlearn.attack.1.optimizer.l"), ["unlearn.attack.1.optimizer.lr="]);
+    assert_eq!(of_attack("unlearn.attack.0.name=rel"), ["unlearn.attack.0.name=relearn"]);
     assert!(offered(here, &["schema", "un"]).contains(&"unlearn".to_owned()));
     assert_eq!(offered(here, &["eval", "--task", ""]), ["records", "tofu", "truthfulqa", "wikitext"]);
     assert!(offered(here, &["eval", "--task", "tofu", "--set", "spl"]).contains(&"split=".to_owned()));
@@ -93,4 +97,5 @@ fn bash_completes_what_stands_behind_an_equals_sign() {
     assert_eq!(complete(&[&set[..], &["split", "=", "forget1"]].concat()), ["forget10"]);
     assert_eq!(complete(&["amend", "score", "m", "--dtype", "="]), ["f32", "bf16"]);
     assert_eq!(complete(&["amend", "score", "m", "--dtype", "=", "b"]), ["bf16"]);
+    assert_eq!(complete(&["amend", "score", "my\\ m", "--dtype", "=", "b"]), ["bf16"], "an escaped space");
 }

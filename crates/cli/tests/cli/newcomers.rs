@@ -15,6 +15,9 @@ fn every_template_is_a_recipe_and_can_be_filled_in() {
         let comments = |text: &str| text.matches('#').count();
         assert_eq!(comments(&text), comments(&filled));
     }
+    // An offer that is taken is none any more.
+    let gold = stdout(&["new", "unlearn", "--gold", model]);
+    assert!(gold.contains(&format!("\ngold = \"{model}\"")) && !gold.contains("# gold ="), "{gold}");
     // What only the user knows is asked for.
     let out = scratch.root.join("r.toml");
     let told = json_of(&["new", "unlearn", "--model", model, "--out", out.to_str().unwrap(), "--json"]);
@@ -97,7 +100,7 @@ fn a_model_that_forgot_elsewhere_is_attacked_as_it_is() {
         (["--gold", "nowhere"], "--gold: nowhere"),
         (["--gold", model], "--gold is the model itself"),
         (["--retain", "none.jsonl"], "--retain: none.jsonl"),
-        (["--where", "who = nobody"], "--forget: --where: "),
+        (["--where", "who = nobody"], "\"--where: "),
         (["--set", "optimizer.lr=-1"], "--set"),
     ] {
         let output = attack_on(&scratch, &more).code(2).get_output().clone();

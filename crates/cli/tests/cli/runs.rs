@@ -101,7 +101,10 @@ fn what_is_missing_is_pointed_at_in_the_recipe() {
     let run = [&run[..], &["--set", &model]].concat();
     fails(&run, &["`data.forget` = \"no.jsonl\": there is no such file", "missing.toml:5:10"]);
     let run = [&run[..], &["--set", "data.forget=other.jsonl"]].concat();
-    fails(&run, &["missing.toml: `data.forget` = \"other.jsonl\": there is no such file"]);
+    fails(
+        &run,
+        &["missing.toml: --set data.forget=other.jsonl: ", "= \"other.jsonl\": there is no such file"],
+    );
 }
 
 #[test]
@@ -228,6 +231,10 @@ fn the_default_folder_has_the_recipes_name_and_the_time() {
     assert_eq!(made.len(), 1);
     let name = made[0].to_str().unwrap();
     assert!(name.starts_with("tiny-2") && name.ends_with('Z'), "{name}");
+    // A run that is damaged is a run that somebody looks for.
+    fs::write(bench.out("runs").join(name).join("run.json"), "{").unwrap();
+    let listed = json_of(&["runs", bench.out("runs").to_str().unwrap(), "--json"]);
+    assert_eq!((&listed["state"], &listed["started"]), (&"damaged".into(), &Value::Null));
 }
 
 /// Resuming left "running" in run.json and nothing in the log, as if the run had been killed.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use super::RecipeSource;
+use super::places::{set_of, span_of};
 use super::tree::Origin;
 
 /// What kind of thing is wrong with a recipe.
@@ -25,7 +27,9 @@ pub enum Fault {
     OutOfRange,
     /// A file or folder that it names and that is not there.
     MissingFile,
-    /// Anything else, such as values that do not go together.
+    /// Options that do not fit together, or not to the model or the data.
+    Conflict,
+    /// Anything else.
     Invalid,
 }
 
@@ -41,6 +45,7 @@ impl Fault {
             Fault::UnknownValue => "recipe-unknown-value",
             Fault::OutOfRange => "recipe-out-of-range",
             Fault::MissingFile => "recipe-missing-file",
+            Fault::Conflict => "recipe-conflict",
             Fault::Invalid => "recipe-invalid",
         }
     }
@@ -115,6 +120,21 @@ impl Finding {
 }
 
 impl RecipeError {
+    /// What is wrong with what a recipe, changed by these `--set`, says under a dotted key, found out after it was read.
+    pub fn at(
+        source: &RecipeSource,
+        sets: &[String],
+        key: &str,
+        problem: (Fault, String, Option<&str>),
+    ) -> Self {
+        let (fault, message, hint) = problem;
+        let set = set_of(sets, key);
+        let message = set.map_or_else(|| message.clone(), |set| format!("--set {set}: {message}"));
+        let span = if set.is_some() { None } else { span_of(&source.text, key) };
+        let problem = Problem { span, fault, message, hint: hint.map(Into::into) };
+        Self::new(&source.path, &source.text, vec![problem])
+    }
+
     /// `problems` holds at least one; they are put in the order of the file.
     pub(crate) fn new(path: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));

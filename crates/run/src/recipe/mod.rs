@@ -27,7 +27,7 @@ pub use differences::{Difference, differences};
 pub(crate) use differences::{leaves, unlike};
 pub use error::{Fault, Problem, RecipeError};
 pub use path::RecipePath;
-pub use places::{Key, keys, places_of, span_of};
+pub use places::{Key, keys, places_of};
 pub use seeds::Seeds;
 pub use starter::{Starter, fill, without};
 use tree::Node;

@@ -20,7 +20,13 @@ pub(crate) fn apply(
     let keys = toml_edit::Key::parse(path.trim())
         .map_err(|_| refuse(format!("`{}` is not a dotted key", path.trim())))?;
     let origin = Origin::Set(index);
-    let value = read_value(value.trim(), &origin);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.trim();
+    if digits(number.trim_start_matches(['+', '-'])) && number.parse::<i64>().is_err() {
+        let message = format!("--set {set}: {number} is beyond what whole numbers go to, {}", i64::MAX);
+        return Err(Problem::new(Fault::OutOfRange, None, message));
+    }
+    let value = read_value(number, &origin);
 
     let Some((last, leading)) = keys.split_last() else {
         return Err(refuse("expected KEY=VALUE".into()));

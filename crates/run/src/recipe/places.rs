@@ -8,18 +8,45 @@ use serde_json::Value;
 use super::shape::Schema;
 use super::tree::{self, Origin};
 
-/// The bytes of a recipe's text that hold the string `value` under the dotted path `key`; nothing where it says something
-/// else there, as where `--set` has changed it.
-pub fn span_of(text: &str, key: &str, value: &str) -> Option<Range<usize>> {
+/// The bytes of a recipe's text that say what stands under the dotted path `key` (`compare.0.where`: the first of a list),
+/// or, where it says nothing there, the section in which it would stand.
+pub(super) fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
     let mut node = tree::parse(text).ok()?;
+    let mut nearest = None;
     for part in key.split('.') {
-        let tree::Value::Table(entries) = node.value else { return None };
-        node = entries.into_iter().find(|entry| entry.key == part)?.node;
+        let (at, inner) = match node.value {
+            tree::Value::Table(entries) => {
+                let Some(entry) = entries.into_iter().find(|entry| entry.key == part) else { break };
+                // A section is pointed at by its name, a value by itself.
+                let is_section = matches!(entry.node.value, tree::Value::Table(_) | tree::Value::Array(_));
+                (if is_section { entry.at } else { entry.node.at.clone() }, entry.node)
+            }
+            tree::Value::Array(mut items) => match part.parse::<usize>() {
+                Ok(index) if index < items.len() => {
+                    let item = items.swap_remove(index);
+                    (item.at.clone(), item)
+                }
+                _ => break,
+            },
+            _ => break,
+        };
+        if let Origin::File(span) = at {
+            nearest = Some(span);
+        }
+        node = inner;
     }
-    match (node.value, node.at) {
-        (tree::Value::String(found), Origin::File(span)) if found == value => Some(span),
-        _ => None,
-    }
+    nearest
+}
+
+/// The `--set` that says what stands under `key`: the last one for it, for a part of it, or for what it is a part of.
+pub(super) fn set_of<'s>(sets: &'s [String], key: &str) -> Option<&'s String> {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    sets.iter().rev().find(|set| {
+        let said = set.split('=').next().unwrap_or_default().trim();
+        within(said, key) || within(key, said)
+    })
 }
 
 /// How deep keys are looked for.
@@ -64,8 +91,8 @@ pub struct Key {
     pub values: Vec<String>,
 }
 
-/// Every key of a recipe of this schema, in its order; those of a slot's fillers too, each once. What is within lists is left
-/// out, because there may be no items.
+/// Every key of a recipe of this schema, in its order; those of a slot's fillers too, each once. What is within lists has the
+/// place 0, though there may be no items.
 pub fn keys(schema: &Value) -> Vec<Key> {
     let mut found = Vec::new();
     collect(Schema { root: schema }, schema, "", DEPTH, &mut found);
@@ -89,13 +116,16 @@ fn collect(root: Schema<'_>, table: &Value, above: &str, depth: usize, found: &m
         }
         if depth > 0 {
             collect(root, schema, &path, depth - 1, found);
+            for item in root.shapes(schema).into_iter().filter_map(|shape| shape.items) {
+                collect(root, item, &format!("{path}.0"), depth - 1, found);
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{keys, span_of};
+    use super::{keys, set_of, span_of};
 
     #[test]
     fn every_key_is_listed_once_with_its_words() {
@@ -107,7 +137,10 @@ mod tests {
             ] } },
             "properties": {
                 "seed": { "type": "integer", "description": "The seed.\nOf all." },
-                "unlearn": { "type": "object", "properties": { "combine": { "$ref": "#/$defs/Rule" } } },
+                "unlearn": { "type": "object", "properties": {
+                    "combine": { "$ref": "#/$defs/Rule" },
+                    "attack": { "type": "array", "items": { "type": "object", "properties": { "steps": {} } } },
+                } },
             },
         });
         let all: Vec<String> = keys(&schema)
@@ -120,18 +153,31 @@ mod tests {
             "unlearn.combine sum,sago",
             "unlearn.combine.name sum,sago",
             "unlearn.combine.weight",
+            "unlearn.attack",
+            "unlearn.attack.0.steps",
         ];
         assert_eq!(all, wanted);
     }
 
     #[test]
-    fn the_place_of_a_value_is_found_where_the_file_says_it() {
-        let text = "seed = 0\ndata = { forget = \"a.jsonl\" }\n[model]\npath = \"m\"\n";
-        let at = |key, value| span_of(text, key, value).map(|span| &text[span]);
-        assert_eq!(at("data.forget", "a.jsonl"), Some("\"a.jsonl\""));
-        assert_eq!(at("model.path", "m"), Some("\"m\""));
-        assert_eq!(at("model.path", "other"), None);
-        assert_eq!(at("model.gold", "m"), None);
-        assert_eq!(at("seed.x", "0"), None);
+    fn a_key_has_a_place_or_its_section_has() {
+        let text = "seed = 0\ndata = { forget = \"a.jsonl\" }\n[model]\npath = \"m\"\n[[compare]]\nlr = 1\n\
+                    [[compare]]\nwhere = { name = \"layers\", layers = [99] }\n";
+        let at = |key| span_of(text, key).map(|span| &text[span]);
+        assert_eq!(at("data.forget"), Some("\"a.jsonl\""));
+        assert_eq!(at("model.path"), Some("\"m\""));
+        assert_eq!(at("model.gold"), Some("model"), "its section");
+        assert_eq!(at("compare.1.where.layers"), Some("layers"));
+        assert!(at("compare.0.where").is_some_and(|section| section.starts_with("[[compare]]")));
+        assert_eq!(at("eval.limit"), None);
+    }
+
+    #[test]
+    fn what_is_set_has_no_place_in_the_file() {
+        let sets = ["stop.max_steps=3".to_owned(), "data = { forget = \"x\" }".to_owned()];
+        assert_eq!(set_of(&sets, "data.forget"), Some(&sets[1]));
+        assert_eq!(set_of(&sets, "stop"), Some(&sets[0]));
+        assert_eq!(set_of(&sets, "stop.max"), None);
+        assert_eq!(set_of(&sets, "model.path"), None);
     }
 }

@@ -37,7 +37,26 @@ pub fn fill(text: &str, values: &[(&str, Value)]) -> Result<String, String> {
             None => drop(table.insert(last, Item::Value(value))),
         }
     }
-    Ok(document.to_string())
+    Ok(without_offers(&document.to_string(), values))
+}
+
+/// The text without the comments that offer a key (`# gold = "b"   # what it is`) of those that it now has.
+fn without_offers(text: &str, values: &[(&str, Value)]) -> String {
+    let mut section = String::new();
+    let mut kept = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let said = line.trim();
+        if let Some(name) = said.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = format!("{}.", name.trim_start_matches('['));
+        }
+        let offered = said.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")).map(|(key, _)| key);
+        let is_given =
+            |offered: &str| values.iter().any(|(key, _)| key.strip_prefix(&section) == Some(offered));
+        if !offered.is_some_and(is_given) {
+            kept.push_str(line);
+        }
+    }
+    kept
 }
 
 /// The table that a dotted key leads to.
@@ -77,8 +96,7 @@ mod tests {
         let text = "# head\n[model]\n# where it is\npath = \"a\"   # the folder\n# gold = \"b\"\n\n[data]\nforget = \"c\"\n";
         let filled =
             fill(text, &[("model.path", "x/y".into()), ("model.gold", "z".into()), ("eval.limit", 3.into())]);
-        let expected =
-            "# head\n[model]\npath = \"x/y\"   # the folder\n# gold = \"b\"\n\n[data]\nforget = \"c\"\n";
+        let expected = "# head\n[model]\npath = \"x/y\"   # the folder\n\n[data]\nforget = \"c\"\n";
         let filled = filled.unwrap();
         assert!(
             filled.starts_with("# head\n[model]\n# where it is\npath = \"x/y\"   # the folder\n"),
@@ -87,6 +105,7 @@ mod tests {
         for line in expected.lines().chain(["gold = \"z\"", "limit = 3"]) {
             assert!(filled.contains(line), "{line} in {filled}");
         }
+        assert!(!filled.contains("# gold"), "an offer that is taken: {filled}");
         assert!(fill("a = 1\n", &[("a.b", 1.into())]).unwrap_err().contains("`a.b`"));
     }
 

@@ -3,7 +3,7 @@
 use amend_engine::Model;
 use amend_learn::{Descent, Error, FineTuning, Optimizer, Result, train};
 use amend_run::step_log::{METRICS, StepLog, StepRow};
-use amend_run::{Figure, Run};
+use amend_run::{Figure, Run, in_short};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -68,10 +68,13 @@ impl Attacker for Relearn {
     fn check(&self, sets: &Sets) -> Result<()> {
         if sets.attack.is_empty() || sets.attack_test.is_empty() {
             let found = sets.forget.len();
-            return Err(Error::conflict(format!(
-                "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set has \
+            return Err(Error::conflict_at(
+                "unlearn.attack",
+                format!(
+                    "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set has \
                  {found} record; give it at least 2, or leave the attack out"
-            )));
+                ),
+            ));
         }
         Ok(())
     }
@@ -144,7 +147,11 @@ impl Attacker for Relearn {
 /// below twice what it was and one tenth. That is seen at the end, while what came back is the best of the way.
 fn weakness(before: f64, after: f64) -> Option<String> {
     (after < 0.5 && after < (2.0 * before).max(0.1)).then(|| {
-        format!("the mean probability of the answers it trained on went from {before:.3} to {after:.3}")
+        format!(
+            "the mean probability of the answers it trained on went from {} to {}",
+            in_short(before),
+            in_short(after)
+        )
     })
 }
 
@@ -169,7 +176,8 @@ fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>)
     };
     Findings {
         reading: "Each model is fine-tuned on one half of the forgotten items; the curves show the other half, which the \
-                  attacker never sees. What lies above the gold model was hidden, not gone."
+                  attacker never sees. What comes back was hidden, not gone, but for what a model that never knew gives \
+                  away as well."
             .into(),
         figures,
         curves: vec![curve("accuracy", accuracy), curve("probability", probability)],

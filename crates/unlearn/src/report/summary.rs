@@ -1,7 +1,7 @@
 //! What stands at the top: the comparison, how to read it, and what the verdict rests on.
 
-use amend_run::Figure;
 use amend_run::report::{Cell, Table};
+use amend_run::{Figure, in_short};
 
 use crate::outcome::{ArmOutcome, Outcome};
 use crate::premise;
@@ -176,8 +176,9 @@ pub(super) fn reading(outcome: &Outcome) -> String {
     if outcome.arms.len() > 1 && rivals == 1 && claim.shown.goodness().is_finite() {
         let (name, shown) = (&best.name, &claim.shown);
         said.push(format!(
-            "Of those that get so far, `{name}` stands best: {} {:.3}.",
-            shown.name, shown.figure.value
+            "Of those that get so far, `{name}` stands best: {} {}.",
+            shown.name,
+            in_short(shown.figure.value)
         ));
     }
     said.join(" ")
@@ -200,9 +201,12 @@ pub(super) fn unmatched<'a>(arms: impl Iterator<Item = (&'a str, &'a ArmOutcome)
     let same = arms.filter_map(forgot).filter(|(_, judged)| judged.name == *watched);
     let [lowest, highest] = premise::unmatched(same.map(|(name, judged)| (name, judged.figure.value)))?;
     Some(format!(
-        "The arms did not end at the same forgetting ({watched} {:.3} for `{}`, {:.3} for `{}`), so what they keep cannot be \
+        "The arms did not end at the same forgetting ({watched} {} for `{}`, {} for `{}`), so what they keep cannot be \
          compared as it stands",
-        lowest.1, lowest.0, highest.1, highest.0,
+        in_short(lowest.1),
+        lowest.0,
+        in_short(highest.1),
+        highest.0,
     ))
 }
 

@@ -1,6 +1,6 @@
 //! Was it forgotten?
 
-use amend_run::Figure;
+use amend_run::{Figure, in_short};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,9 +60,11 @@ fn advice(evidence: &Evidence<'_>, watched: f64) -> String {
     let before = evidence.watched_before();
     if watched > before {
         return format!(
-            "the {} moved away from its aim, from {before:.3} to {watched:.3}: lower the learning rate, or give the \
+            "the {} moved away from its aim, from {} to {}: lower the learning rate, or give the \
              forget objective more weight.",
-            evidence.stop.watch.name()
+            evidence.stop.watch.name(),
+            in_short(before),
+            in_short(watched)
         );
     }
     "raise `max_steps` or the learning rate.".into()
