@@ -44,14 +44,17 @@ pub(crate) fn script(shell: &str) -> Result<String, Error> {
         .write_registration(ASKED, "amend", "amend", &program.to_string_lossy(), &mut script)
         .map_err(Error::Output)?;
     let script = String::from_utf8_lossy(&script).into_owned();
-    Ok(UNQUOTED.iter().fold(script, |script, (typed, meant)| script.replace(typed, meant)))
+    match UNQUOTED.iter().find(|(name, ..)| *name == shell) {
+        Some((_, typed, meant)) => Ok(script.replace(typed, meant)),
+        None => Ok(script),
+    }
 }
 
 /// What zsh's and fish's scripts hand over as it was typed, and how to hand it over as the program would get it: a folder's
 /// name with a space in it is otherwise a name with a backslash.
-const UNQUOTED: [(&str, &str); 2] = [
-    (r#""${words[@]}""#, r#""${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}""#),
-    ("(commandline --current-token)", "(commandline --current-token | string unescape)"),
+const UNQUOTED: [(&str, &str, &str); 2] = [
+    ("zsh", r#""${words[@]}""#, r#""${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}""#),
+    ("fish", "(commandline --current-token)", "(commandline --current-token | string unescape)"),
 ];
 
 #[cfg(test)]
@@ -60,7 +63,7 @@ mod tests {
 
     #[test]
     fn shells_hand_over_what_is_meant() {
-        for (shell, (typed, meant)) in ["zsh", "fish"].iter().zip(UNQUOTED) {
+        for (shell, typed, meant) in UNQUOTED {
             let script = script(shell).unwrap();
             assert!(script.contains(meant) && !script.contains(typed), "{script}");
         }
