@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amend_learn::area::{Area, Compared, Found, Input, Plan};
+use amend_learn::area::{Area, Compared, Found, Input, Plan, Standings};
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
 use amend_run::{Dataset, Method, RecipeSource, nearest};
@@ -57,6 +57,12 @@ pub(crate) fn compare(runs: &[FinishedRun]) -> Result<Compared, Error> {
     }
     let first = runs.first().map_or("", |run| run.recipe.as_str());
     Ok((area_of(first).compare)(runs)?)
+}
+
+/// What every arm of these runs of one area reached, and what it gave up for that.
+pub(crate) fn standings(runs: &[FinishedRun]) -> Result<Standings, Error> {
+    let first = runs.first().map_or("", |run| run.recipe.as_str());
+    Ok((area_of(first).standings)(runs)?)
 }
 
 /// What a recipe reads, models and data.

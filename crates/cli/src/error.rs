@@ -62,9 +62,9 @@ pub(crate) enum Error {
     /// The work was stopped because the user asked for it.
     #[error("stopped")]
     Stopped,
-    /// The user asked to stop; what was done is kept.
-    #[error("interrupted; continue with `amend resume {}`", .0.display())]
-    Interrupted(PathBuf),
+    /// The user asked to stop; what was done is kept, and this command goes on with it.
+    #[error("interrupted; continue with `{0}`")]
+    Interrupted(String),
     /// Standard output was closed or is full.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

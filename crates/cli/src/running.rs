@@ -9,6 +9,7 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
+use amend_run::sweep::Sweep;
 use amend_run::{FolderError, Program, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
 use serde_json::json;
 
@@ -80,7 +81,7 @@ pub(crate) fn start(
         data,
         records,
     };
-    let dir = place.out.clone().unwrap_or_else(|| own_folder(&format!("{name}-{}", compact(&now()))));
+    let dir = place.out.clone().unwrap_or_else(|| own_folder("runs", &format!("{name}-{}", compact(&now()))));
     place.check(&dir, plan.models.iter().chain(&plan.data).map(|path| path.resolve(&base)))?;
     if place.replaces(&dir) {
         // What is there goes only for something that can be run.
@@ -107,16 +108,18 @@ pub(crate) fn start(
     exit
 }
 
-/// The folder in `runs/` of a run called so, or the next one where there is one: two may begin in one second.
-fn own_folder(name: &str) -> PathBuf {
-    let first = Path::new("runs").join(name);
-    let further = (2..).map(|i| Path::new("runs").join(format!("{name}-{i}")));
+/// The folder in `runs/`, or in another one, of a run called so, or the next one where there is one: two may begin in one second.
+pub(crate) fn own_folder(among: &str, name: &str) -> PathBuf {
+    let first = Path::new(among).join(name);
+    let further = (2..).map(|i| Path::new(among).join(format!("{name}-{i}")));
     std::iter::once(first.clone()).chain(further).find(|dir| !dir.exists()).unwrap_or(first)
 }
 
-/// Where a recipe's relative paths start: at its folder, or, where it is that of a run, where the run's did.
-fn base_of(folder: &Path) -> PathBuf {
-    read_state(folder).map_or_else(|_| absolute(folder), |state| state.info.recipe_folder)
+/// Where a recipe's relative paths start: at its folder, or, where it is that of a run or a sweep, where theirs did.
+pub(crate) fn base_of(folder: &Path) -> PathBuf {
+    let of_run = || Some(read_state(folder).ok()?.info.recipe_folder);
+    let of_sweep = || Some(Sweep::read(folder).ok()?.recipe_folder);
+    of_run().or_else(of_sweep).unwrap_or_else(|| absolute(folder))
 }
 
 /// Says what a run would take, without one.
@@ -135,7 +138,7 @@ pub(crate) fn this_program() -> Program {
 }
 
 /// `2026-03-01T12:00:00Z` as part of a folder's name.
-fn compact(time: &str) -> String {
+pub(crate) fn compact(time: &str) -> String {
     time.replace(['-', ':'], "")
 }
 
@@ -196,7 +199,7 @@ pub(crate) fn carry_out(
             let logged = folder.log("interrupted");
             folder.finish(Status::Interrupted)?;
             logged?;
-            Err(Error::Interrupted(dir))
+            Err(Error::Interrupted(format!("amend resume {}", dir.display())))
         }
         Err(e) => {
             folder.fail(&e);

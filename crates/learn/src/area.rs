@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use amend_run::comparison::FinishedRun;
+use amend_run::frontier::Standing;
 use amend_run::method::Method;
 use amend_run::recipe::{Fault, Starter};
 use amend_run::records::{Chosen, Filter};
-use amend_run::report::{Card, Section};
+use amend_run::report::{Card, Section, Table};
 use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Record, Report, Run, RunFolder};
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub struct Area {
     pub read_results: fn(Value, &Path) -> Result<Found>,
     /// Puts runs side by side; the others are compared with the first.
     pub compare: fn(&[FinishedRun]) -> Result<Compared>,
+    /// Says what every arm of every run gave up for what it reached.
+    pub standings: fn(&[FinishedRun]) -> Result<Standings>,
 }
 
 impl Area {
@@ -195,6 +198,21 @@ impl Found {
         let sections = self.report.sections.iter().take_while(before).cloned().collect();
         Report { title: self.report.title.clone(), sections }
     }
+}
+
+/// What arms of several runs reached and what they gave up for it.
+#[derive(Clone, Debug)]
+pub struct Standings {
+    /// What was to come down.
+    pub changed: String,
+    /// Where to, where that is the same for all.
+    pub aim: Option<f64>,
+    /// What was to stay.
+    pub kept: String,
+    /// Every arm of every run.
+    pub all: Vec<Standing>,
+    /// Their claims and figures, a row for each.
+    pub table: Table,
 }
 
 /// What an area has to say of several of its runs, of which the first is the one that the others are compared with.

@@ -15,6 +15,7 @@ pub mod figure;
 pub mod file;
 pub mod folder;
 pub mod forecast;
+pub mod frontier;
 mod key;
 pub mod machine;
 pub mod method;
@@ -26,6 +27,7 @@ pub mod report;
 mod run;
 pub mod step_log;
 pub mod stored;
+pub mod sweep;
 mod tensorboard;
 
 pub use checkpoints::Checkpoints;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amend_learn::area::{Area, Compared, Found, Input, Plan};
+use amend_learn::area::{Area, Compared, Found, Input, Plan, Standings};
 use amend_learn::{Error, Result};
 use amend_run::comparison::FinishedRun;
 use amend_run::method::Method;
@@ -11,7 +11,7 @@ use amend_run::{RecipeSource, Run, RunError, Stop, load, stored};
 use serde_json::Value;
 
 use crate::forecast::forecast;
-use crate::report::{cards, comparison};
+use crate::report::{cards, comparison, standings as standings_of};
 use crate::revision::{revisable_stages, revise};
 use crate::starter::STARTERS;
 use crate::{Outcome, UnlearnRecipe, methods, report};
@@ -26,6 +26,7 @@ pub const AREA: Area = Area {
     plan,
     read_results,
     compare,
+    standings,
 };
 
 fn all_methods() -> Vec<&'static dyn Method> {
@@ -99,6 +100,11 @@ fn compare(runs: &[FinishedRun]) -> Result<Compared> {
     let outcomes = runs.iter().map(|run| outcome_of(&run.results, &run.dir)).collect::<Result<Vec<_>>>()?;
     let both: Vec<_> = runs.iter().zip(&outcomes).collect();
     comparison(&both)
+}
+
+fn standings(runs: &[FinishedRun]) -> Result<Standings> {
+    let outcomes = runs.iter().map(|run| Ok((run, outcome_of(&run.results, &run.dir)?)));
+    Ok(standings_of(&outcomes.collect::<Result<Vec<_>>>()?))
 }
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found> {

@@ -20,6 +20,7 @@ mod run;
 mod runs;
 mod schema;
 mod score;
+mod sweep;
 
 use clap::Subcommand;
 
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Report(report::ReportArgs),
     Compare(compare::CompareArgs),
     Runs(runs::RunsArgs),
+    Sweep(sweep::SweepArgs),
     Attack(attack::AttackArgs),
     Methods(methods::MethodsArgs),
     Schema(schema::SchemaArgs),
@@ -68,6 +70,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Report(args) => report::execute(args, context),
         Command::Runs(args) => runs::execute(args, context),
         Command::Compare(args) => compare::execute(args, context),
+        Command::Sweep(args) => sweep::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),
         Command::Embed(args) => embed::execute(args, context),

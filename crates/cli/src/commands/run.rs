@@ -77,7 +77,7 @@ impl CheckpointArgs {
 }
 
 /// A number of seeds, or a list of them, as recipes write it.
-fn parse_seeds(text: &str) -> Result<String, String> {
+pub(super) fn parse_seeds(text: &str) -> Result<String, String> {
     if !text.contains(',') {
         return crate::args::parse_count(text).map(|count| count.to_string());
     }

@@ -26,3 +26,4 @@ mod runs;
 mod same_bytes;
 mod scoring;
 mod support;
+mod sweeping;

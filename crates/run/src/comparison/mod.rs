@@ -118,12 +118,22 @@ impl FinishedRun {
             return Err(ComparisonError::Few { reason });
         }
         let names = names::shortest(&whole);
-        let open = |((dir, state), name): ((&PathBuf, RunState), String)| {
-            let path = dir.join("recipe.toml");
-            let recipe = fs::read_to_string(&path).map_err(at("read", &path))?;
-            Ok(FinishedRun { name, dir: dir.clone(), recipe, state, results: read_results(dir)? })
-        };
-        dirs.iter().zip(states).zip(names).map(open).collect()
+        let all = dirs.iter().zip(states).zip(names);
+        all.map(|((dir, state), name)| Self::of(dir, state, name)).collect()
+    }
+
+    /// Opens a run under a name of its own.
+    ///
+    /// # Errors
+    /// Where it is no run or not finished, and where a file cannot be read.
+    pub fn open(dir: &Path, name: String) -> Result<Self, ComparisonError> {
+        Self::of(dir, finished(dir)?, name)
+    }
+
+    fn of(dir: &Path, state: RunState, name: String) -> Result<Self, ComparisonError> {
+        let path = dir.join("recipe.toml");
+        let recipe = fs::read_to_string(&path).map_err(at("read", &path))?;
+        Ok(FinishedRun { name, dir: dir.to_path_buf(), recipe, state, results: read_results(dir)? })
     }
 
     /// The keys of the recipes in which runs differ, with their values run by run.

@@ -8,6 +8,7 @@ mod curves;
 mod differences;
 mod exchanges;
 mod figures;
+mod frontier;
 mod methods;
 mod paired;
 mod summary;
@@ -25,6 +26,7 @@ use crate::attack::Findings;
 use crate::outcome::{ArmOutcome, Outcome};
 
 pub(crate) use comparison::comparison;
+pub(crate) use frontier::standings;
 
 /// Makes the report of the run in `dir`.
 pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {

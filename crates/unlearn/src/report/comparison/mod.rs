@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Attacked, Shown, curves, summary};
 use crate::answers::{Row, of_arm};
-use crate::outcome::{ArmFigures, Outcome};
+use crate::outcome::{ArmFigures, ArmOutcome, Outcome};
 use crate::verdict::Claim;
 use pairs::Pairs;
 
@@ -64,7 +64,7 @@ pub(crate) fn comparison(runs: &[(&FinishedRun, &Outcome)]) -> Result<Compared> 
     let mut tables = vec![
         Section::Heading("Figures side by side".into()),
         Section::Prose(errors(&sides)),
-        Section::Table(figures(&sides)),
+        Section::Table(figures(&arms().map(|(_, arm)| arm).collect::<Vec<_>>())),
         Section::Heading(format!("Differences to {}", baseline.run.name)),
     ];
     tables.extend(differences.sections());
@@ -90,15 +90,14 @@ fn written(value: &impl Serialize) -> Result<Value> {
 }
 
 /// Every arm of every run, whether it passed, and its claims.
-fn figures(sides: &[Side<'_>]) -> Table {
-    let arms: Vec<_> = sides.iter().flat_map(|side| side.shown.arms()).collect();
+pub(super) fn figures(arms: &[(String, &ArmOutcome)]) -> Table {
     let counted = |figure: Figure| match figure.n {
         0 => Cell::from(figure),
         n => Cell::from(figure).noted(format!("n = {n}")),
     };
-    let mut table = summary::claims_of(&arms, counted);
+    let mut table = summary::claims_of(arms, counted);
     table.columns.insert(1, "verdict".into());
-    for (row, (_, arm)) in table.rows.iter_mut().zip(&arms) {
+    for (row, (_, arm)) in table.rows.iter_mut().zip(arms) {
         row.insert(
             1,
             match arm.passed {

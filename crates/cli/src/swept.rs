@@ -1,0 +1,149 @@
+//! What a sweep came to: its table, its frontier, and the point to take.
+
+use std::path::Path;
+
+use amend_learn::area::Standings;
+use amend_run::Report;
+use amend_run::comparison::FinishedRun;
+use amend_run::file::write_atomic;
+use amend_run::frontier::{self, Pick, Standing};
+use amend_run::report::Section;
+use amend_run::sweep::{Point, Progress, Sweep};
+use serde_json::json;
+
+use crate::area;
+use crate::context::Context;
+use crate::error::Error;
+use crate::running::command_line;
+use crate::table;
+
+/// How a sweep stands.
+pub(crate) struct Swept {
+    /// How many points other processes are at, or are still to be done.
+    pub(crate) open: usize,
+    /// Whether a point was picked.
+    pub(crate) picked: bool,
+}
+
+/// Writes the page of a sweep, as far as it has come, and tells its summary.
+pub(crate) fn tell(
+    dir: &Path,
+    sweep: &Sweep,
+    pick: Pick,
+    failed: &[Point],
+    context: &mut Context,
+) -> Result<Swept, Error> {
+    let points = sweep.points();
+    let (done, rest): (Vec<&Point>, Vec<&Point>) =
+        points.iter().partition(|point| point.progress(dir) == Progress::Done);
+    let open: Vec<&Point> = rest.into_iter().filter(|point| !failed.contains(point)).collect();
+    let runs = done.iter().map(|point| FinishedRun::open(&point.folder(dir), point.name.clone()));
+    let runs = runs.collect::<Result<Vec<_>, _>>()?;
+    let page = dir.join("sweep.html");
+
+    let mut report = Report::new("Sweep");
+    for point in failed {
+        report.warning(format!("`{}` failed; its log.txt says why.", point.name));
+    }
+    if !open.is_empty() {
+        report.warning(format!(
+            "{} of {} points are still to be done, or other processes are at them: what is said here is not the last word.",
+            open.len(),
+            points.len()
+        ));
+    }
+    let mut standings = if runs.is_empty() { None } else { Some(area::standings(&runs)?) };
+    if let Some(standings) = &mut standings {
+        grouped(&mut standings.all, sweep, &done);
+    }
+    let picked = standings.as_ref().and_then(|standings| pick.of(&standings.all));
+    if let Some(standings) = &standings {
+        report.prose(choice(standings, pick, picked.as_ref()));
+        report.push(Section::Table(standings.table.clone()));
+    }
+    let shown = report.to_terminal(table::width());
+    if let Some(Standings { all, changed, kept, aim, .. }) = &standings {
+        report.heading("The frontier");
+        report.push(Section::Plot(frontier::plot(all, changed, kept, *aim)));
+    }
+    report.heading("The grid");
+    report.push(Section::KeyValues(of_grid(sweep)));
+    report.heading("The runs");
+    let link = |point: &&Point| (point.name.clone(), format!("points/{}/report.html", point.name));
+    report.push(Section::Files(done.iter().map(link).collect()));
+    write_atomic(&page, report.to_html().as_bytes())?;
+
+    let taken = picked.as_ref().and_then(|(best, _)| Some(&standings.as_ref()?.all[*best]));
+    let folder = taken.map(|standing| runs[standing.run].dir.clone());
+    if context.json {
+        context.out.json_line(&json!({
+            "folder": dir,
+            "page": page,
+            "picked": taken,
+            "run": folder,
+            "points": standings.as_ref().map(|standings| &standings.all),
+            "open": open.iter().map(|point| &point.name).collect::<Vec<_>>(),
+            "failed": failed.iter().map(|point| &point.name).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        context.out.text(&shown)?;
+        if let Some(folder) = folder {
+            context.out.line(format_args!("\ntake     {}", folder.display()))?;
+        }
+        context.out.line(format_args!("page     {} (with the frontier)", page.display()))?;
+    }
+    Ok(Swept { open: open.len(), picked: taken.is_some() })
+}
+
+/// What shares its value on the first axis is drawn as one group, where there are others to tell it from.
+fn grouped(all: &mut [Standing], sweep: &Sweep, done: &[&Point]) {
+    for standing in all {
+        let values = &done[standing.run].values;
+        let value = match (sweep.axes.first(), values.first()) {
+            (Some(axis), Some(value)) => {
+                format!("{} = {value}", axis.key.rsplit('.').next().unwrap_or_default())
+            }
+            _ => standing.name.clone(),
+        };
+        standing.group = match standing.group.as_str() {
+            "" => value,
+            arm => format!("{arm}, {value}"),
+        };
+    }
+}
+
+/// Which point to take and why, and what it cannot be told from.
+fn choice(standings: &Standings, pick: Pick, picked: Option<&(usize, Vec<usize>)>) -> String {
+    let Standings { all, changed, kept, .. } = standings;
+    let Some((best, alike)) = picked else {
+        return match pick {
+            Pick::Matched => format!(
+                "No point can be taken: in none did {changed} come down to its aim. Give them more steps, or \
+                 take the one that forgot most on a budget (--pick budget)."
+            ),
+            Pick::Budget(least) => format!("No point can be taken: none has a {kept} of at least {least}."),
+        };
+    };
+    let taken = &all[*best];
+    let reason = match pick {
+        Pick::Matched => format!("of those whose {changed} came down to the aim, it has the highest {kept}"),
+        Pick::Budget(least) => {
+            format!("of those whose {kept} is at least {least}, it has the lowest {changed}")
+        }
+    };
+    let unlike = match alike.len() {
+        0 => String::new(),
+        _ => format!(
+            " Within twice the standard error of the difference lie: {}.",
+            alike.iter().map(|&i| format!("`{}`", all[i].name)).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    format!("Take `{}`: {reason} ({}; {changed} {}).{unlike}", taken.name, taken.kept, taken.changed)
+}
+
+fn of_grid(sweep: &Sweep) -> Vec<(String, String)> {
+    let axes = sweep.axes.iter().map(|axis| (axis.key.clone(), axis.values.join(", ")));
+    let sets = sweep.sets.iter().map(|set| ("at all points".to_owned(), set.clone()));
+    let command = std::iter::once(("begun by".to_owned(), command_line(&sweep.command)));
+    axes.chain(sets).chain(command).collect()
+}
