@@ -38,6 +38,7 @@ const FAILED: u8 = 2;
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
     std::panic::set_hook(Box::new(report_bug));
+    hear_of_full_files();
     completing::answer_shell();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -129,3 +130,14 @@ fn report_bug(panic: &PanicHookInfo<'_>) {
     error::report(&bug.about(Topic::Bug), asks_for_json());
     std::process::exit(i32::from(FAILED));
 }
+
+/// A file that outgrows the shell's limit is an error like a full disk, and not the end of the process without a word.
+#[cfg(unix)]
+fn hear_of_full_files() {
+    let heard = std::sync::Arc::default();
+    // Without it, the process ends as it would have.
+    let _ = signal_hook::flag::register(nix::sys::signal::Signal::SIGXFSZ as i32, heard);
+}
+
+#[cfg(not(unix))]
+fn hear_of_full_files() {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use amend_learn::area::{Area, Compared, Found, Input, Plan, Standings};
+use amend_learn::area::{Area, Certified, Compared, Found, Input, Plan, Standings};
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
 use amend_run::{Dataset, Method, RecipeSource, nearest};
@@ -65,6 +65,11 @@ pub(crate) fn standings(runs: &[FinishedRun]) -> Result<Standings, Error> {
     Ok((area_of(first).standings)(runs)?)
 }
 
+/// What can be certified of a run.
+pub(crate) fn certified(run: &FinishedRun) -> Result<Certified, Error> {
+    Ok((area_of(&run.recipe).certified)(run)?)
+}
+
 /// What a recipe reads, models and data.
 ///
 /// # Errors
@@ -72,12 +77,16 @@ pub(crate) fn standings(runs: &[FinishedRun]) -> Result<Standings, Error> {
 pub(crate) fn inputs(plan: &Plan, base: &Path) -> Result<Inputs, Error> {
     for model in &plan.models {
         model.check("model", base, plan)?;
-        open::check_model(&model.resolve(base))?;
+        open::check_model(&model.resolve(base)).map_err(|e| e.within(plan.place_of(&model.key)))?;
     }
     let mut records = BTreeMap::new();
     for data in &plan.data {
         data.check("file", base, plan)?;
-        let read = Dataset::read(&[data.resolve(base)]).map_err(amend_learn::Error::from)?;
+        let read = Dataset::read(&[data.resolve(base)]).map_err(|e| match e.line {
+            // The file's own line says more than the recipe's.
+            Some(_) => Error::from(amend_learn::Error::from(e)),
+            None => Error::from(amend_learn::Error::from(e)).within(plan.place_of(&data.key)),
+        })?;
         records.insert(data.path.to_string(), read.len());
         data.check_choice(read.records, plan)?;
     }

@@ -71,14 +71,38 @@ fn parse_threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The flags of every command that were given to this one.
+pub(crate) fn flags_for_all(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut flags = Vec::new();
+    let mut arguments = arguments.skip(1);
+    while let Some(argument) = arguments.next() {
+        let is_short =
+            argument.strip_prefix('-').is_some_and(|v| !v.is_empty() && v.chars().all(|c| "vq".contains(c)));
+        match argument.as_str() {
+            "--json" | "--quiet" | "--verbose" | "--no-progress" => flags.push(argument),
+            "--threads" => flags.extend([argument].into_iter().chain(arguments.next())),
+            _ if is_short || argument.starts_with("--threads=") => flags.push(argument),
+            _ => {}
+        }
+    }
+    flags
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
-    use super::Cli;
+    use super::{Cli, flags_for_all};
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn runs_get_the_flags_of_every_command() {
+        let words = "amend sweep r.toml --json --threads 2 --over a=1,2 -vv --no-progress --threads=1 -x";
+        let flags = flags_for_all(words.split(' ').map(str::to_owned));
+        assert_eq!(flags.join(" "), "--json --threads 2 -vv --no-progress --threads=1");
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use amend_run::Stop;
+use amend_run::{Stop, shell};
 
 use crate::chosen;
 use crate::console::Console;
@@ -21,7 +21,7 @@ pub(crate) fn stop_asked_for(console: &Console, run: &Path) -> Result<Stop, Erro
             // The shell's prompt would run into a bar that is left behind.
             let _ = console.bars().clear();
             if console.events() {
-                error::report(&Error::Interrupted(format!("amend resume {}", run.display())), true);
+                error::report(&Error::Interrupted(format!("amend resume {}", shell::path(&run))), true);
             }
             std::process::exit(i32::from(chosen::INTERRUPTED));
         }
@@ -29,7 +29,7 @@ pub(crate) fn stop_asked_for(console: &Console, run: &Path) -> Result<Stop, Erro
         console.note(&format!(
             "stopping, what is done is kept; continue with `amend resume {}` \
              (again to stop at once)",
-            run.display()
+            shell::path(&run)
         ));
     })?;
     Ok(stop)

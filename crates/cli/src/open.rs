@@ -8,6 +8,7 @@ use amend_engine::generate::{Session, SessionOptions};
 use amend_engine::models::Adapter;
 use amend_engine::tokenizer::{Tokenizer, configured_ids};
 use amend_run::folder::read_state;
+use amend_run::shell;
 use clap::Args;
 use serde_json::Map;
 
@@ -129,7 +130,7 @@ pub(crate) fn refuse_run(path: &Path) -> Result<(), Error> {
     models.retain(|model| model.join("config.json").is_file());
     let names: Vec<String> = models.iter().map(|model| model.display().to_string()).collect();
     let hint = match names.as_slice() {
-        [] => format!("it has written none yet; `amend report {}` says how far it is", path.display()),
+        [] => format!("it has written none yet; `amend report {}` says how far it is", shell::path(path)),
         [one] => format!("its model is {one}"),
         several => format!("its models are\n  {}", several.join("\n  ")),
     };

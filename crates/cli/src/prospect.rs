@@ -51,10 +51,12 @@ pub(crate) fn show(recipe: &Path, forecast: &Forecast, context: &mut Context) ->
         ]
     });
     let arms: Vec<Vec<String>> = arms.collect();
-    for line in table::lines(&numbers(&["arm", "weights", "may change", "memory", "step"]), &arms) {
-        out.line(line)?;
+    if !arms.is_empty() {
+        for line in table::lines(&numbers(&["arm", "weights", "may change", "memory", "step"]), &arms) {
+            out.line(line)?;
+        }
+        out.line("")?;
     }
-    out.line("")?;
     let stages = forecast
         .stages
         .iter()

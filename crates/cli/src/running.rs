@@ -9,8 +9,7 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
-use amend_run::sweep::Sweep;
-use amend_run::{FolderError, Program, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop};
+use amend_run::{FolderError, Program, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop, shell};
 use serde_json::json;
 
 use crate::app::Exit;
@@ -27,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) out: Option<PathBuf>,
     /// Whether a run that is there is replaced.
     pub(crate) overwrite: bool,
+    /// Where relative paths of its recipe start, where that is not the recipe's folder.
+    pub(crate) base: Option<PathBuf>,
 }
 
 impl Place {
@@ -69,7 +70,7 @@ pub(crate) fn start(
     context: &mut Context,
 ) -> Result<Exit, Error> {
     let name = source.path.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
-    let base = base_of(source.folder());
+    let base = place.base.as_deref().map_or_else(|| base_of(source.folder()), absolute);
     let plan = area::read(source, sets)?;
     let Inputs { models: model, data, records } = area::inputs(&plan, &base)?;
     let info = RunInfo {
@@ -115,16 +116,19 @@ pub(crate) fn own_folder(among: &str, name: &str) -> PathBuf {
     std::iter::once(first.clone()).chain(further).find(|dir| !dir.exists()).unwrap_or(first)
 }
 
-/// Where a recipe's relative paths start: at its folder, or, where it is that of a run or a sweep, where theirs did.
+/// Where a recipe's relative paths start: at its folder, or, where it is that of a run, where the run's did.
 pub(crate) fn base_of(folder: &Path) -> PathBuf {
-    let of_run = || Some(read_state(folder).ok()?.info.recipe_folder);
-    let of_sweep = || Some(Sweep::read(folder).ok()?.recipe_folder);
-    of_run().or_else(of_sweep).unwrap_or_else(|| absolute(folder))
+    read_state(folder).map_or_else(|_| absolute(folder), |state| state.info.recipe_folder)
 }
 
 /// Says what a run would take, without one.
-pub(crate) fn check(source: RecipeSource, sets: &[String], context: &mut Context) -> Result<Exit, Error> {
-    let base = base_of(source.folder());
+pub(crate) fn check(
+    source: RecipeSource,
+    sets: &[String],
+    base: Option<&Path>,
+    context: &mut Context,
+) -> Result<Exit, Error> {
+    let base = base.map_or_else(|| base_of(source.folder()), absolute);
     let recipe = source.path.clone();
     let plan = area::read(source, sets)?;
     area::inputs(&plan, &base)?;
@@ -192,14 +196,18 @@ pub(crate) fn carry_out(
                     context.console.warn(&format!("{}: cannot remove: {e}", unwanted.display()));
                 }
             }
-            tell(&dir, &found, took, context)?;
+            match tell(&dir, &found, took, context).and_then(|()| context.out.flush()) {
+                // Whoever has read enough is still told by the exit code.
+                Err(Error::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                told => told?,
+            }
             Ok(if found.passed == Some(false) { Exit::Negative } else { Exit::Done })
         }
         Err(Error::Stopped) => {
             let logged = folder.log("interrupted");
             folder.finish(Status::Interrupted)?;
             logged?;
-            Err(Error::Interrupted(format!("amend resume {}", dir.display())))
+            Err(Error::Interrupted(format!("amend resume {}", shell::path(&dir))))
         }
         Err(e) => {
             folder.fail(&e);
@@ -210,7 +218,7 @@ pub(crate) fn carry_out(
             } else if !is_untouched(&dir) {
                 context.console.note(&format!(
                     "what was done is kept; once the cause is gone: amend resume {}",
-                    dir.display()
+                    shell::path(&dir)
                 ));
             }
             Err(e)
@@ -271,15 +279,7 @@ fn own_name(title: &str, names: &mut Vec<String>) -> String {
 
 /// The command that started a run, as one would type it.
 pub(crate) fn command_line(arguments: &[String]) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quoted = |argument: &String| {
-        if !argument.is_empty() && argument.chars().all(plain) {
-            argument.clone()
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    };
-    let words = arguments.iter().skip(1).map(quoted);
+    let words = arguments.iter().skip(1).map(|argument| shell::word(argument));
     std::iter::once("amend".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 

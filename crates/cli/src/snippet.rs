@@ -30,11 +30,11 @@ pub(crate) fn draw(recipe: &RecipeError, span: &Range<usize>) -> String {
     let mut drawn = String::new();
     let _ = writeln!(drawn, " {:width$} ╭─[{}]", "", painted("36;1;4", &place));
     for shown in number.saturating_sub(1).max(1)..=last {
-        let _ =
-            writeln!(drawn, " {} │ {}", painted("2", &format!("{shown:width$}")), without_tabs(line(shown)));
+        let (cut, text) = window(line(shown), if shown == number { column - 1 } else { 0 });
+        let _ = writeln!(drawn, " {} │ {}", painted("2", &format!("{shown:width$}")), without_tabs(&text));
         if shown == number {
-            let before: String = line(number).chars().take(column - 1).collect();
-            let rest = &line(number)[before.len()..];
+            let before: String = text.chars().take(column - 1 - cut).collect();
+            let rest = &text[before.len()..];
             let inside = rest.get(..span.len().min(rest.len())).unwrap_or(rest);
             let mark = match without_tabs(inside).width() {
                 0 => "▲".to_owned(),
@@ -46,6 +46,21 @@ pub(crate) fn draw(recipe: &RecipeError, span: &Range<usize>) -> String {
     }
     let _ = writeln!(drawn, " {:width$} ╰────", "");
     drawn
+}
+
+/// Characters of a line that are drawn.
+const WIDE: usize = 120;
+
+/// Of a line that goes on for ever, the part around a column; and how many columns further left that is now.
+fn window(line: &str, column: usize) -> (usize, String) {
+    let count = line.chars().count();
+    if count <= WIDE {
+        return (0, line.to_owned());
+    }
+    let from = column.saturating_sub(WIDE / 3).min(count - 1);
+    let part: String = line.chars().skip(from).take(WIDE).collect();
+    let [before, after] = [from > 0, from + WIDE < count].map(|cut| if cut { "…" } else { "" });
+    (from.saturating_sub(before.chars().count()), format!("{before}{part}{after}"))
 }
 
 /// A terminal's tabs end at columns of its own, and the mark would not stand where it belongs.
@@ -95,6 +110,16 @@ mod tests {
         };
         assert_eq!(marked("seéd = \"日本\" 3", "日本"), "        ────");
         assert_eq!(marked("\ta = 3\r\nb = 4\r\n", "3"), "        ─");
+    }
+
+    #[test]
+    fn of_a_line_without_end_the_part_around_the_mark_is_shown() {
+        let text = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
+        let drawn = drawn(&text, 500..504);
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() < WIDE + 20), "{drawn}");
+        let column = |line: &str, part: &str| line[..line.find(part).unwrap()].chars().count();
+        assert_eq!(column(lines[1], "HERE"), column(lines[2], "────"), "{drawn}");
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use amend_learn::area::Standings;
-use amend_run::Report;
 use amend_run::comparison::FinishedRun;
 use amend_run::file::write_atomic;
 use amend_run::frontier::{self, Pick, Standing};
-use amend_run::report::Section;
+use amend_run::report::{Cell, Section, Table};
 use amend_run::sweep::{Point, Progress, Sweep};
+use amend_run::{Figure, Report};
 use serde_json::json;
 
 use crate::area;
@@ -59,7 +59,7 @@ pub(crate) fn tell(
     let picked = standings.as_ref().and_then(|standings| pick.of(&standings.all));
     if let Some(standings) = &standings {
         report.prose(choice(standings, pick, picked.as_ref()));
-        report.push(Section::Table(standings.table.clone()));
+        report.push(Section::Table(with_standings(standings, picked.as_ref().map(|(best, _)| *best))));
     }
     let shown = report.to_terminal(table::width());
     if let Some(Standings { all, changed, kept, aim, .. }) = &standings {
@@ -112,6 +112,26 @@ fn grouped(all: &mut [Standing], sweep: &Sweep, done: &[&Point]) {
     }
 }
 
+/// The table of all points with what decides between them, and with the one that is taken marked.
+fn with_standings(standings: &Standings, taken: Option<usize>) -> Table {
+    let mut table = standings.table.clone();
+    // The first column is the name, the second the verdict.
+    for (place, heading) in
+        [(2, format!("{}\u{a0}↓", standings.changed)), (3, format!("{}\u{a0}↑", standings.kept))]
+    {
+        table.columns.insert(place.min(table.columns.len()), heading);
+    }
+    for (index, (row, standing)) in table.rows.iter_mut().zip(&standings.all).enumerate() {
+        for (place, figure) in [(2, standing.changed), (3, standing.kept)] {
+            row.insert(place.min(row.len()), Cell::from(figure));
+        }
+        if let Some(name) = row.first_mut().filter(|_| taken == Some(index)) {
+            *name = std::mem::take(name).noted("to take");
+        }
+    }
+    table
+}
+
 /// Which point to take and why, and what it cannot be told from.
 fn choice(standings: &Standings, pick: Pick, picked: Option<&(usize, Vec<usize>)>) -> String {
     let Standings { all, changed, kept, .. } = standings;
@@ -138,7 +158,12 @@ fn choice(standings: &Standings, pick: Pick, picked: Option<&(usize, Vec<usize>)
             alike.iter().map(|&i| format!("`{}`", all[i].name)).collect::<Vec<_>>().join(", ")
         ),
     };
-    format!("Take `{}`: {reason} ({}; {changed} {}).{unlike}", taken.name, taken.kept, taken.changed)
+    let verdict = match taken.passed {
+        Some(false) => " It does not do all that the recipe asks for.",
+        _ => "",
+    };
+    let [kept_at, changed_at] = [taken.kept, taken.changed].map(|figure| Figure { n: 0, ..figure });
+    format!("Take `{}`: {reason}: {kept} {kept_at}, {changed} {changed_at}.{verdict}{unlike}", taken.name)
 }
 
 fn of_grid(sweep: &Sweep) -> Vec<(String, String)> {

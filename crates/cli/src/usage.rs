@@ -10,7 +10,7 @@ use crate::args::Cli;
 use crate::completing::known_values;
 
 /// The commands that take a recipe's keys with `--set`.
-const SETTING: [&str; 5] = ["run", "demo", "check", "resume", "attack"];
+const SETTING: [&str; 6] = ["run", "demo", "check", "resume", "attack", "sweep"];
 
 /// The error with what was probably meant. `arguments` are those of the process, its own name left out.
 pub(crate) fn hinted(mut usage: clap::Error, arguments: &[String]) -> clap::Error {

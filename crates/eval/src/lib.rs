@@ -30,7 +30,7 @@ pub mod world;
 pub use evaluate::{evaluate, recorded};
 pub use item::{Item, Items, Sample, Scores};
 pub use request::{Answer, Answerer, Generation, Likelihood, Request, Written};
-pub use samples::SampleLog;
+pub use samples::{SampleLog, task_of};
 pub use subject::Subject;
 pub use summary::Summary;
 pub use task::{Benchmark, Task, tofu};

@@ -16,6 +16,14 @@ use crate::request::Answer;
 
 /// What is evaluated: written first, and compared by whoever goes on.
 const EVALUATION: &str = "evaluation.json";
+
+/// The task that made the samples in this file, where a note beside it says so.
+pub fn task_of(samples: &Path) -> Option<String> {
+    let text = std::fs::read(samples.with_file_name(EVALUATION)).ok()?;
+    let evaluation: Value = serde_json::from_slice(&text).ok()?;
+    let task = &evaluation["task"];
+    task.as_str().or_else(|| task["name"].as_str()).map(str::to_owned)
+}
 /// One line per item that was answered.
 const SAMPLES: &str = "samples.jsonl";
 /// In [`EVALUATION`]: how many items there are.

@@ -37,6 +37,8 @@ pub struct Area {
     pub compare: fn(&[FinishedRun]) -> Result<Compared>,
     /// Says what every arm of every run gave up for what it reached.
     pub standings: fn(&[FinishedRun]) -> Result<Standings>,
+    /// Says what can be certified of a run.
+    pub certified: fn(&FinishedRun) -> Result<Certified>,
 }
 
 impl Area {
@@ -100,6 +102,14 @@ impl Plan {
     pub fn carry_out(self, base: &Path, run: &mut Run<'_>) -> Result<Found> {
         let Plan { work, source, sets, .. } = self;
         work(base, run).map_err(|e| placed(e, &source, &sets))
+    }
+
+    /// Where the recipe says what stands under a key: `forget.toml:3:8: model.path`, or the `--set` that does.
+    pub fn place_of(&self, key: &str) -> String {
+        format!(
+            "{}: {key}",
+            RecipeError::at(&self.source, &self.sets, key, (Fault::Invalid, String::new(), None)).place()
+        )
     }
 
     /// An error of the recipe's at what it says under a key.
@@ -213,6 +223,30 @@ pub struct Standings {
     pub all: Vec<Standing>,
     /// Their claims and figures, a row for each.
     pub table: Table,
+}
+
+/// What can be certified of a run, without a word of its data.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// Whether what the recipe asks for holds.
+    pub passed: Option<bool>,
+    /// What was claimed of every arm, and whether it holds.
+    pub claims: Value,
+    /// Everything that was measured, an item for each seed. The same models give the same, to the bit.
+    pub figures: Value,
+    /// The models from before and after.
+    pub models: Vec<CertifiedModel>,
+    /// For each seed a recipe that measures it all again, whose relative paths start where the run's did.
+    pub again: Vec<String>,
+}
+
+/// A model that a certificate is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedModel {
+    /// What it is.
+    pub role: String,
+    /// Its folder or file.
+    pub path: PathBuf,
 }
 
 /// What an area has to say of several of its runs, of which the first is the one that the others are compared with.

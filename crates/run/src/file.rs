@@ -29,7 +29,7 @@ impl FileError {
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space there, then continue with `amend resume DIR`"
+            "; free some space there, then go on: `amend resume` with the run's folder"
         }
         io::ErrorKind::PermissionDenied => "; check who may write there",
         _ => "",
@@ -103,6 +103,11 @@ pub fn content_hash(path: &Path) -> Result<String, FileError> {
     hash_folder(path, "", &mut lines)?;
     lines.sort();
     Ok(hex(&Sha256::digest(lines.concat())))
+}
+
+/// The SHA-256 of a text. Lower-case hexadecimal.
+pub(crate) fn text_hash(text: &str) -> String {
+    hex(&Sha256::digest(text))
 }
 
 fn hash_folder(folder: &Path, prefix: &str, lines: &mut Vec<String>) -> Result<(), FileError> {

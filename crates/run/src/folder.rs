@@ -15,8 +15,9 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::clock::now;
-use crate::file::{FileError, at, write_atomic};
+use crate::file::{FileError, at, text_hash, write_atomic};
 use crate::machine::{Machine, peak_memory};
+use crate::shell;
 
 pub use state::{Program, Resumed, Revision, RunInfo, RunState, Status};
 
@@ -46,6 +47,16 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// Its recipe is no longer the one that it was begun with.
+    #[error(
+        "{} was changed by something else since the run was interrupted, and what is done was done by the old one; put that \
+         back, and change what is still to be done with `amend resume --set`",
+        path.display()
+    )]
+    RecipeChanged {
+        /// The recipe.
+        path: PathBuf,
+    },
     /// Another process is working on the run.
     #[error("{} is in use by another process; wait for it or stop it first", path.display())]
     Locked {
@@ -63,7 +74,7 @@ fn ways_out(path: &Path) -> String {
         Ok(Status::Done) => "choose another --out, or --overwrite the run that is there".into(),
         Ok(_) => format!(
             "choose another --out, --overwrite the run that is there, or go on with it: `amend resume {}`",
-            path.display()
+            shell::path(path)
         ),
         Err(_) => "choose another --out; it holds something else than a run".into(),
     }
@@ -76,6 +87,7 @@ impl FolderError {
             FolderError::Exists { .. } => "output-exists",
             FolderError::NotARun { .. } => "folder-no-run",
             FolderError::Finished { .. } => "folder-finished",
+            FolderError::RecipeChanged { .. } => "run-damaged",
             FolderError::Locked { .. } => "folder-in-use",
             FolderError::File(e) => e.code(),
         }
@@ -123,7 +135,7 @@ impl RunFolder {
         }
         let mut folder = Self {
             dir: dir.to_path_buf(),
-            state: RunState::new(info),
+            state: RunState::new(info, resolved_recipe),
             taken_up: (Instant::now(), 0.0),
             _lock: lock,
         };
@@ -150,6 +162,11 @@ impl RunFolder {
         let mut state = read_state(dir)?;
         if state.status == Status::Done {
             return Err(FolderError::Finished { path: dir.to_path_buf() });
+        }
+        let recipe = dir.join("recipe.toml");
+        let is_changed = |text: &str| state.recipe.as_ref().is_some_and(|hash| *hash != text_hash(text));
+        if fs::read_to_string(&recipe).is_ok_and(|text| is_changed(&text)) {
+            return Err(FolderError::RecipeChanged { path: recipe });
         }
         state.status = Status::Running;
         state.machine = Machine::detect();
@@ -197,6 +214,7 @@ impl RunFolder {
         let info = &mut self.state.info;
         (info.model, info.data, info.records) = (model, data, records);
         write_atomic(&self.dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
+        self.state.recipe = Some(text_hash(resolved_recipe));
         self.state.revised.push(Revision { at: now(), set: sets.to_vec() });
         self.write_state()?;
         self.log(&format!("recipe changed: {}", sets.join(" ")))

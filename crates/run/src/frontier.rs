@@ -77,8 +77,7 @@ pub fn plot(all: &[Standing], changed: &str, kept: &str, aim: Option<f64>) -> Pl
     let place = |one: &Standing| (one.changed.value, one.kept.value);
     let aim = aim.map_or_else(String::new, |aim| format!(" (aim: at most {})", crate::in_short(aim)));
     let title = format!("{changed}{aim} against {kept}");
-    let mut plot =
-        Plot::new(title, format!("{changed} (lower is better)"), format!("{kept} (higher is better)"));
+    let mut plot = Plot::new(title, format!("{changed} ↓"), format!("{kept} ↑"));
     let mut edge: Vec<(f64, f64)> = efficient(all).into_iter().map(|i| place(&all[i])).collect();
     edge.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     plot = plot.with(Series::new("beaten by none", edge));

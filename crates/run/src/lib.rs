@@ -25,6 +25,7 @@ pub mod recipe;
 pub mod records;
 pub mod report;
 mod run;
+pub mod shell;
 pub mod step_log;
 pub mod stored;
 pub mod sweep;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::{FileError, at, write_atomic};
 use crate::folder::{RunState, Status, read_state};
+use crate::shell;
 
 /// Most points of a sweep. More are a mistake sooner than a plan.
 const MOST: usize = 10_000;
@@ -27,7 +28,7 @@ pub enum SweepError {
     #[error("{0}")]
     Grid(String),
     /// A new sweep was sent to a folder that holds something.
-    #[error("{} exists; go on with it (`amend sweep {}`), or choose another --out", .0.display(), .0.display())]
+    #[error("{} exists; go on with it (`amend sweep {}`), or choose another --out", .0.display(), shell::path(.0))]
     Exists(PathBuf),
     /// The folder holds no sweep.
     #[error("{} is not a sweep: {reason}", path.display())]

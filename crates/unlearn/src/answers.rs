@@ -122,6 +122,11 @@ pub(crate) fn read(run: &Path, name: &str) -> Result<Vec<Row>> {
     Ok(parse(&file(run, name))?.0)
 }
 
+/// Whether the file of an evaluation is there.
+pub(crate) fn was_kept(run: &Path, name: &str) -> bool {
+    file(run, name).exists()
+}
+
 /// Removes what an evaluation kept, if it kept anything.
 pub(crate) fn forget(run: &Path, name: &str) -> Result<()> {
     let path = file(run, name);

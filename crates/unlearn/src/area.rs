@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use amend_learn::area::{Area, Compared, Found, Input, Plan, Standings};
+use amend_learn::area::{Area, Certified, Compared, Found, Input, Plan, Standings};
 use amend_learn::{Error, Result};
 use amend_run::comparison::FinishedRun;
 use amend_run::method::Method;
@@ -10,6 +10,7 @@ use amend_run::recipe::schema_of;
 use amend_run::{RecipeSource, Run, RunError, Stop, load, stored};
 use serde_json::Value;
 
+use crate::certificate::certified as certified_of;
 use crate::forecast::forecast;
 use crate::report::{cards, comparison, standings as standings_of};
 use crate::revision::{revisable_stages, revise};
@@ -27,6 +28,7 @@ pub const AREA: Area = Area {
     read_results,
     compare,
     standings,
+    certified,
 };
 
 fn all_methods() -> Vec<&'static dyn Method> {
@@ -105,6 +107,10 @@ fn compare(runs: &[FinishedRun]) -> Result<Compared> {
 fn standings(runs: &[FinishedRun]) -> Result<Standings> {
     let outcomes = runs.iter().map(|run| Ok((run, outcome_of(&run.results, &run.dir)?)));
     Ok(standings_of(&outcomes.collect::<Result<Vec<_>>>()?))
+}
+
+fn certified(run: &FinishedRun) -> Result<Certified> {
+    certified_of(run, &outcome_of(&run.results, &run.dir)?)
 }
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found> {

@@ -173,7 +173,7 @@ impl Learner for Unlearning<'_> {
         if let Some(watched) = &self.watched {
             let _ = write!(
                 step.shown,
-                ", {} {} → {}",
+                ", {} {} (aim {})",
                 self.stop.watch.name(),
                 in_short(watched.value),
                 in_short(self.aim)

@@ -121,6 +121,12 @@ impl Compare {
         self.0.iter().enumerate().filter_map(|(arm, variation)| Some((arm, variation.model.as_ref()?)))
     }
 
+    /// Models that forgot elsewhere, under their names.
+    pub(crate) fn of_models(models: impl Iterator<Item = (String, RecipePath)>) -> Self {
+        let arm = |(name, model)| Variation { name: Some(name), model: Some(model), ..Variation::default() };
+        Compare(models.map(arm).collect())
+    }
+
     /// Whether nothing is compared: the run has one arm, which is `[unlearn]` as it stands.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

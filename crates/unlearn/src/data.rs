@@ -166,6 +166,22 @@ fn read_answered(file: &Path) -> Result<Dataset> {
         Content::Messages(turns) => Conversation::of(turns).answer.is_none(),
         Content::Question { .. } | Content::PromptCompletion { .. } | Content::Text(_) => false,
     };
+    let says_nothing = |record: &Record| match &record.content {
+        Content::Question { answer: text, .. }
+        | Content::PromptCompletion { completion: text, .. }
+        | Content::Text(text) => text.trim().is_empty(),
+        Content::Messages(turns) => {
+            Conversation::of(turns).answer.is_some_and(|answer| answer.trim().is_empty())
+        }
+    };
+    if let Some(index) = set.records.iter().position(says_nothing) {
+        return Err(Error::invalid(format!(
+            "{}: record {}: the answer is empty, so that there is nothing to forget, to keep or to measure; fill it in, or \
+             leave the record out",
+            file.display(),
+            index + 1
+        )));
+    }
     match set.records.iter().position(is_unanswered) {
         None => Ok(set),
         Some(index) => Err(Error::invalid(format!(

@@ -107,6 +107,7 @@ pub(crate) fn forecast(
     // The next one is complete before the last one goes.
     forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
     forecast.warnings = warnings(&forecast);
+    forecast.warnings.extend(idle(recipe, &arms));
     let same = overlap(&sets.forget, &sets.retain).len();
     if same > 0 {
         forecast
@@ -246,6 +247,28 @@ fn leaves(recipe: &UnlearnRecipe, arms: &[Arm], model: &Model) -> Result<Vec<Wri
     }
     add("unlearned model", kept, model.written_bytes(recipe.save_dtype.map(SaveType::dtype)));
     Ok(all)
+}
+
+/// What is allowed and does nothing.
+fn idle(recipe: &UnlearnRecipe, arms: &[Arm]) -> Vec<String> {
+    let stop = &recipe.stop;
+    let trained = || arms.iter().filter(|arm| arm.model.is_none());
+    let mut all = Vec::new();
+    if trained().next().is_some() && stop.max_steps == 0 {
+        all.push("`stop.max_steps` is 0: no arm takes a step, and the model stays what it is".to_owned());
+    }
+    if trained().next().is_some() && stop.max_steps > 0 && stop.check_every > stop.max_steps {
+        all.push(format!(
+            "`stop.check_every` is {}, and `max_steps` {}: nobody looks before the last step, so that no arm stops at its aim",
+            stop.check_every, stop.max_steps
+        ));
+    }
+    all.extend(
+        trained()
+            .filter(|arm| arm.optimizer.lr == 0.0)
+            .map(|arm| format!("the learning rate of arm {} is 0: its weights stay what they are", arm.name)),
+    );
+    all
 }
 
 fn warnings(forecast: &Forecast) -> Vec<String> {

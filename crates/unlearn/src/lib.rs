@@ -8,6 +8,7 @@ mod answers;
 mod area;
 mod arm;
 pub mod attack;
+mod certificate;
 pub mod combine;
 pub mod compare;
 pub mod context;

@@ -212,8 +212,15 @@ impl Slots {
         Weights { forget: self.forget_weight.unwrap_or_else(own), retain: self.retain_weight }
     }
 
-    /// Refuses a verdict that nothing would be known about.
+    /// Refuses a verdict that nothing would be known about, and one that is asked for twice.
     pub(crate) fn check(&self) -> Result<()> {
+        let names: Vec<&str> = self.verdict.iter().map(Verdict::name).collect();
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(Error::conflict_at(
+                "unlearn.verdict",
+                format!("[unlearn]: `verdict` asks for `{}` twice; once is enough", names[twice]),
+            ));
+        }
         let asks = self.verdict.iter().any(|verdict| matches!(verdict, Verdict::Withstands(_)));
         if asks && self.attack.is_empty() {
             return Err(Error::conflict_at(

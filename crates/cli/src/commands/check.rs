@@ -33,5 +33,5 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn execute(args: CheckArgs, context: &mut Context) -> Result<Exit, Error> {
-    running::check(RecipeSource::read(&args.recipe)?, &args.set, context)
+    running::check(RecipeSource::read(&args.recipe)?, &args.set, None, context)
 }

@@ -74,8 +74,10 @@ pub(crate) fn execute(args: EvalArgs, context: &mut Context) -> Result<Exit, Err
     if args.list {
         return list(context);
     }
+    let recorded_task = args.from_log.as_deref().and_then(amend_eval::task_of);
     let name = match (&args.task, &args.data) {
         (Some(task), _) => task.as_str(),
+        (None, None) if recorded_task.is_some() => recorded_task.as_deref().unwrap_or_default(),
         (None, Some(data)) if data.is_file() => "records",
         (None, Some(data)) if !data.exists() => {
             return Err(Error::read(data, std::io::ErrorKind::NotFound.into()));

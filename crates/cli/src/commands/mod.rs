@@ -2,6 +2,7 @@
 
 mod attack;
 mod bench;
+mod certify;
 mod chat;
 mod check;
 mod compare;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Compare(compare::CompareArgs),
     Runs(runs::RunsArgs),
     Sweep(sweep::SweepArgs),
+    Certify(certify::CertifyArgs),
     Attack(attack::AttackArgs),
     Methods(methods::MethodsArgs),
     Schema(schema::SchemaArgs),
@@ -70,6 +72,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Report(args) => report::execute(args, context),
         Command::Runs(args) => runs::execute(args, context),
         Command::Compare(args) => compare::execute(args, context),
+        Command::Certify(args) => certify::execute(args, context),
         Command::Sweep(args) => sweep::execute(args, context),
         Command::Eval(args) => eval::execute(args, context),
         Command::Score(args) => score::execute(args, context),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::Area;
 use amend_run::recipe::{Starter, fill, without};
 use amend_run::records::Filter;
-use amend_run::{Dataset, RecipeSource, nearest};
+use amend_run::{Dataset, RecipeSource, nearest, shell};
 use clap::Args;
 
 use crate::app::Exit;
@@ -70,7 +70,11 @@ pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Erro
                     [] => String::new(),
                     open => format!("fill in {}, then ", open.join(", ")),
                 };
-                context.console.note(&format!("wrote {0}; next: {fill_in}amend check {0}", out.display()));
+                context.console.note(&format!(
+                    "wrote {}; next: {fill_in}amend check {}",
+                    out.display(),
+                    shell::path(out)
+                ));
             }
         }
         None if context.json => {

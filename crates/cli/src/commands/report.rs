@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::Found;
 use amend_run::folder::{RunState, is_in_use, read_state};
 use amend_run::step_log::METRICS;
-use amend_run::{Figure, RunError, Status, StepLog, read_results};
+use amend_run::{Figure, RunError, Status, StepLog, read_results, shell};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -82,7 +82,7 @@ pub(crate) fn execute(args: ReportArgs, context: &mut Context) -> Result<Exit, E
     if let Some(error) = last_error(dir).filter(|_| state.status == Status::Failed) {
         context.out.line(format_args!("\nended by  {error}"))?;
     }
-    context.out.line(format_args!("\ncontinue with  amend resume {}", dir.display()))?;
+    context.out.line(format_args!("\ncontinue with  amend resume {}", shell::path(dir)))?;
     Ok(Exit::Done)
 }
 

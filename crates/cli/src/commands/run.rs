@@ -46,6 +46,9 @@ pub(super) struct HowArgs {
     /// Repeat everything with so many seeds, or with those of a list such as 1,7,42; figures are then means over seeds
     #[arg(long, value_name = "N", value_parser = parse_seeds)]
     seeds: Option<String>,
+    /// Folder that relative paths of the recipe start at [default: the recipe's own]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    base: Option<PathBuf>,
     /// Say what the run would take, as `amend check` does, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,7 +69,7 @@ pub(super) struct HowArgs {
 pub(crate) struct CheckpointArgs {
     /// Seconds between two checkpoints of a training stage; more where writing one takes so long that they would
     /// take over a tenth of the time. Has no influence on results
-    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = parse_seconds, allow_negative_numbers = true)]
     checkpoint_every: f64,
 }
 
@@ -83,6 +86,9 @@ pub(super) fn parse_seeds(text: &str) -> Result<String, String> {
     }
     let seeds: Result<Vec<u64>, _> = text.split(',').map(|seed| seed.trim().parse()).collect();
     let seeds = seeds.map_err(|_| "give whole numbers with commas between them, such as 1,7,42")?;
+    if let Some(twice) = (1..seeds.len()).find(|&i| seeds[..i].contains(&seeds[i])) {
+        return Err(format!("seed {} stands twice", seeds[twice]));
+    }
     Ok(format!("{seeds:?}"))
 }
 
@@ -108,8 +114,8 @@ pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -
     }
     sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
     if how.dry_run {
-        return running::check(source, &sets, context);
+        return running::check(source, &sets, how.base.as_deref(), context);
     }
-    let place = running::Place { out: how.out, overwrite: how.overwrite };
+    let place = running::Place { out: how.out, overwrite: how.overwrite, base: how.base };
     running::start(source, &sets, place, how.checkpoints.every(), &how.board, context)
 }

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use amend_run::RecipeSource;
 use amend_run::clock::now;
 use amend_run::folder::read_state;
 use amend_run::frontier::Pick;
 use amend_run::sweep::{Axis, Point, Progress, Sweep, SweepError, recipe_of};
+use amend_run::{RecipeSource, shell};
 use clap::Args;
 use serde_json::json;
 
 use super::run::parse_seeds;
 use crate::app::Exit;
 use crate::area;
+use crate::args::flags_for_all;
 use crate::context::Context;
 use crate::error::Error;
 use crate::interrupt::HandedOn;
@@ -86,7 +87,7 @@ pub(crate) fn execute(args: SweepArgs, context: &mut Context) -> Result<Exit, Er
                 failed.len(),
                 first.name
             ),
-            format!("`amend sweep {}` tries them again", dir.display()),
+            format!("`amend sweep {}` tries them again", shell::path(&dir)),
         )),
     }
 }
@@ -98,7 +99,10 @@ fn go_on(args: SweepArgs) -> Result<(PathBuf, Sweep), Error> {
     if !over.is_empty() || !set.is_empty() || seeds.is_some() || out.is_some() {
         return Err(Error::told(
             "a sweep goes on as it began: --over, --set, --seeds and --out are for a new one",
-            format!("leave them out, or begin with the recipe: amend sweep {}", recipe_of(&what).display()),
+            format!(
+                "leave them out, or begin with the recipe: amend sweep {}",
+                shell::path(&recipe_of(&what))
+            ),
         ));
     }
     Ok((what, sweep))
@@ -140,7 +144,7 @@ fn work(dir: &Path, sweep: &Sweep, process: &HandedOn, context: &Context) -> Res
                 context.console.warn(&format!("{} failed; the others go on", point.name));
                 failed.push(point.clone());
             }
-            Ended::Stopped => return Err(Error::Interrupted(format!("amend sweep {}", dir.display()))),
+            Ended::Stopped => return Err(Error::Interrupted(format!("amend sweep {}", shell::path(dir)))),
         }
     }
     Ok(failed)
@@ -196,7 +200,7 @@ fn carry_out(
     if begun {
         run.arg("resume").arg(&folder);
     } else {
-        run.arg("run").arg(recipe_of(dir)).arg("--out").arg(&folder);
+        run.arg("run").arg(recipe_of(dir)).arg("--base").arg(&sweep.recipe_folder).arg("--out").arg(&folder);
         for set in sweep.sets.iter().chain(&point.sets) {
             run.arg("--set").arg(set);
         }
@@ -210,23 +214,6 @@ fn carry_out(
     })
 }
 
-/// The flags of every command that were given to this one.
-fn flags_for_all(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    let mut flags = Vec::new();
-    let mut arguments = arguments.skip(1);
-    while let Some(argument) = arguments.next() {
-        let is_short =
-            argument.strip_prefix('-').is_some_and(|v| !v.is_empty() && v.chars().all(|c| "vq".contains(c)));
-        match argument.as_str() {
-            "--json" | "--quiet" | "--verbose" | "--no-progress" => flags.push(argument),
-            "--threads" => flags.extend([argument].into_iter().chain(arguments.next())),
-            _ if is_short || argument.starts_with("--threads=") => flags.push(argument),
-            _ => {}
-        }
-    }
-    flags
-}
-
 impl From<SweepError> for Error {
     fn from(error: SweepError) -> Self {
         let code = error.code();
@@ -238,17 +225,5 @@ impl From<SweepError> for Error {
             }
         };
         Error::Told { code, message: error.to_string(), hint }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::flags_for_all;
-
-    #[test]
-    fn runs_get_the_flags_of_every_command() {
-        let words = "amend sweep r.toml --json --threads 2 --over a=1,2 -vv --no-progress --threads=1 -x";
-        let flags = flags_for_all(words.split(' ').map(str::to_owned));
-        assert_eq!(flags.join(" "), "--json --threads 2 -vv --no-progress --threads=1");
     }
 }

@@ -146,6 +146,14 @@ fn recipes_with_mistakes_write_nothing() {
     scratch.file("r.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n{\"quesion\": 1}\n");
     run(good, &["r.jsonl:2"]);
     run(&good.replace("\"model\"", "\"modell\""), &["modell"]);
+    let broken = scratch.root.join("broken");
+    fs::create_dir(&broken).unwrap();
+    run(&good.replace("\"model\"", "\"broken\""), &["recipe.toml:3:8: model.path: ", "config.json"]);
+    scratch.file(
+        "r.jsonl",
+        "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \"c\", \"answer\": \" \"}\n",
+    );
+    run(good, &["r.jsonl: record 2: the answer is empty"]);
     run("method = \"unlearn\"\n[model]\n[data.world]\npeople = 4\n", &["path"]);
     fails(&["run", "none.toml"], &["none.toml", "cannot read"]);
     fails(&["run", scratch.root.to_str().unwrap()], &["cannot read", "recipe.toml"]);

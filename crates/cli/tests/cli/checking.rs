@@ -78,6 +78,9 @@ fn what_can_be_known_before_is_said_before() {
         ("model.scratch.context=8", ["no token to score", "8 tokens"]),
         ("unlearn.verdict=[\"withstands\"]", ["withstands", "no attack"]),
         ("seeds=[1, 1]", ["seed 1", "twice"]),
+        ("unlearn.verdict=[\"kept\", \"kept\"]", ["`kept` twice", "once"]),
+        ("optimizer.lr=inf", ["`optimizer.lr` must be at least 0", "inf, which is not finite"]),
+        ("compare=[{ combine = \"sum\" }", ["begins like a table or a list", "missing"]),
         ("seed=99999999999999999999", ["99999999999999999999 is beyond", "9223372036854775807"]),
         ("seeds=1000000000000000", ["seeds", "10000"]),
     ] {
@@ -86,6 +89,14 @@ fn what_can_be_known_before_is_said_before() {
         assert!(!out.exists(), "{set}: nothing is left behind");
     }
     fails(&["run", &bench.recipe, "--seeds", "1,x"], &["--seeds", "1,7,42"]);
+    fails(&["run", &bench.recipe, "--seeds", "1,1"], &["--seeds", "seed 1 stands twice"]);
+    fails(&["run", &bench.recipe, "--checkpoint-every", "-1"], &["give seconds"]);
+    let idle = amend(&["check", &bench.recipe, "--set", "optimizer.lr=0", "--set", "stop.check_every=9"]);
+    let told = String::from_utf8({ idle }.assert().code(0).get_output().stderr.clone()).unwrap();
+    assert!(
+        told.contains("learning rate of arm") && told.contains("nobody looks before the last step"),
+        "{told}"
+    );
     fails(
         &["run", &bench.recipe, "--seeds", "3", "--set", "seeds=4"],
         &["--seeds and --set seeds=4", "leave one"],

@@ -193,7 +193,7 @@ fn run(line: &str, folder: &Path) {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // A random model has nothing to forget, so that no verdict of a run is a good one.
-    let of_run = line.starts_with("amend run") || line.starts_with("amend resume");
+    let of_run = ["amend run", "amend resume", "amend sweep"].iter().any(|command| line.starts_with(command));
     let done = output.status.code() == Some(0) || of_run && output.status.code() == Some(1);
     assert!(done, "{line}\nended with {:?}:\n{said}", output.status.code());
 }

@@ -134,6 +134,40 @@ fn every_help_page_fits_a_terminal_and_has_an_example() {
     }
 }
 
+/// The reference pages are what the program says of its methods: all of them, and no others.
+#[test]
+fn the_reference_is_in_step() {
+    let reference = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/methods");
+    let folder = tempfile::tempdir().unwrap();
+    amend(&["methods", "--pages", folder.path().to_str().unwrap()]).assert().code(0);
+    let pages = |folder: &std::path::Path| -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.unwrap().path();
+            let files = match path.is_dir() {
+                true => std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()).collect(),
+                false => vec![path],
+            };
+            let named = |file: std::path::PathBuf| {
+                (
+                    file.strip_prefix(folder).unwrap().display().to_string(),
+                    std::fs::read_to_string(file).unwrap(),
+                )
+            };
+            all.extend(files.into_iter().map(named));
+        }
+        all.sort();
+        all
+    };
+    let (written, now) = (pages(&reference), pages(folder.path()));
+    let names = |pages: &[(String, String)]| pages.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let said = "run `amend methods --pages docs/methods`";
+    assert_eq!(names(&written), names(&now), "{said}");
+    for (written, now) in written.iter().zip(&now) {
+        assert_eq!(written, now, "{said}");
+    }
+}
+
 /// The README's table of methods is what the program says of them.
 #[test]
 fn the_readme_lists_the_methods_there_are() {

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bad_models;
 mod benching;
+mod certifying;
 mod chatting;
 mod checking;
 mod comparing;

@@ -237,6 +237,46 @@ fn the_default_folder_has_the_recipes_name_and_the_time() {
     assert_eq!((&listed["state"], &listed["started"]), (&"damaged".into(), &Value::Null));
 }
 
+/// The report said what the edited recipe says, of what the old one had done.
+#[test]
+fn a_recipe_that_was_edited_meanwhile_is_not_gone_on_with() {
+    let bench = Bench::new();
+    let out = bench.out("edited");
+    run_to(&bench, &out, &["--set", "stop.max_steps=2"]);
+    // As if it had been interrupted after its last stage.
+    let state = fs::read_to_string(out.join("run.json")).unwrap();
+    fs::write(out.join("run.json"), state.replace("\"status\": \"done\"", "\"status\": \"interrupted\""))
+        .unwrap();
+    let recipe = fs::read_to_string(out.join("recipe.toml")).unwrap();
+    fs::write(out.join("recipe.toml"), recipe.replace("max_steps = 2", "max_steps = 3")).unwrap();
+    let arg = out.to_str().unwrap();
+    fails(&["resume", arg], &["recipe.toml was changed", "resume --set"]);
+    fails(&["resume", arg, "--set", "stop.max_steps=4"], &["recipe.toml was changed"]);
+    fs::write(out.join("recipe.toml"), recipe).unwrap();
+    let code = amend(&["resume", arg]).assert().get_output().status.code();
+    assert!(matches!(code, Some(0 | 1)), "{code:?}");
+    // Evidence that somebody has removed is missed.
+    fs::remove_dir_all(out.join("answers")).unwrap();
+    let shown = amend(&["report", arg]).assert().get_output().stdout.clone();
+    assert!(!shown.is_empty());
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("no longer in the run"), "the page says nothing of it");
+}
+
+/// Whoever reads the beginning alone has the verdict's exit code all the same.
+#[cfg(unix)]
+#[test]
+fn a_reader_who_leaves_early_does_not_change_the_verdict() {
+    let bench = Bench::new();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_amend"))
+        .args(["run", &bench.recipe, "--out", bench.out("left").to_str().unwrap(), "-q"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    assert_eq!(run.wait().unwrap().code(), Some(1), "nothing was forgotten down to 0");
+}
+
 /// Resuming left "running" in run.json and nothing in the log, as if the run had been killed.
 #[test]
 fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
@@ -245,6 +285,11 @@ fn a_resume_that_fails_at_once_leaves_a_failed_run_that_says_why() {
         let out = bench.out(name);
         drop(amend_run::RunFolder::create(&out, TINY_RUN, amend_run::RunInfo::default()).unwrap());
         assert_eq!(status(&out).as_deref(), Some("running"));
+        // As earlier versions wrote it, which did not know what the recipe had been.
+        let text = fs::read_to_string(out.join("run.json")).unwrap();
+        let mut state: Value = serde_json::from_str(&text).unwrap();
+        state.as_object_mut().unwrap().remove("recipe").unwrap();
+        fs::write(out.join("run.json"), state.to_string()).unwrap();
         fs::write(out.join(damaged), "neither row\nnor recipe\n").unwrap();
         let arg = out.to_str().unwrap();
         fails(&["resume", arg], &[damaged]);

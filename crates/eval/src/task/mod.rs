@@ -102,8 +102,20 @@ impl Benchmark {
     /// An unknown task or option, or a value that the option cannot have, with the nearest valid name.
     pub fn choose(name: &str, sets: &[String]) -> std::result::Result<Self, RecipeError> {
         let source = RecipeSource { path: "--task".into(), text: format!("task = {name:?}\n") };
-        let sets: Vec<String> = sets.iter().map(|set| format!("task.{set}")).collect();
-        Ok(amend_run::load::<Chosen>(source, &sets)?.recipe.task)
+        let within: Vec<String> = sets.iter().map(|set| format!("task.{set}")).collect();
+        let mut loaded = amend_run::load::<Chosen>(source, &within);
+        if let Err(error) = &mut loaded
+            && !sets.is_empty()
+        {
+            // It is said of what was typed.
+            error.message = error
+                .message
+                .replace("--set task.", "--set ")
+                .replace("`task.", "`")
+                .replace("`task`", name)
+                .into();
+        }
+        Ok(loaded?.recipe.task)
     }
 }
 

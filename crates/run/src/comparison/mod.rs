@@ -12,6 +12,7 @@ use crate::figure::read_results;
 use crate::file::{FileError, at};
 use crate::folder::{FolderError, RunState, Status, is_in_use, read_state};
 use crate::recipe::{Difference, differences};
+use crate::shell;
 
 /// Most runs that an error names.
 const NAMED: usize = 3;
@@ -42,7 +43,7 @@ pub enum ComparisonError {
         path: PathBuf,
     },
     /// The run is not finished, and no process works on it.
-    #[error("{} is not finished; go on with it first: `amend resume {}`", path.display(), path.display())]
+    #[error("{} is not finished; go on with it first: `amend resume {}`", path.display(), shell::path(path))]
     Unfinished {
         /// The folder.
         path: PathBuf,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::{now, seconds_between};
+use crate::file::text_hash;
 use crate::machine::Machine;
 
 /// The program that works on a run.
@@ -96,6 +97,9 @@ pub struct RunState {
     /// When it was resumed, and by what.
     #[serde(default)]
     pub resumed: Vec<Resumed>,
+    /// SHA-256 of the recipe as this program last wrote it. Earlier versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// How its recipe was changed on the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revised: Vec<Revision>,
@@ -117,13 +121,14 @@ pub struct RunState {
 }
 
 impl RunState {
-    pub(super) fn new(info: RunInfo) -> Self {
+    pub(super) fn new(info: RunInfo, recipe: &str) -> Self {
         Self {
             info,
             machine: Machine::detect(),
             status: Status::Running,
             started: now(),
             resumed: Vec::new(),
+            recipe: Some(text_hash(recipe)),
             revised: Vec::new(),
             finished: None,
             worked: None,

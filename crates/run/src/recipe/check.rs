@@ -250,7 +250,8 @@ fn out_of_range(node: &Node, number: f64, fitting: &[&Shape], path: &str) -> Opt
         return None;
     }
     let range = fitting.last()?.range.describe();
-    let message = format!("`{path}` must be {range}, found {}", node.describe());
+    let endless = if number.is_finite() || range.contains("finite") { "" } else { ", which is not finite" };
+    let message = format!("`{path}` must be {range}, found {}{endless}", node.describe());
     Some(Finding::new(Fault::OutOfRange, &node.at, message, None))
 }
 

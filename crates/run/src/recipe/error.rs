@@ -169,6 +169,17 @@ impl RecipeError {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
+    /// Where the first problem is: `recipe.toml:3:8`, or the recipe alone where it has no place in the file.
+    pub fn place(&self) -> String {
+        match &self.span {
+            Some(span) => {
+                let (line, column) = self.line_column(span.start);
+                format!("{}:{line}:{column}", self.path.display())
+            }
+            None => self.path.display().to_string(),
+        }
+    }
+
     fn write_one(
         &self,
         f: &mut fmt::Formatter<'_>,

@@ -101,10 +101,8 @@ where
     let refuse = |problems| RecipeError::new(&source.path, &source.text, problems);
     let schema = schema_of::<T>();
     let recipe: T = read_text(&source.text, sets, &schema).map_err(refuse)?;
-    let resolved = toml::to_string_pretty(&recipe).map_err(|e| {
-        let message = format!("the recipe cannot be written out with its defaults: {e}");
-        refuse(vec![Problem::new(Fault::Invalid, None, message)])
-    })?;
+    let resolved =
+        written_out(&recipe).map_err(|message| refuse(vec![Problem::new(Fault::Invalid, None, message)]))?;
     // A resumed run reads the resolved text. If it meant anything else than what runs now, the two halves of
     // the run would silently differ; so the promise is checked on every load, which costs microseconds.
     let again = read_text::<T>(&resolved, &[], &schema).map(|again| toml::to_string_pretty(&again));
@@ -116,6 +114,15 @@ where
             format!("the recipe does not survive being written out and read again:\n{resolved}"),
         )])),
     }
+}
+
+/// A recipe as TOML, with nothing left implicit.
+///
+/// # Errors
+/// Where it is no TOML, in one sentence.
+pub fn written_out(recipe: &impl Serialize) -> Result<String, String> {
+    toml::to_string_pretty(recipe)
+        .map_err(|e| format!("the recipe cannot be written out with its defaults: {e}"))
 }
 
 /// The JSON schema of a recipe type, as `amend schema` prints it and as [`load`] checks against it.

@@ -26,6 +26,11 @@ pub(crate) fn apply(
         let message = format!("--set {set}: {number} is beyond what whole numbers go to, {}", i64::MAX);
         return Err(Problem::new(Fault::OutOfRange, None, message));
     }
+    if number.starts_with(['{', '[']) && number.parse::<toml_edit::Value>().is_err() {
+        return Err(refuse(
+            "the value begins like a table or a list and is none; is a bracket or a quote missing?".into(),
+        ));
+    }
     let value = read_value(number, &origin);
 
     let Some((last, leading)) = keys.split_last() else {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A field is one of the record's own names; `record` is its number in the file, counted from 1, where no field is called
-//! so. With a number, numbers are compared and texts that are one; everything else is compared as text. A record without the
+//! so. With a number, numbers are compared and texts that are one; everything else is compared as text. Whether a number is less
+//! than a text nobody can say, so that is refused. A record without the
 //! field is unlike every value.
 
 use std::cmp::Ordering;
@@ -71,6 +72,7 @@ impl Filter {
     pub fn split(&self, records: Vec<Record>) -> Result<[Vec<Record>; 2], String> {
         let rows: Vec<Row> = records.iter().cloned().map(Row::from).collect();
         self.check_fields(&rows)?;
+        self.check_order(&rows)?;
         let (mut meant, mut others) = (Vec::new(), Vec::new());
         for (i, (record, row)) in records.into_iter().zip(&rows).enumerate() {
             if self.holds(i + 1, row) { meant.push(record) } else { others.push(record) }
@@ -95,6 +97,22 @@ impl Filter {
         Err(format!("no record has a field `{field}`{}; there are: {all}", near.unwrap_or_default()))
     }
 
+    /// Refuses to order numbers by a text: 43 would be less than "5".
+    fn check_order(&self, rows: &[Row]) -> Result<(), String> {
+        for condition in self.conditions().filter(|condition| condition.test.is_ordered()) {
+            let texts = condition.values.iter().filter_map(Value::as_str);
+            let is_number = |row: &Row| row.get(&condition.field).is_some_and(Value::is_number);
+            if let Some(text) = texts.into_iter().next().filter(|_| rows.iter().any(is_number)) {
+                let advice = match text.trim().parse::<f64>() {
+                    Ok(_) => format!("write {text} without quotes"),
+                    Err(_) => "compare it with a number".to_owned(),
+                };
+                return Err(format!("`{}` is a number, and {text:?} is a text; {advice}", condition.field));
+            }
+        }
+        Ok(())
+    }
+
     /// What the first field that is asked for does hold, for whoever asked for something else.
     fn values_there(&self, rows: &[Row]) -> String {
         /// Enough to recognise the spelling by.
@@ -102,11 +120,14 @@ impl Filter {
         let Some(condition) = self.conditions().next().filter(|c| c.field != NUMBER) else {
             return format!("; there are {} records", rows.len());
         };
-        let values: BTreeSet<String> =
-            rows.iter().filter_map(|row| row.get(&condition.field)).map(plain).collect();
+        let there = rows.iter().filter_map(|row| row.get(&condition.field));
+        let mut values: Vec<(f64, String)> =
+            there.map(|value| (value.as_f64().unwrap_or(f64::INFINITY), plain(value))).collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        values.dedup();
         let more = if values.len() > SHOWN { ", …" } else { "" };
         let first: Vec<String> =
-            values.into_iter().take(SHOWN).map(|v| v.chars().take(40).collect()).collect();
+            values.into_iter().take(SHOWN).map(|(_, v)| v.chars().take(40).collect()).collect();
         format!("; `{}` is one of: {}{more}", condition.field, first.join(", "))
     }
 
@@ -337,6 +358,17 @@ mod tests {
         let [meant, others] = filter.parse::<Filter>().unwrap().split(records()).unwrap();
         assert_eq!(meant.len() + others.len(), 3);
         meant.iter().map(|record| record.content.prompt()).collect()
+    }
+
+    /// 43 was less than "5", and the wrong records were forgotten.
+    #[test]
+    fn numbers_are_not_ordered_by_texts() {
+        let refused = |text: &str| text.parse::<Filter>().unwrap().split(records()).unwrap_err();
+        assert!(refused("year < \"1960\"").contains("write 1960 without quotes"));
+        assert!(refused("year >= soon").contains("`year` is a number, and \"soon\" is a text"));
+        assert!(refused("year = 5").contains("one of: 1950, 1970"));
+        assert_eq!("year = \"1950\"".parse::<Filter>().unwrap().split(records()).unwrap()[0].len(), 1);
+        assert!("author < \"B\"".parse::<Filter>().unwrap().split(records()).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use amend_eval::scorers::content_words;
 use amend_learn::Result;
 use amend_run::report::{AnswerRow, Answers};
 
-use crate::answers::{Row, read};
+use crate::answers::{Row, read, was_kept};
 use crate::outcome::{Outcome, SeedResult};
 use crate::stages::Stages;
 
@@ -55,6 +55,23 @@ pub(super) fn all(outcome: &Outcome, seed: &SeedResult, dir: &Path) -> Result<Op
         models: stages.iter().map(|(name, _)| name.clone()).collect(),
         rows: places.iter().map(row).collect(),
     }))
+}
+
+/// What is to be said where answers are gone that the run had kept.
+pub(super) fn missing(outcome: &Outcome, seed: &SeedResult, dir: &Path) -> Option<String> {
+    let named = Stages::of(seed.seed, outcome.seeds.len());
+    let arms = seed.arms.iter().map(|arm| arm.name.as_str());
+    let base = (!outcome.audit).then_some("base");
+    let gold = seed.gold.as_ref().map(|_| "gold");
+    let gone = base.into_iter().chain(arms).chain(gold).filter(|name| !was_kept(dir, &named.eval(name)));
+    let gone: Vec<String> = gone.map(|name| format!("`{name}`")).collect();
+    (!gone.is_empty()).then(|| {
+        format!(
+            "The answers of {} are no longer in the run's folder `answers`: something else has removed them. Figures and \
+             verdicts rest on them all the same; what they said is not shown.",
+            gone.join(", ")
+        )
+    })
 }
 
 /// The set of what was to be forgotten.

@@ -32,7 +32,7 @@ pub(crate) use frontier::standings;
 pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
     let run = Shown::alone(outcome, dir)?;
     let alone = std::slice::from_ref(&run);
-    let mut report = Report::new("Unlearning report");
+    let mut report = Report::new(if outcome.opened() { "Attack report" } else { "Unlearning report" });
     for premise in &outcome.premises {
         report.warning(premise.as_str());
     }
@@ -95,6 +95,9 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
             n => format!(" (seed {} of {n})", seed.seed),
         };
         // Where no text was asked for, nobody says anything.
+        if let Some(missing) = answers::missing(outcome, seed, dir) {
+            report.warning(missing);
+        }
         if let Some(all) = answers::all(outcome, seed, dir)? {
             report.heading(format!("What they say{note}"));
             report.push(Section::Answers(all));

@@ -5,7 +5,7 @@ use amend_run::{Figure, in_short};
 
 use crate::outcome::{ArmOutcome, Outcome};
 use crate::premise;
-use crate::verdict::{Claim, Quantity};
+use crate::verdict::{Better, Claim, Quantity};
 
 /// What was there before, and when the arms stopped.
 pub(super) fn introduction(outcome: &Outcome) -> String {
@@ -83,7 +83,20 @@ pub(super) fn claims_of(arms: &[(String, &ArmOutcome)], shown: fn(Figure) -> Cel
         true => "What was asked for, and in brackets what was only measured",
         false => "What was asked for",
     };
-    Table { caption: caption.into(), columns, rows: arms.iter().map(row).collect() }
+    let rules: Vec<String> = kinds.iter().filter_map(|(claim, _)| rule(claim)).collect();
+    let caption =
+        if rules.is_empty() { caption.to_owned() } else { format!("{caption}: {}", rules.join("; ")) };
+    Table { caption, columns, rows: arms.iter().map(row).collect() }
+}
+
+/// What decides about a claim: `forgotten` by forget probability ≤ 0.259.
+fn rule(claim: &Claim) -> Option<String> {
+    let sign = match claim.judged.better {
+        Better::Lower => '≤',
+        Better::Higher => '≥',
+    };
+    let threshold = claim.threshold.filter(|threshold| threshold.is_finite())?;
+    Some(format!("`{}` by {} {sign}\u{a0}{}", claim.name, claim.judged.name, in_short(threshold)))
 }
 
 fn answer(claim: &Claim) -> Cell {

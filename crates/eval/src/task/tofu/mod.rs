@@ -224,7 +224,13 @@ fn record(item: &Item) -> Result<Record> {
 }
 
 fn set(item: &Item) -> Result<TofuSet> {
-    TofuSet::named(&item.set).ok_or_else(|| Error::invalid(format!("TOFU has no set called {}", item.set)))
+    TofuSet::named(&item.set).ok_or_else(|| {
+        Error::invalid(match item.set.as_str() {
+            "" => "these samples name no set, so they are none of TOFU's; another --task may have made them"
+                .to_owned(),
+            set => format!("TOFU has no set called {set}"),
+        })
+    })
 }
 
 /// The rows of samples; those of unknown sets, which no figure is about, are left out.

@@ -1,5 +1,9 @@
 //! `amend methods`: what a recipe can choose from.
 
+mod pages;
+
+use std::path::PathBuf;
+
 use amend_learn::area::Area;
 use amend_run::Method;
 use clap::Args;
@@ -29,6 +33,9 @@ pub(crate) struct MethodsArgs {
     /// Print the list as a Markdown table, as the README has it
     #[arg(long, conflicts_with = "name")]
     markdown: bool,
+    /// Write a page of Markdown about every method, and an index, to this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "markdown"], value_hint = clap::ValueHint::DirPath)]
+    pages: Option<PathBuf>,
 }
 
 pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, Error> {
@@ -41,7 +48,14 @@ pub(crate) fn execute(args: MethodsArgs, context: &mut Context) -> Result<Exit, 
         Some(name) => area::methods_called(name)?,
         None => AREAS.iter().flat_map(|area| (area.methods)()).collect(),
     };
-    if args.markdown {
+    if let Some(folder) = &args.pages {
+        pages::write(&pages::of(&methods)?, folder)?;
+        context.console.note(&format!(
+            "{} methods, from {}",
+            methods.len(),
+            folder.join("README.md").display()
+        ));
+    } else if args.markdown {
         markdown(&methods, context)?;
     } else if context.json {
         let all: Vec<Value> = methods.iter().map(|m| to_json(*m, args.name.is_some())).collect();
@@ -232,11 +246,16 @@ fn options(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
 
 /// How a recipe chooses the method.
 fn example(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
+    context.out.line("\nIn a recipe")?;
+    context.out.line(format_args!("  {}\n", filled(method)?.replace('\n', "\n  ")))
+}
+
+/// The lines of a recipe that choose the method.
+fn filled(method: &dyn Method) -> Result<String, Error> {
     let area = area::find(method.area())?;
     let name = format!("\"{}\"", method.name());
     let filler = if area.is_list(method.slot()) { format!("[{name}]") } else { name };
-    context.out.line("\nIn a recipe")?;
-    context.out.line(format_args!("  [{}]\n  {} = {filler}\n", method.area(), method.slot()))
+    Ok(format!("[{}]\n{} = {filler}", method.area(), method.slot()))
 }
 
 /// The type of an option in words.
