@@ -16,6 +16,7 @@ mod forecast;
 pub mod forget;
 pub mod guard;
 pub mod measure;
+pub mod memory;
 pub mod models;
 pub mod objectives;
 pub mod outcome;
@@ -27,6 +28,8 @@ mod report;
 pub mod retain;
 mod revision;
 pub mod save;
+#[cfg(test)]
+mod small;
 mod stages;
 mod starter;
 pub mod stop;

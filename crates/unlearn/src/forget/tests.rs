@@ -2,68 +2,15 @@
 
 use std::rc::Rc;
 
-use amend_engine::tokenizer::{Tokenizer, train_bpe};
-use amend_engine::{Batch, Example, Gradients, Graph, Tensor};
-use amend_learn::{RecordEncoder, Template};
-use amend_run::{Dataset, Silent};
-use serde_json::json;
+use amend_engine::{Batch, Example, Graph, Tensor};
 
 use super::*;
 use crate::context::{Context, Side};
-use crate::data::Sets;
-use crate::recipe::Evaluation;
 use crate::retain::{AnswerPreservation, Kl, RetainBatch, RetainObjective};
-
-/// Four questions with answers of different lengths.
-const QUESTIONS: [(&str, &str); 4] = [
-    ("Who wrote it?", "Ann"),
-    ("Where was she born?", "in the old town by the sea"),
-    ("When?", "long ago"),
-    ("What is her name?", "Ann, and nothing but Ann"),
-];
-
-fn tokenizer() -> Tokenizer {
-    train_bpe(QUESTIONS.iter().map(|(question, _)| *question), 280, &[]).unwrap()
-}
-
-fn model(tokenizer: &Tokenizer, seed: u64) -> Model {
-    let config = json!({
-        "model_type": "llama", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 40, "vocab_size": tokenizer.vocab_size(), "max_position_embeddings": 128,
-        "tie_word_embeddings": true, "initializer_range": 0.3,
-    });
-    Model::random(config.as_object().unwrap().clone(), seed).unwrap()
-}
-
-/// Gives `check` the context of a reference model of the same seed every time, and another model of its shape.
-fn with_context(check: impl FnOnce(&Context<'_>, &Model)) {
-    let tokenizer = tokenizer();
-    let (reference, other) = (model(&tokenizer, 1), model(&tokenizer, 2));
-    let encoder = RecordEncoder::new(&tokenizer, Template::default(), 128);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("questions.jsonl");
-    let line =
-        |(question, answer): &(&str, &str)| json!({ "question": question, "answer": answer }).to_string();
-    std::fs::write(&file, QUESTIONS.map(|q| line(&q)).join("\n")).unwrap();
-    let records = Dataset::read(&[file]).unwrap().records;
-    let sets = Sets { forget: records.clone(), retain: records, ..Sets::default() };
-    let evaluation = Evaluation::default();
-    let context = Context::new(&reference, &tokenizer, &encoder, &sets, &evaluation, 3, &Silent).unwrap();
-    check(&context, &other);
-}
+use crate::small::{QUESTIONS, assert_close, assert_descends, flat, model, tokenizer, with_context};
 
 fn batch<'a>(context: &'a Context<'a>) -> ForgetBatch<'a> {
     ForgetBatch::draw(context, QUESTIONS.len(), 0).unwrap()
-}
-
-fn flat(g: &Gradients) -> Vec<f32> {
-    g.iter().flat_map(|(_, t)| t.f32().to_vec()).collect()
-}
-
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
-    let scale = b.iter().map(|x| x.abs()).fold(0.0, f32::max);
-    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= tolerance * scale, "{worst} against {scale}");
 }
 
 /// The value of `loss` of one number, and its slope.
@@ -290,23 +237,6 @@ fn npo_pulls_like_gradient_ascent_on_sums_at_the_reference() {
     });
 }
 
-/// Along its gradient a loss has the gradient's norm for a slope.
-fn assert_descends(name: &str, model: &Model, gradient: &Gradients, loss: impl Fn(&Model) -> f64) {
-    let norm = gradient.norm();
-    let at = |h: f64| {
-        let mut moved = model.clone();
-        for (id, g) in gradient.iter() {
-            let weight = &mut moved.params.get_mut(id).tensor;
-            *weight = weight.zip_map(g, |w, g| w + (h * f64::from(g) / norm) as f32);
-        }
-        loss(&moved)
-    };
-    // Fourth-order differences: a second-order one would need steps too small for f32.
-    let h = 2e-3;
-    let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
-    assert!(norm > 0.0 && (slope - norm).abs() <= 2e-3 * norm, "{name}: {slope} instead of {norm}");
-}
-
 #[test]
 fn every_objective_descends_as_its_gradient_says() {
     // Away from the reference, so that no term is trivially zero.
@@ -325,7 +255,7 @@ fn every_objective_descends_as_its_gradient_says() {
         ] {
             let found = gradients(objective.filler(), model, &batch).unwrap();
             let loss = |moved: &Model| gradients(objective.filler(), moved, &batch).unwrap().loss;
-            assert_descends(objective.name(), model, &found.gradients, loss);
+            assert_descends(objective.name(), model, &found.gradients, 2e-3, loss);
         }
     });
 }
@@ -359,7 +289,7 @@ fn answers_are_preserved_against_refusals() {
         let wanted = each.iter().sum::<f64>() / each.len() as f64;
         let found = loss(model);
         assert!((found.loss - wanted).abs() < 1e-3 * wanted.max(1.0), "{} {wanted}", found.loss);
-        assert_descends("ap", model, &found.gradients, |moved| loss(moved).loss);
+        assert_descends("ap", model, &found.gradients, 2e-3, |moved| loss(moved).loss);
     });
 }
 

@@ -122,10 +122,11 @@ fn every_attack_attacks() {
 
 #[test]
 fn every_logged_value_is_explained() {
-    let (_, folder) = run(&[&compare(&[vec![("guard", "sam")]])]);
+    let arms: Vec<_> = fillers("guard").into_iter().map(|guard| vec![("guard", guard)]).collect();
+    let (_, folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
     let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
-    let stages = rows.iter().filter(|r| r.stage.starts_with("sam-"));
+    let stages = rows.iter().filter(|r| r.stage.ends_with("-unlearn"));
     let logged: std::collections::BTreeSet<_> = stages.flat_map(|r| r.values.keys()).collect();
     assert!(logged.len() > 10, "{logged:?}");
     // The loop's own and the looks' are explained beside the code that logs them.
