@@ -11,7 +11,7 @@ use amend_run::{Figure, Run, in_short};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::combine::{self, Geometry};
+use crate::combine::{self, Geometry, Weights};
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::measure::share_exact;
@@ -148,22 +148,34 @@ struct Unlearning<'a> {
 impl Learner for Unlearning<'_> {
     /// One step: the gradients of the two objectives, each over its whole batch, and the update that is made of them.
     fn step(&mut self, step: u64) -> Result<Step> {
-        let Slots { guard, combine, .. } = self.slots;
-        let mut row = Map::new();
+        let Slots { guard, combine, retain: retaining, .. } = self.slots;
+        let (mut row, mut memory) = (Map::new(), self.memory.clone());
         let objectives = Objectives::draw(self.slots, self.context, step)?;
         let pair = guard.filler().gradients(&self.model, &objectives, &mut row)?;
         let (forget, retain) = (pair.forget, pair.retain);
+        if forget.gradients.iter().next().is_none() {
+            return Err(Error::conflict(format!(
+                "no weight that `where` lets change has any influence on the forget objective `{}`; choose others, for an \
+                 objective of hidden states some at or below its layer",
+                self.slots.forget.name()
+            )));
+        }
         let retain_loss = retain.as_ref().map(|retain| retain.loss);
         let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
-        let weights = self.slots.weights();
-        let mut update = combine.filler().combine(&forget.gradients, &retain, weights)?;
+        let Weights { forget: gamma, retain: alpha } = self.slots.weights();
+        let weights = Weights { forget: gamma, retain: alpha * retaining.filler().multiplier(&memory) };
+        let mut update = combine.filler().combine_next(&forget.gradients, &retain, weights, &mut memory)?;
+        if let Some(loss) = retain_loss {
+            retaining.filler().after_step(loss, &mut memory, &mut row);
+        }
 
         // The losses are in the unit of their objectives, nats; those explain them.
         row.insert("loss_forget".into(), json!(forget.loss));
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
         self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
-        guard.filler().after_step(&mut self.model, step, &mut self.memory)?;
+        guard.filler().after_step(&mut self.model, step, &mut memory)?;
+        self.memory = memory;
         let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
         Ok(Step { row, shown, ..Step::default() })
     }

@@ -1,5 +1,6 @@
 //! Slot `forget`: what lowers the model's grip on the forget set.
 
+mod altpo;
 mod batch;
 mod ce_u;
 mod flat;
@@ -7,9 +8,13 @@ mod gradient_ascent;
 mod idk;
 mod idk_dpo;
 mod ihl;
+mod llmu;
 mod maximise_entropy;
+pub(crate) mod misdirection;
 mod npo;
 mod pass;
+mod pdu;
+mod rmu;
 mod satimp;
 mod simnpo;
 mod tnpo;
@@ -19,6 +24,7 @@ mod wga;
 use amend_engine::{Model, Result, Taps, Var};
 use amend_run::slot;
 
+pub use altpo::AltPo;
 pub use batch::ForgetBatch;
 pub use ce_u::CeU;
 pub use flat::Flat;
@@ -26,9 +32,12 @@ pub use gradient_ascent::GradientAscent;
 pub use idk::Idk;
 pub use idk_dpo::IdkDpo;
 pub use ihl::Ihl;
+pub use llmu::Llmu;
 pub use maximise_entropy::MaximiseEntropy;
 pub use npo::Npo;
 pub use pass::Pass;
+pub use pdu::Pdu;
+pub use rmu::Rmu;
 pub use satimp::SatImp;
 pub use simnpo::SimNpo;
 pub use tnpo::Tnpo;
@@ -76,6 +85,10 @@ slot! {
         "ihl" => Ihl,
         "me" => MaximiseEntropy,
         "flat" => Flat,
+        "rmu" => Rmu,
+        "pdu" => Pdu,
+        "llmu" => Llmu,
+        "altpo" => AltPo,
     }
 }
 

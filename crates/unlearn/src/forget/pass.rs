@@ -35,6 +35,11 @@ impl<'m> Pass<'m> {
         self.model.logits(&mut self.g, &hidden, &batch.layout, &batch.rows, self.taps)
     }
 
+    /// The residual stream after block `layer`: [T, d].
+    pub fn residual(&mut self, batch: &'m Batch, layer: usize) -> Result<Var> {
+        self.model.residual(&mut self.g, batch, layer, self.taps)
+    }
+
     /// `mean weight(ln p_t) · ln p_t` over the scored tokens: gradient ascent in which each counts by a weight of its own, a
     /// constant.
     pub fn reweighted_ascent(&mut self, batch: &'m Batch, weight: impl Fn(f32) -> f32) -> Result<Var> {

@@ -11,7 +11,7 @@ use crate::support::{carry_out, create, recipe};
 /// Arms whose steps differ in every slot, long enough to be interrupted in. The last one's fillers remember.
 const SETS: [&str; 5] = [
     "compare=[{ combine = \"sum\", guard = \"sam\" }, { forget = \"idk-dpo\", where = \"lora\" }, \
-     { name = \"remembering\", guard = \"wa\" }]",
+     { name = \"remembering\", retain = \"pdu\", combine = \"gru\", guard = \"wa\" }]",
     "unlearn.attack=[{ name = \"relearn\", steps = 9, batch_size = 4, every = 4 }]",
     "stop.max_steps=9",
     "stop.check_every=4",

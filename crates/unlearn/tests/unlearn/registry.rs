@@ -1,9 +1,9 @@
 //! Every registered method is documented, runs, and makes a difference; and methods go together.
 
-use amend_run::{RecipeSource, load, missing_headings};
+use amend_run::{RecipeSource, Silent, Stop, load, missing_headings};
 use amend_unlearn::UnlearnRecipe;
 
-use crate::support::{RECIPE, run};
+use crate::support::{RECIPE, carry_out, create, recipe, run};
 
 #[test]
 fn every_method_is_documented() {
@@ -122,7 +122,8 @@ fn every_attack_attacks() {
 
 #[test]
 fn every_logged_value_is_explained() {
-    let arms: Vec<_> = fillers("guard").into_iter().map(|guard| vec![("guard", guard)]).collect();
+    let of = |slot| fillers(slot).into_iter().map(move |name| vec![(slot, name), ("combine", "sum")]);
+    let arms: Vec<_> = of("guard").chain(of("retain")).chain(of("forget")).collect();
     let (_, folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
     let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
@@ -147,6 +148,35 @@ fn chosen_layers_are_the_only_ones_to_change() {
             "{}",
             change.name
         );
+    }
+}
+
+/// Hidden states behind a layer follow from nothing above it. That is said before anything is computed.
+#[test]
+fn misdirection_below_what_may_change_is_refused() {
+    let refused = recipe(&[
+        "unlearn.forget={ name = \"rmu\", layer = 0 }",
+        "unlearn.where={ name = \"layers\", layers = [1], modules = [\"down_proj\"] }",
+    ]);
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = create(&scratch.path().join("run"), &refused);
+    let error = carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`where`") && error.contains("`rmu`") && error.contains("layer"), "{error}");
+    assert!(!scratch.path().join("run/models").exists(), "nothing was trained");
+}
+
+/// The published setting: both halves at one layer, `down_proj` of the blocks up to it.
+#[test]
+fn misdirection_trains_as_its_authors_do() {
+    let (outcome, _folder) = run(&[
+        "unlearn.forget={ name = \"rmu\", layer = 1 }",
+        "unlearn.retain={ name = \"rmu\", layer = 1 }",
+        "unlearn.where={ name = \"layers\", layers = [0, 1], modules = [\"down_proj\"] }",
+        "unlearn.combine=sum",
+        "unlearn.attack=[]",
+    ]);
+    for change in &outcome.seeds[0].arms[0].changes {
+        assert_eq!(change.change > 0.0, change.name.ends_with("mlp.down_proj.weight"), "{}", change.name);
     }
 }
 
