@@ -8,7 +8,8 @@ use std::rc::Rc;
 use amend_engine::generate::{GenerateOptions, Sampling};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{
-    Batch, Error as EngineError, Example, Graph, Model, Reading, Rng, SCORING_TOKENS, Site, Taps, split_by_tokens,
+    Batch, Error as EngineError, Example, Graph, Model, Reading, Rng, SCORING_TOKENS, Site, Taps,
+    split_by_tokens,
 };
 use amend_eval::refusals::refusal;
 use amend_learn::{Conversation, Error, RecordEncoder, Result};

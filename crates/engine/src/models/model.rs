@@ -181,12 +181,14 @@ impl Model {
     ) -> Result<Var> {
         let layers = self.spec().layers;
         if layer >= layers {
-            return Err(Error::invalid(format!("layer {layer} of a model whose layers are 0 to {}", layers - 1)));
+            return Err(Error::invalid(format!(
+                "layer {layer} of a model whose layers are 0 to {}",
+                layers - 1
+            )));
         }
         self.check_taps(taps)?;
         let recompute = self.recompute && g.is_recording();
-        let context =
-            ForwardContext { tower: TOWER, layout: &batch.layout, caches: None, taps, recompute };
+        let context = ForwardContext { tower: TOWER, layout: &batch.layout, caches: None, taps, recompute };
         self.decoder.residual(g, Tokens::from(&batch.ids), context, layer + 1)
     }
 

@@ -44,8 +44,11 @@ impl<'a> ForgetBatch<'a> {
     /// The same questions with answers to other questions, drawn anew in every step.
     pub fn random_answers(&self) -> Result<&Batch> {
         once(&self.random_answers, || {
-            let answers: Vec<_> =
-                self.items.iter().map(|&i| self.context.random_answer(i, self.step)).collect::<Result<_>>()?;
+            let answers: Vec<_> = self
+                .items
+                .iter()
+                .map(|&i| self.context.random_answer(i, self.step))
+                .collect::<Result<_>>()?;
             Batch::new(&answers)
         })
     }

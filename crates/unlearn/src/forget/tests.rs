@@ -327,7 +327,9 @@ fn misdirection_is_the_mean_of_the_answers_distances() {
             let site: amend_engine::Site = "blocks.0.hook_resid_post".parse().unwrap();
             let mut taps = Taps::none();
             taps.read(site);
-            model.hidden(&mut Graph::inference(&model.params), &Batch::new([example]).unwrap(), &taps).unwrap();
+            model
+                .hidden(&mut Graph::inference(&model.params), &Batch::new([example]).unwrap(), &taps)
+                .unwrap();
             let hidden = taps.take(site).remove(0).tensor;
             let scored: Vec<f64> = (hidden.f32().chunks(24).zip(&example.scored))
                 .filter(|(_, scored)| **scored)
@@ -356,7 +358,8 @@ fn at_the_point_itself_misdirection_is_nothing() {
         assert!(direction.iter().all(|&u| u >= 0.0) && direction != rmu::direction(context.seed + 1, 24));
         let taps = Taps::none();
         let mut pass = Pass::new(model, &taps);
-        let there: Vec<f32> = batch.answers.ids.iter().flat_map(|_| direction.iter().map(|u| 2.0 * u)).collect();
+        let there: Vec<f32> =
+            batch.answers.ids.iter().flat_map(|_| direction.iter().map(|u| 2.0 * u)).collect();
         let there = Var::constant(Tensor::from_f32(&there, &[batch.answers.ids.len(), 24]).unwrap());
         let back: Vec<f32> = direction.iter().map(|u| -2.0 * u).collect();
         let back = Var::constant(Tensor::from_f32(&back, &[24]).unwrap());
@@ -387,9 +390,11 @@ fn llmu_without_random_answers_is_gradient_ascent() {
         let (ascent, alone) = (of(&GradientAscent::default()), of(&Llmu { delta: 0.0 }));
         assert!((alone.loss - ascent.loss).abs() < 1e-6);
         assert_close(&flat(&alone.gradients), &flat(&ascent.gradients), 1e-5);
-        let random = model.score(&(0..4).map(|i| context.random_answer(i, 0).unwrap()).collect::<Vec<_>>(), 4096);
+        let random =
+            model.score(&(0..4).map(|i| context.random_answer(i, 0).unwrap()).collect::<Vec<_>>(), 4096);
         let tokens: Vec<f32> = random.unwrap().into_iter().flatten().collect();
-        let wanted = ascent.loss - 2.0 * tokens.iter().map(|&l| f64::from(l)).sum::<f64>() / tokens.len() as f64;
+        let wanted =
+            ascent.loss - 2.0 * tokens.iter().map(|&l| f64::from(l)).sum::<f64>() / tokens.len() as f64;
         let found = of(&Llmu { delta: 2.0 }).loss;
         assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
     });

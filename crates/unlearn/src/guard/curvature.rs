@@ -80,8 +80,7 @@ impl CurvaturePenalty {
         let there_further = forget(&walked(&away, self.h, &turn))?.gradients;
         let here_further = forget(&walked(model, self.h, &turn))?.gradients;
         let along = |further, from| amend_engine::Gradients::zip_map(further, from, |f, g| f - g);
-        let (bent_there, bent_here) =
-            (along(&there_further, &there), along(&here_further, &here.gradients));
+        let (bent_there, bent_here) = (along(&there_further, &there), along(&here_further, &here.gradients));
         let bent = along(&bent_there, &bent_here);
         let factor = (2.0 * f64::from(self.lambda) * length / f64::from(self.h)) as f32;
         let mut gradients = here.gradients;

@@ -71,7 +71,8 @@ impl GradientPenalty {
         let here = forget(model)?;
         let there = forget(&walked(model, self.h, &here.gradients))?;
         let factor = self.lambda / self.h;
-        let gradients = here.gradients.zip_map(&there.gradients, |here, there| here + factor * (there - here));
+        let gradients =
+            here.gradients.zip_map(&there.gradients, |here, there| here + factor * (there - here));
         Ok((LossAndGradients { loss: here.loss, gradients }, f64::from(self.lambda) * here.gradients.norm()))
     }
 }

@@ -56,7 +56,8 @@ impl Safeguard for Sure {
         let salient = self.salient(&model.params, &forget.gradients);
         let share = salient.values().filter(|&&salient| salient).count() as f64 / salient.len().max(1) as f64;
         row.insert("salient".into(), json!(share));
-        for gradients in [Some(&mut forget), retain.as_mut()].into_iter().flatten().map(|l| &mut l.gradients) {
+        for gradients in [Some(&mut forget), retain.as_mut()].into_iter().flatten().map(|l| &mut l.gradients)
+        {
             gradients.keep_only(|id| salient.get(module(&model.params.get(id).name)) == Some(&true));
         }
         Ok(Pair { forget, retain })
@@ -71,7 +72,8 @@ impl Sure {
             *squares.entry(module(&param.name)).or_default() += forget.get(id).map_or(0.0, |g| g.dot(g));
         }
         let n = squares.len().max(1) as f64;
-        let norms: BTreeMap<&str, f64> = squares.into_iter().map(|(name, square)| (name, square.sqrt())).collect();
+        let norms: BTreeMap<&str, f64> =
+            squares.into_iter().map(|(name, square)| (name, square.sqrt())).collect();
         let mean = norms.values().sum::<f64>() / n;
         let deviation = (norms.values().map(|norm| (norm - mean).powi(2)).sum::<f64>() / n).sqrt();
         let largest = norms.values().copied().fold(0.0, f64::max);

@@ -60,9 +60,8 @@ fn a_walk_is_so_long_over_all_weights_together_and_nowhere_without_a_direction()
     let before = weights(&model.params);
     let direction = square(&model).unwrap().gradients;
     let away = walk::walked(&model, 0.25, &direction);
-    let distance = |after: Vec<f32>| {
-        before.iter().zip(after).map(|(a, b)| f64::from(b - a).powi(2)).sum::<f64>().sqrt()
-    };
+    let distance =
+        |after: Vec<f32>| before.iter().zip(after).map(|(a, b)| f64::from(b - a).powi(2)).sum::<f64>().sqrt();
     assert!((distance(weights(&away.params)) - 0.25).abs() < 1e-5);
     assert_eq!(weights(&model.params), before, "the model itself stays where it is");
     let still = walk::walked(&model, 0.25, &Gradients::none(&model.params));
@@ -139,7 +138,8 @@ fn smoothing_has_the_moments_of_its_noise() {
     let guard = RandomisedSmoothing { sigma: 0.1, draws: 400 };
     let noise = |draw: usize| smoothing::noise(&model, &[3, 5, draw as u64]);
     let (forget, spread) = guard.smoothed(&model, &noise, &square).unwrap();
-    let weights = model.params.iter().filter(|(_, p)| p.trainable).map(|(_, p)| p.tensor.len()).sum::<usize>();
+    let weights =
+        model.params.iter().filter(|(_, p)| p.trainable).map(|(_, p)| p.tensor.len()).sum::<usize>();
     // 400 draws: the standard errors are 0.005 per weight, and that of the loss 0.1·√5/20 and a little.
     let wanted = 2.5 + 0.5 * 0.01 * weights as f64;
     assert!((forget.loss - wanted).abs() < 0.05, "{} {wanted}", forget.loss);
@@ -169,9 +169,8 @@ fn smoothing_over_nothing_is_no_guard() {
     with_context(|context, model| {
         let slots = Slots { batch_size: 4, ..Slots::default() };
         let objectives = Objectives::draw(&slots, context, 0).unwrap();
-        let forget = |guard: &dyn Safeguard| {
-            guard.gradients(model, &objectives, &mut Map::new()).unwrap().forget
-        };
+        let forget =
+            |guard: &dyn Safeguard| guard.gradients(model, &objectives, &mut Map::new()).unwrap().forget;
         let (still, plain) =
             (forget(&RandomisedSmoothing { sigma: 0.0, draws: 1 }), forget(&NoGuard::default()));
         assert_eq!((still.loss, flat(&still.gradients)), (plain.loss, flat(&plain.gradients)));
@@ -188,7 +187,8 @@ fn weights_are_averaged_from_the_step_on_that_is_asked_for() {
         let (_, norm) = average.params.iter().find(|(_, p)| p.trainable).unwrap();
         norm.tensor.f32()[0]
     };
-    for (step, (weight, average)) in [(8.0, 8.0), (1.0, 1.0), (2.0, 1.5), (6.0, 3.0)].into_iter().enumerate() {
+    for (step, (weight, average)) in [(8.0, 8.0), (1.0, 1.0), (2.0, 1.5), (6.0, 3.0)].into_iter().enumerate()
+    {
         let mut model = at(&[weight]);
         guard.after_step(&mut model, step as u64, &mut memory).unwrap();
         assert_eq!(first(&model, &memory), average, "after step {step}");

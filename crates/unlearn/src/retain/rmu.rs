@@ -40,8 +40,7 @@ impl RetainObjective for Rmu {
         let layer = misdirection::layer(self.layer, model, "retain")?;
         let packed = Batch::new(batch.examples.iter().copied())?;
         let (reference, taps) = (batch.context.reference, Taps::none());
-        let before =
-            reference.residual(&mut Graph::inference(&reference.params), &packed, layer, &taps)?;
+        let before = reference.residual(&mut Graph::inference(&reference.params), &packed, layer, &taps)?;
         let before = Var::constant(before.value().clone());
         let mut pass = Pass::new(model, &taps);
         let hidden = pass.residual(&packed, layer)?;

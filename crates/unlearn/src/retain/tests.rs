@@ -64,7 +64,9 @@ fn hidden_states_are_held_at_the_reference() {
 fn the_dual_variable_follows_the_constraint() {
     let constraint = Pdu { epsilon: 0.5, eta: 2.0, start: 1.0 };
     let mut memory = Memory::default();
-    for (loss, used, next) in [(1.0, 1.0, 2.0), (0.25, 2.0, 1.5), (0.5, 1.5, 1.5), (0.0, 1.5, 0.5), (0.0, 0.5, 0.0)] {
+    for (loss, used, next) in
+        [(1.0, 1.0, 2.0), (0.25, 2.0, 1.5), (0.5, 1.5, 1.5), (0.0, 1.5, 0.5), (0.0, 0.5, 0.0)]
+    {
         assert_eq!(constraint.multiplier(&memory), used as f32);
         let mut row = Map::new();
         constraint.after_step(loss, &mut memory, &mut row);

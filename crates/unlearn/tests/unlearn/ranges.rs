@@ -48,7 +48,12 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
         (slot("forget", "altpo", "temperature"), "unlearn.forget.temperature", positive, "at least 0.000001"),
         (slot("retain", "pdu", "epsilon"), "unlearn.retain.epsilon", not_negative, "at least 0"),
         (slot("retain", "pdu", "eta"), "unlearn.retain.eta", not_negative, "at least 0"),
-        (slot("combine", "gru", "share"), "unlearn.combine.share", &["0.0", "1.5", "nan"], "more than 0 and at most 1"),
+        (
+            slot("combine", "gru", "share"),
+            "unlearn.combine.share",
+            &["0.0", "1.5", "nan"],
+            "more than 0 and at most 1",
+        ),
         (slot("where", "lora", "alpha"), "unlearn.where.alpha", positive, "more than 0"),
         (slot("where", "lora", "r"), "unlearn.where.r", counts, "at least 1"),
         (list("verdict", "kept", "share"), "unlearn.verdict[0].share", shares, "at least 0 and at most 1"),
