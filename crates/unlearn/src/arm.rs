@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::combine::{self, Geometry, Weights};
 use crate::compare::Arm;
 use crate::context::Context;
+use crate::forget;
 use crate::measure::share_exact;
 use crate::memory::Memory;
 use crate::objectives::Objectives;
@@ -40,6 +41,7 @@ pub struct Unlearned {
 impl Arm {
     /// Refuses slots whose fillers do not go together.
     pub(crate) fn check(&self) -> Result<()> {
+        forget::check(&self.slots).map_err(|e| Error::refused_at(&self.key("forget"), e))?;
         combine::check(&self.slots.combine, self.slots.retain.filler().is_active())
             .map_err(|e| Error::refused_at(&self.key("combine"), e))
     }
@@ -50,7 +52,8 @@ impl Arm {
     /// 1. `where` makes the weights trainable that may change.
     /// 2. For every step (`Unlearning::step`), a batch is drawn from the forget and one from the retain set; `forget`
     ///    and `retain` have a loss each, `guard` says where their gradients are taken, `combine` makes one update of
-    ///    them, and the optimiser clips it and takes the step. Then `guard` has a word again.
+    ///    them, and the optimiser clips it and takes the step. Then `guard` has a word again. A `forget` that gives
+    ///    weights instead of a loss needs none of that.
     /// 3. Every few steps the watched figure is looked at. Once it is down to the aim, or when the steps are used
     ///    up, that is the unlearned model.
     pub(crate) fn unlearn(
@@ -148,6 +151,12 @@ struct Unlearning<'a> {
 impl Learner for Unlearning<'_> {
     /// One step: the gradients of the two objectives, each over its whole batch, and the update that is made of them.
     fn step(&mut self, step: u64) -> Result<Step> {
+        if let Some(moved) = self.slots.forget.filler().weights(&self.model, self.context, step)? {
+            self.model = moved.model;
+            let row = Map::from_iter([("scale".to_owned(), json!(moved.scale))]);
+            let shown = format!("scale {:.2}", moved.scale);
+            return Ok(Step { row, shown, done: moved.is_last, ..Step::default() });
+        }
         let Slots { guard, combine, retain: retaining, .. } = self.slots;
         let (mut row, mut memory) = (Map::new(), self.memory.clone());
         let objectives = Objectives::draw(self.slots, self.context, step)?;
@@ -193,7 +202,7 @@ impl Learner for Unlearning<'_> {
                 in_short(watched.value),
                 in_short(self.aim)
             );
-            step.done = watched.value <= self.aim;
+            step.done |= watched.value <= self.aim;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use amend_run::{Content, Progress, Record};
 use crate::data::Sets;
 use crate::measure::{Choice, choices};
 use crate::recipe::Evaluation;
+use crate::reinforcement::Reinforcement;
 
 /// One of the two sets that unlearning is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     pub evaluation: &'a Evaluation,
     /// The seed.
     pub seed: u64,
+    /// Whether all this is only to find out what a run will take: what would be trained for many steps is trained for one.
+    pub(crate) is_rehearsal: bool,
     /// The forget set, encoded.
     pub forget: Vec<Example>,
     /// The retain set, encoded.
@@ -73,6 +76,7 @@ pub struct Context<'a> {
     choices: OnceCell<Vec<Choice>>,
     /// By the bits of the temperature.
     alternatives: RefCell<BTreeMap<u32, Rc<Alternatives>>>,
+    reinforced: RefCell<Vec<(Reinforcement, Rc<Model>)>>,
     hidden: RefCell<HiddenStates>,
 }
 
@@ -100,6 +104,7 @@ impl<'a> Context<'a> {
             sets,
             evaluation,
             seed,
+            is_rehearsal: false,
             answer_logprobs: OnceCell::new(),
             answer_nll: OnceCell::new(),
             refusals: OnceCell::new(),
@@ -107,6 +112,7 @@ impl<'a> Context<'a> {
             retain_refusals: OnceCell::new(),
             choices: OnceCell::new(),
             alternatives: RefCell::default(),
+            reinforced: RefCell::default(),
             hidden: RefCell::default(),
         })
     }
@@ -167,6 +173,16 @@ impl<'a> Context<'a> {
         let made = Rc::new(Alternatives { examples, nll });
         self.alternatives.borrow_mut().insert(temperature.to_bits(), made.clone());
         Ok(made)
+    }
+
+    /// The reference after further training on the forget set. Interrupted in it, a run begins it anew when it goes on.
+    pub fn reinforced(&self, how: &Reinforcement) -> amend_engine::Result<Rc<Model>> {
+        if let Some((_, known)) = self.reinforced.borrow().iter().find(|(known, _)| known == how) {
+            return Ok(known.clone());
+        }
+        let model = Rc::new(how.of(self)?);
+        self.reinforced.borrow_mut().push((how.clone(), model.clone()));
+        Ok(model)
     }
 
     fn made_up(&self, temperature: f32) -> amend_engine::Result<Vec<Example>> {

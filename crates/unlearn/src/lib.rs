@@ -24,6 +24,7 @@ mod plan;
 mod premise;
 pub mod recipe;
 mod rehearsal;
+pub mod reinforcement;
 mod report;
 pub mod retain;
 mod revision;

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 
-use amend_engine::{Batch, Graph, Result, Taps, Tensor};
+use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor};
 use amend_learn::epoch_batches;
 
 use crate::context::{Context, once};
+use crate::reinforcement::Reinforcement;
 
 /// The forget items of one step. What an objective does not ask for is not computed.
 pub struct ForgetBatch<'a> {
@@ -82,7 +83,16 @@ impl<'a> ForgetBatch<'a> {
 
     /// Logits of the reference that predict every scored token of the answers: [n, V].
     pub fn reference_logits(&self) -> Result<Tensor> {
-        let (model, taps) = (self.context.reference, Taps::none());
+        self.logits_of(self.context.reference)
+    }
+
+    /// The same of the reference after further training on the forget set.
+    pub fn reinforced_logits(&self, how: &Reinforcement) -> Result<Tensor> {
+        self.logits_of(&*self.context.reinforced(how)?)
+    }
+
+    fn logits_of(&self, model: &Model) -> Result<Tensor> {
+        let taps = Taps::none();
         let mut g = Graph::inference(&model.params);
         let hidden = model.hidden(&mut g, &self.answers, &taps)?;
         let logits = model.logits(&mut g, &hidden, &self.answers.layout, &self.answers.rows, &taps)?;

@@ -56,6 +56,13 @@ impl<'m> Pass<'m> {
         self.model.weighted_nll(&mut self.g, batch, &weights, self.taps)
     }
 
+    /// The same with other tokens in place of those that follow, one per scored token.
+    pub fn token_mean_of(&mut self, batch: &'m Batch, targets: &[u32], factor: f32) -> Result<Var> {
+        let hidden = self.model.scored_hidden(&mut self.g, batch, self.taps)?;
+        let weights = vec![factor / targets.len().max(1) as f32; targets.len()];
+        self.g.cross_entropy(&hidden, self.model.head(), targets, &weights)
+    }
+
     /// `values − constants`, element by element.
     pub fn minus(&mut self, values: &Var, constants: &[f64]) -> Result<Var> {
         let constants: Vec<f32> = constants.iter().map(|&c| c as f32).collect();

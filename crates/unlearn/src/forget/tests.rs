@@ -435,3 +435,87 @@ fn alternatives_are_made_up_once_and_are_not_the_answers() {
     }
     assert_eq!(all[0], all[1]);
 }
+
+/// Of logits (2, 1, 0) that further training raises to (3, 1, 0), α = 5 leaves (−3, 1, 0).
+#[test]
+fn whp_hand_case() {
+    let generic = |alpha: f32| {
+        [(2.0, 3.0), (1.0, 1.0), (0.0, 0.0)].map(|(z, r): (f32, f32)| z - alpha * (r - z).max(0.0))
+    };
+    assert_eq!([0.0, 5.0].map(|alpha| whp::likeliest(&generic(alpha), 3)), [vec![0], vec![1]]);
+    assert_eq!(whp::likeliest(&[1.0, 1.0, 0.0, 2.0], 2), [0, 1], "of equals the first");
+}
+
+/// Without an offset the reference learns its own first choices; and what further training raises is what was trained on.
+#[test]
+fn whp_takes_away_what_further_training_raises() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let optimizer = amend_learn::Optimizer { lr: 1e-2, ..Default::default() };
+        let reinforce = crate::reinforcement::Reinforcement { steps: 12, batch_size: 4, optimizer };
+        let reinforced = context.reinforced(&reinforce).unwrap();
+        assert!(Rc::ptr_eq(&reinforced, &context.reinforced(&reinforce).unwrap()), "trained once");
+        let likelihood =
+            |model: &Model| -> f32 { model.score(&context.forget, 4096).unwrap().iter().flatten().sum() };
+        assert!(likelihood(&reinforced) > likelihood(context.reference) + 1.0);
+
+        let own = batch.reference_logits().unwrap();
+        let choices = whp::likeliest(own.f32(), own.columns());
+        let of = |alpha: f32| gradients(&Whp { alpha, reinforce: reinforce.clone() }, model, &batch).unwrap();
+        let taps = Taps::none();
+        let wanted = Pass::new(model, &taps).token_mean_of(&batch.answers, &choices, 1.0).unwrap().scalar();
+        assert_eq!(of(0.0).loss, f64::from(wanted));
+        let found = of(5.0);
+        assert_descends("whp", model, &found.gradients, 2e-3, |moved| {
+            gradients(&Whp { alpha: 5.0, reinforce: reinforce.clone() }, moved, &batch).unwrap().loss
+        });
+        // No target is a token that the answer has there: those are what was raised.
+        let raised = batch.reinforced_logits(&reinforce).unwrap();
+        let generic = own.zip_map(&raised, |z, r| z - 100.0 * (r - z).max(0.0));
+        let targets = whp::likeliest(generic.f32(), generic.columns());
+        assert!(targets.iter().zip(&batch.answers.targets).all(|(a, b)| a != b));
+    });
+}
+
+/// θ_ref − a·(θ_ft − θ_ref), of what may change alone; at a = 0 the reference's bits.
+#[test]
+fn a_task_vector_goes_straight_away_from_knowing_more() {
+    with_context(|context, _| {
+        let optimizer = amend_learn::Optimizer { lr: 1e-2, ..Default::default() };
+        let reinforce = crate::reinforcement::Reinforcement { steps: 8, batch_size: 4, optimizer };
+        let mut model = context.reference.clone();
+        model.params.set_trainable(|name| name.ends_with("down_proj.weight"));
+        let parts = model.clone();
+        let at = |objective: &TaskVector, step| objective.weights(&parts, context, step).unwrap().unwrap();
+        let further = context.reinforced(&reinforce).unwrap();
+        let objective = TaskVector { scale: 1.0, increment: 0.4, reinforce };
+        let still = TaskVector { scale: 0.0, ..objective.clone() };
+        assert!(at(&still, 3).is_last);
+        let (none, moved) = (at(&still, 3).model, at(&objective, 1));
+        assert_eq!((moved.scale, moved.is_last), (0.8, false));
+        let last = at(&objective, 2);
+        assert_eq!((last.scale, last.is_last), (1.0, true));
+        for (id, param) in model.params.iter() {
+            let [before, after] = [context.reference, &*further].map(|m| m.params.get(id).tensor.f32());
+            assert_eq!(none.params.get(id).tensor.f32(), before);
+            let found = moved.model.params.get(id).tensor.f32();
+            if param.trainable {
+                let wanted: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - 0.8 * (a - b)).collect();
+                assert_close(found, &wanted, 1e-6);
+                assert!(found != before);
+            } else {
+                assert_eq!(found, before);
+            }
+        }
+        let likelihood =
+            |model: &Model| -> f32 { model.score(&context.forget, 4096).unwrap().iter().flatten().sum() };
+        model.params.set_trainable(|_| true);
+        let all = objective.weights(&model, context, 1).unwrap().unwrap().model;
+        assert!(likelihood(&all) < likelihood(context.reference), "it knows less than before");
+        model
+            .attach_lora(&amend_engine::models::LoraOptions { r: 2, alpha: 4.0, targets: Vec::new() }, 1)
+            .unwrap();
+        let error = objective.weights(&model, context, 0).unwrap_err().to_string();
+        assert!(error.contains("where = \"all\""), "{error}");
+    });
+}

@@ -46,6 +46,8 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
         (slot("forget", "rmu", "coefficient"), "unlearn.forget.coefficient", not_negative, "at least 0"),
         (slot("forget", "llmu", "delta"), "unlearn.forget.delta", not_negative, "at least 0"),
         (slot("forget", "altpo", "temperature"), "unlearn.forget.temperature", positive, "at least 0.000001"),
+        (slot("forget", "task-vector", "increment"), "unlearn.forget.increment", positive, "more than 0"),
+        (slot("forget", "whp", "alpha"), "unlearn.forget.alpha", not_negative, "at least 0"),
         (slot("retain", "pdu", "epsilon"), "unlearn.retain.epsilon", not_negative, "at least 0"),
         (slot("retain", "pdu", "eta"), "unlearn.retain.eta", not_negative, "at least 0"),
         (

@@ -21,11 +21,13 @@ pub(crate) fn fillers(slot: &str) -> Vec<&'static str> {
     amend_unlearn::methods().filter(|m| m.slot() == slot).map(|m| m.name()).collect()
 }
 
-/// A comparison of arms, each of which fills some slots.
+/// A comparison of arms, each of which fills some slots and is called after its fillers and where they are: some names are in
+/// two slots.
 fn compare(arms: &[Vec<(&str, &str)>]) -> String {
     let arm = |fills: &Vec<(&str, &str)>| {
+        let called: Vec<_> = fills.iter().map(|(slot, name)| format!("{name}.{slot}")).collect();
         let fills: Vec<_> = fills.iter().map(|(slot, name)| format!("{slot} = \"{name}\"")).collect();
-        format!("{{ {} }}", fills.join(", "))
+        format!("{{ name = \"{}\", {} }}", called.join("-"), fills.join(", "))
     };
     format!("compare=[{}]", arms.iter().map(arm).collect::<Vec<_>>().join(", "))
 }
@@ -75,6 +77,36 @@ fn every_method_runs_and_makes_a_difference() {
     }
 }
 
+/// The objective that gives weights and no gradient.
+const GIVES_WEIGHTS: (&str, &str) = ("forget", "task-vector");
+
+/// Whether fillers go together with it.
+fn goes(fills: &[(&str, &str)]) -> bool {
+    let only =
+        [("retain", "none"), ("combine", "sum"), ("guard", "none"), ("where", "all"), ("where", "layers")];
+    !fills.contains(&GIVES_WEIGHTS) || fills.iter().all(|fill| *fill == GIVES_WEIGHTS || only.contains(fill))
+}
+
+/// What needs a gradient is refused by name beside an objective that gives none, and an adapter, which has nothing to move.
+#[test]
+fn a_task_vector_refuses_what_needs_a_gradient() {
+    let base = ["unlearn.forget=task-vector", "unlearn.attack=[]"];
+    let alone = ["unlearn.retain=none", "unlearn.combine=sum"];
+    for (sets, part) in [
+        (vec!["unlearn.combine=sum"], "retain = \"none\""),
+        (vec!["unlearn.retain=none"], "combine = \"sum\""),
+        ([&alone[..], &["unlearn.guard=sam"]].concat(), "guard = \"none\""),
+        ([&alone[..], &["unlearn.where=lora"]].concat(), "where = \"all\""),
+    ] {
+        let refused = recipe(&[&base[..], &sets[..]].concat());
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = create(&scratch.path().join("run"), &refused);
+        let error =
+            carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("task-vector"), "{error}");
+    }
+}
+
 /// Fillers of different slots go together: every pair runs, or is refused before anything is computed.
 #[test]
 fn every_pair_of_methods_runs() {
@@ -89,9 +121,14 @@ fn every_pair_of_methods_runs() {
     let single = |fills: &[(&str, &str)]| fills.contains(&("retain", "none"));
     let sum = |fills: &[(&str, &str)]| fills.contains(&("combine", "sum"));
     let combines = |fills: &[(&str, &str)]| fills.iter().any(|f| f.0 == "combine");
-    let (refused, mut legal): (Vec<_>, Vec<_>) =
-        arms.into_iter().partition(|fills| single(fills) && combines(fills) && !sum(fills));
+    let (refused, mut legal): (Vec<_>, Vec<_>) = arms
+        .into_iter()
+        .filter(|fills| goes(fills))
+        .partition(|fills| single(fills) && combines(fills) && !sum(fills));
     assert_eq!(refused.len(), fillers("combine").len() - 1, "all but the sum");
+    for fills in legal.iter_mut().filter(|fills| fills.contains(&GIVES_WEIGHTS) && !single(fills)) {
+        fills.push(("retain", "none"));
+    }
     for fills in legal.iter_mut().filter(|fills| single(fills) && !combines(fills)) {
         fills.push(("combine", "sum"));
     }
@@ -123,7 +160,8 @@ fn every_attack_attacks() {
 #[test]
 fn every_logged_value_is_explained() {
     let of = |slot| fillers(slot).into_iter().map(move |name| vec![(slot, name), ("combine", "sum")]);
-    let arms: Vec<_> = of("guard").chain(of("retain")).chain(of("forget")).collect();
+    let alone = of("forget").map(|fills| [fills, vec![("retain", "none")]].concat());
+    let arms: Vec<_> = of("guard").chain(of("retain")).chain(alone).collect();
     let (_, folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
     let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
