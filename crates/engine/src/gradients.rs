@@ -178,6 +178,16 @@ impl Gradients {
         (0..parameters).map(|i| of_parameter(ParamId(i))).sum()
     }
 
+    /// Leaves only the gradients of parameters for which `rule` holds. The others then sit a step of AdamW out, where
+    /// zeros would still let them drift.
+    pub fn keep_only(&mut self, rule: impl Fn(ParamId) -> bool) {
+        for (i, entry) in self.entries.iter_mut().enumerate() {
+            if !rule(ParamId(i)) {
+                *entry = None;
+            }
+        }
+    }
+
     /// Zeroes every coordinate that its parameter's selection excludes.
     pub fn apply_selection(&mut self, params: &Params) {
         for (id, tensor) in self.iter_mut() {

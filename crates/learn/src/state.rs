@@ -83,7 +83,10 @@ impl StateReader {
     }
 
     /// The tensor of this name, where one was kept.
-    pub(crate) fn tensor_if_any(&self, name: &str) -> amend_engine::Result<Option<Tensor>> {
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn tensor_if_any(&self, name: &str) -> amend_engine::Result<Option<Tensor>> {
         self.tensors.info(name).map(|_| self.tensors.tensor(name)).transpose()
     }
 
@@ -91,7 +94,7 @@ impl StateReader {
     ///
     /// # Errors
     /// Where it is of another kind.
-    pub(crate) fn value_if_any<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub fn value_if_any<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         self.values.contains_key(name).then(|| self.value(name)).transpose()
     }
 

@@ -11,10 +11,12 @@ use amend_run::{Figure, Run, in_short};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::combine::{self, Geometry};
+use crate::combine::{self, Geometry, Weights};
 use crate::compare::Arm;
 use crate::context::Context;
+use crate::forget;
 use crate::measure::share_exact;
+use crate::memory::Memory;
 use crate::objectives::Objectives;
 use crate::recipe::Slots;
 use crate::save::SaveType;
@@ -39,6 +41,7 @@ pub struct Unlearned {
 impl Arm {
     /// Refuses slots whose fillers do not go together.
     pub(crate) fn check(&self) -> Result<()> {
+        forget::check(&self.slots).map_err(|e| Error::refused_at(&self.key("forget"), e))?;
         combine::check(&self.slots.combine, self.slots.retain.filler().is_active())
             .map_err(|e| Error::refused_at(&self.key("combine"), e))
     }
@@ -49,7 +52,8 @@ impl Arm {
     /// 1. `where` makes the weights trainable that may change.
     /// 2. For every step (`Unlearning::step`), a batch is drawn from the forget and one from the retain set; `forget`
     ///    and `retain` have a loss each, `guard` says where their gradients are taken, `combine` makes one update of
-    ///    them, and the optimiser clips it and takes the step.
+    ///    them, and the optimiser clips it and takes the step. Then `guard` has a word again. A `forget` that gives
+    ///    weights instead of a loss needs none of that.
     /// 3. Every few steps the watched figure is looked at. Once it is down to the aim, or when the steps are used
     ///    up, that is the unlearned model.
     pub(crate) fn unlearn(
@@ -69,11 +73,10 @@ impl Arm {
             if retain.filler().is_active() { *batch_size } else { 0 }
         ))?;
         let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps)?;
-        let mut learner =
-            Unlearning { slots: &self.slots, context, stop, aim, model, descent, watched: None };
+        let mut learner = Unlearning::new(&self.slots, context, stop, aim, model, descent);
         let steps = train(run, stop.max_steps, &mut learner)?;
-        let Unlearning { model, watched, .. } = learner;
-        let watched = match watched {
+        let model = learner.outcome()?;
+        let watched = match learner.watched {
             Some(watched) if stop.looks_after(steps) => watched,
             // No step was taken, or somebody outside ended it between two looks.
             _ => stop.watch.of(&model, context)?,
@@ -97,8 +100,7 @@ impl Arm {
         let descent = Descent::new(&model.params, &still, u64::MAX)?;
         // Nothing is looked at on the way.
         let stop = StopRule { check_every: u64::MAX, max_steps: u64::MAX, ..StopRule::default() };
-        let mut learner =
-            Unlearning { slots: &slots, context, stop: &stop, aim: 0.0, model, descent, watched: None };
+        let mut learner = Unlearning::new(&slots, context, &stop, 0.0, model, descent);
         learner.step(0)?;
         restart_peak();
         let began = Instant::now();
@@ -140,6 +142,8 @@ struct Unlearning<'a> {
     aim: f64,
     model: Model,
     descent: Descent,
+    /// What fillers carry from step to step.
+    memory: Memory,
     /// The watched figure at the last look.
     watched: Option<Figure>,
 }
@@ -147,20 +151,40 @@ struct Unlearning<'a> {
 impl Learner for Unlearning<'_> {
     /// One step: the gradients of the two objectives, each over its whole batch, and the update that is made of them.
     fn step(&mut self, step: u64) -> Result<Step> {
-        let Slots { guard, combine, .. } = self.slots;
-        let mut row = Map::new();
+        if let Some(moved) = self.slots.forget.filler().weights(&self.model, self.context, step)? {
+            self.model = moved.model;
+            let row = Map::from_iter([("scale".to_owned(), json!(moved.scale))]);
+            let shown = format!("scale {:.2}", moved.scale);
+            return Ok(Step { row, shown, done: moved.is_last, ..Step::default() });
+        }
+        let Slots { guard, combine, retain: retaining, .. } = self.slots;
+        let (mut row, mut memory) = (Map::new(), self.memory.clone());
         let objectives = Objectives::draw(self.slots, self.context, step)?;
         let pair = guard.filler().gradients(&self.model, &objectives, &mut row)?;
         let (forget, retain) = (pair.forget, pair.retain);
+        if forget.gradients.iter().next().is_none() {
+            return Err(Error::conflict(format!(
+                "no weight that `where` lets change has any influence on the forget objective `{}`; choose others, for an \
+                 objective of hidden states some at or below its layer",
+                self.slots.forget.name()
+            )));
+        }
         let retain_loss = retain.as_ref().map(|retain| retain.loss);
         let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
-        let mut update = combine.filler().combine(&forget.gradients, &retain, self.slots.weights())?;
+        let Weights { forget: gamma, retain: alpha } = self.slots.weights();
+        let weights = Weights { forget: gamma, retain: alpha * retaining.filler().multiplier(&memory) };
+        let mut update = combine.filler().combine_next(&forget.gradients, &retain, weights, &mut memory)?;
+        if let Some(loss) = retain_loss {
+            retaining.filler().after_step(loss, &mut memory, &mut row);
+        }
 
         // The losses are in the unit of their objectives, nats; those explain them.
         row.insert("loss_forget".into(), json!(forget.loss));
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
         self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
+        guard.filler().after_step(&mut self.model, step, &mut memory)?;
+        self.memory = memory;
         let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
         Ok(Step { row, shown, ..Step::default() })
     }
@@ -178,18 +202,20 @@ impl Learner for Unlearning<'_> {
                 in_short(watched.value),
                 in_short(self.aim)
             );
-            step.done = watched.value <= self.aim;
+            step.done |= watched.value <= self.aim;
         }
         Ok(())
     }
 
     fn save(&self, to: &mut StateWriter) -> Result<()> {
         to.value("watched", &self.watched)?;
+        self.memory.save(&self.model.params, to)?;
         self.descent.save("model", &self.model.params, to)
     }
 
     fn load(&mut self, from: &StateReader) -> Result<()> {
         self.watched = from.value("watched")?;
+        self.memory = Memory::load(&self.model.params, from)?;
         self.descent.load("model", &mut self.model.params, from)
     }
 
@@ -198,17 +224,35 @@ impl Learner for Unlearning<'_> {
     }
 }
 
-impl Unlearning<'_> {
+impl<'a> Unlearning<'a> {
+    /// Before the first step.
+    fn new(
+        slots: &'a Slots,
+        context: &'a Context<'a>,
+        stop: &'a StopRule,
+        aim: f64,
+        model: Model,
+        descent: Descent,
+    ) -> Self {
+        Unlearning { slots, context, stop, aim, model, descent, memory: Memory::default(), watched: None }
+    }
+
+    /// The model that the steps so far have led to.
+    fn outcome(&self) -> Result<Model> {
+        Ok(self.slots.guard.filler().outcome(&self.model, &self.memory)?)
+    }
+
     /// What is logged at a look: `forget_watched`, the figure that decides when to stop; `forget_accuracy` and
     /// `retain_accuracy`, the shares of answers that are word for word the model's first choice, the latter over the
     /// first items of the retain set.
     fn look_at_sets(&mut self, row: &mut Map<String, Value>) -> Result<()> {
         let Context { forget, retain, .. } = self.context;
-        let watched = self.stop.watch.of(&self.model, self.context)?;
+        let model = self.outcome()?;
+        let watched = self.stop.watch.of(&model, self.context)?;
         row.insert("forget_watched".into(), json!(watched.value));
-        row.insert("forget_accuracy".into(), json!(share_exact(&self.model, forget)?.value));
+        row.insert("forget_accuracy".into(), json!(share_exact(&model, forget)?.value));
         let first = &retain[..retain.len().min(RETAIN_LOOK)];
-        row.insert("retain_accuracy".into(), json!(share_exact(&self.model, first)?.value));
+        row.insert("retain_accuracy".into(), json!(share_exact(&model, first)?.value));
         self.watched = Some(watched);
         Ok(())
     }

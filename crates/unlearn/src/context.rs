@@ -5,17 +5,20 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use amend_engine::generate::{GenerateOptions, Sampling};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{
-    Batch, Error as EngineError, Example, Graph, Model, Reading, SCORING_TOKENS, Site, Taps, split_by_tokens,
+    Batch, Error as EngineError, Example, Graph, Model, Reading, Rng, SCORING_TOKENS, Site, Taps,
+    split_by_tokens,
 };
 use amend_eval::refusals::refusal;
-use amend_learn::{Error, RecordEncoder, Result};
-use amend_run::{Progress, Record};
+use amend_learn::{Conversation, Error, RecordEncoder, Result};
+use amend_run::{Content, Progress, Record};
 
 use crate::data::Sets;
 use crate::measure::{Choice, choices};
 use crate::recipe::Evaluation;
+use crate::reinforcement::Reinforcement;
 
 /// One of the two sets that unlearning is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,18 @@ pub enum Side {
 
 /// What was read of the reference, by set and site.
 type HiddenStates = BTreeMap<(Side, Site), Rc<[Reading]>>;
+
+/// Answers that the reference made up for the questions of the forget set, item by item.
+#[derive(Debug)]
+pub struct Alternatives {
+    /// The questions with these answers.
+    pub examples: Vec<Example>,
+    /// Summed negative log-likelihood of each under the reference.
+    pub nll: Vec<f64>,
+}
+
+/// Draws of an alternative, each at twice the temperature of the one before. At the last one a model says anything.
+const DRAWS: u32 = 8;
 
 /// What the fillers of one seed work from.
 pub struct Context<'a> {
@@ -43,6 +58,8 @@ pub struct Context<'a> {
     pub evaluation: &'a Evaluation,
     /// The seed.
     pub seed: u64,
+    /// Whether all this is only to find out what a run will take: what would be trained for many steps is trained for one.
+    pub(crate) is_rehearsal: bool,
     /// The forget set, encoded.
     pub forget: Vec<Example>,
     /// The retain set, encoded.
@@ -57,6 +74,9 @@ pub struct Context<'a> {
     refusal_nll: OnceCell<Vec<f64>>,
     retain_refusals: OnceCell<Vec<Example>>,
     choices: OnceCell<Vec<Choice>>,
+    /// By the bits of the temperature.
+    alternatives: RefCell<BTreeMap<u32, Rc<Alternatives>>>,
+    reinforced: RefCell<Vec<(Reinforcement, Rc<Model>)>>,
     hidden: RefCell<HiddenStates>,
 }
 
@@ -84,12 +104,15 @@ impl<'a> Context<'a> {
             sets,
             evaluation,
             seed,
+            is_rehearsal: false,
             answer_logprobs: OnceCell::new(),
             answer_nll: OnceCell::new(),
             refusals: OnceCell::new(),
             refusal_nll: OnceCell::new(),
             retain_refusals: OnceCell::new(),
             choices: OnceCell::new(),
+            alternatives: RefCell::default(),
+            reinforced: RefCell::default(),
             hidden: RefCell::default(),
         })
     }
@@ -119,6 +142,81 @@ impl<'a> Context<'a> {
     fn refused(&self, records: &[Record]) -> amend_engine::Result<Vec<Example>> {
         let items = records.iter().enumerate();
         items.map(|(i, record)| self.encoder.reply(&record.content, refusal(self.seed, i))).collect()
+    }
+
+    /// A forget item's question with the answer to some question of the retain set, drawn for this step. One that is word for
+    /// word the right answer is drawn again.
+    ///
+    /// # Errors
+    /// Where the retain set has no other answer.
+    pub fn random_answer(&self, item: usize, step: u64) -> amend_engine::Result<Example> {
+        let record = &self.sets.forget[item];
+        let right = answer_of(record);
+        let others: Vec<&str> =
+            self.sets.retain.iter().map(answer_of).filter(|answer| *answer != right).collect();
+        if others.is_empty() {
+            return Err(EngineError::invalid("the retain set has no answer but those to be forgotten"));
+        }
+        let key = Rng::named(self.seed, "random answers").next_u64();
+        let drawn = Rng::at(&[key, step, item as u64]).below(others.len());
+        self.encoder.reply(&record.content, others[drawn])
+    }
+
+    /// Every forget item's question with an answer that the reference made up: sampled at `temperature`, and where that is word
+    /// for word the right one, again at twice the temperature. One for the whole run.
+    pub fn alternatives(&self, temperature: f32) -> amend_engine::Result<Rc<Alternatives>> {
+        if let Some(known) = self.alternatives.borrow().get(&temperature.to_bits()) {
+            return Ok(known.clone());
+        }
+        let examples = self.made_up(temperature)?;
+        let nll = sums(&self.reference.score(&examples, SCORING_TOKENS)?);
+        let made = Rc::new(Alternatives { examples, nll });
+        self.alternatives.borrow_mut().insert(temperature.to_bits(), made.clone());
+        Ok(made)
+    }
+
+    /// The reference after further training on the forget set. Interrupted in it, a run begins it anew when it goes on.
+    pub fn reinforced(&self, how: &Reinforcement) -> amend_engine::Result<Rc<Model>> {
+        if let Some((_, known)) = self.reinforced.borrow().iter().find(|(known, _)| known == how) {
+            return Ok(known.clone());
+        }
+        let model = Rc::new(how.of(self)?);
+        self.reinforced.borrow_mut().push((how.clone(), model.clone()));
+        Ok(model)
+    }
+
+    fn made_up(&self, temperature: f32) -> amend_engine::Result<Vec<Example>> {
+        let records = &self.sets.forget;
+        if let Some(i) = records.iter().position(|record| matches!(record.content, Content::Text(_))) {
+            return Err(EngineError::invalid(format!(
+                "record {} to forget is plain text, and only questions have other answers; take another forget objective",
+                i + 1
+            )));
+        }
+        let seed = Rng::named(self.seed, "alternatives").next_u64();
+        let mut said: Vec<String> = records.iter().map(|record| answer_of(record).to_owned()).collect();
+        let longest = self.forget.iter().map(Example::scored_len).max().unwrap_or(1);
+        for draw in 0..DRAWS {
+            let asked: Vec<usize> =
+                (0..records.len()).filter(|&i| same_words(&said[i], answer_of(&records[i]))).collect();
+            let prompts: Vec<Vec<u32>> =
+                asked.iter().map(|&i| self.encoder.prompt(&records[i].content)).collect::<Result<_, _>>()?;
+            let options = GenerateOptions {
+                max_new_tokens: longest,
+                sampling: Sampling {
+                    temperature: temperature * 2f32.powi(draw as i32),
+                    seed: seed.wrapping_add(u64::from(draw)),
+                    ..Sampling::default()
+                },
+                stop_ids: self.tokenizer.eos_ids().to_vec(),
+                ..GenerateOptions::default()
+            };
+            for (&i, samples) in asked.iter().zip(self.reference.generate(&prompts, &options)?) {
+                let ids = samples.into_iter().next().map(|sample| sample.ids).unwrap_or_default();
+                said[i] = self.tokenizer.decode(&ids, true)?.trim().to_owned();
+            }
+        }
+        records.iter().zip(&said).map(|(record, said)| self.encoder.reply(&record.content, said)).collect()
     }
 
     /// Summed negative log-likelihood of every refusal under the reference.
@@ -175,6 +273,21 @@ impl<'a> Context<'a> {
 /// Summed negative log-likelihoods of items with these log-probabilities.
 fn sums(logprobs: &[Vec<f32>]) -> Vec<f64> {
     logprobs.iter().map(|item| -item.iter().map(|&l| f64::from(l)).sum::<f64>()).collect()
+}
+
+/// The answer of a record; of plain text all of it.
+fn answer_of(record: &Record) -> &str {
+    match &record.content {
+        Content::Question { answer, .. } => answer,
+        Content::PromptCompletion { completion, .. } => completion,
+        Content::Messages(turns) => Conversation::of(turns).answer.unwrap_or_default(),
+        Content::Text(text) => text,
+    }
+}
+
+/// Whether a made-up answer will not do: one that says the same, or nothing.
+fn same_words(said: &str, right: &str) -> bool {
+    said.split_whitespace().eq(right.split_whitespace()) || said.trim().is_empty()
 }
 
 /// The value of a cell, made where there is none yet.

@@ -104,8 +104,10 @@ pub(crate) fn forecast(
     forecast.memory = beside + forecast.arms.iter().map(|arm| arm.memory).fold(attacked, u64::max);
     let trained = recipe.unlearn.attack.iter().map(|attack| attack.filler().trains(reference) as u64).max();
     let changing = forecast.arms.iter().map(|arm| arm.changing as u64).fold(trained.unwrap_or(0), u64::max);
+    let remembers = |arm: &Arm| arm.slots.guard.filler().remembers() + arm.slots.combine.filler().remembers();
+    let remembered = arms.iter().map(remembers).max().unwrap_or(0);
     // The next one is complete before the last one goes.
-    forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS) * changing;
+    forecast.checkpoints = 2 * FLOAT * (1 + MOMENTS + remembered) * changing;
     forecast.warnings = warnings(&forecast);
     forecast.warnings.extend(idle(recipe, &arms));
     let same = overlap(&sets.forget, &sets.retain).len();

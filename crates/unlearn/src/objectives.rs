@@ -19,6 +19,8 @@ pub struct LossAndGradients {
 /// The two objectives of one step, with the items drawn for it.
 pub struct Objectives<'a> {
     slots: &'a Slots,
+    seed: u64,
+    step: u64,
     forget: ForgetBatch<'a>,
     retain: RetainBatch<'a>,
 }
@@ -28,7 +30,17 @@ impl<'a> Objectives<'a> {
     pub fn draw(slots: &'a Slots, context: &'a Context<'a>, step: u64) -> Result<Self> {
         let forget = ForgetBatch::draw(context, slots.batch_size, step)?;
         let retain = RetainBatch::draw(context, forget.items.len(), step);
-        Ok(Objectives { slots, forget, retain })
+        Ok(Objectives { slots, seed: context.seed, step, forget, retain })
+    }
+
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Which step it is, counted from 0.
+    pub fn step(&self) -> u64 {
+        self.step
     }
 
     /// Which items of the forget set the step is made of.

@@ -76,7 +76,10 @@ impl Plan<'_> {
                 Some(_) => seconds(Work { scored: tokens(forget), ..Work::default() }),
                 None => {
                     let items = arm.slots.batch_size.min(forget.len());
-                    self.recipe.stop.max_steps as f64 * cost.seconds(items) + seconds(self.looking())
+                    let prepared = seconds(arm.slots.forget.filler().prepares(self.context));
+                    prepared
+                        + self.recipe.stop.max_steps as f64 * cost.seconds(items)
+                        + seconds(self.looking())
                 }
             };
             plan(&part, stages.unlearn(&arm.name), unlearned);

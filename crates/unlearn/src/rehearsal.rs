@@ -108,7 +108,8 @@ pub(crate) fn rehearse(
         ..Sets::default()
     };
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
-    let context = Context::new(reference, tokenizer, encoder, &few, &recipe.eval, seed, &Silent)?;
+    let mut context = Context::new(reference, tokenizer, encoder, &few, &recipe.eval, seed, &Silent)?;
+    context.is_rehearsal = true;
     let rehearsed = |items| arm.rehearse(items, &context).map(|(bytes, time)| (items, bytes as f64, time));
     let mut last = rehearsed(1)?;
     loop {

@@ -119,6 +119,26 @@ impl Decoder {
         context: ForwardContext<'_, 'm>,
     ) -> Result<Var> {
         let (layout, taps) = (context.layout, context.taps);
+        let x = self.residual(g, tokens, context, self.stack.len())?;
+        self.norm.tapped(
+            g,
+            &x,
+            [Site::FinalScale, Site::FinalNormalized].map(|site| TOWER.at(site)),
+            layout,
+            taps,
+        )
+    }
+
+    /// The residual stream after the first `depth` blocks, with nothing of what is behind them computed: T tokens →
+    /// [T, d]. Fails as [`forward`](Self::forward).
+    pub(super) fn residual<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        tokens: Tokens<'_>,
+        context: ForwardContext<'_, 'm>,
+        depth: usize,
+    ) -> Result<Var> {
+        let (layout, taps) = (context.layout, context.taps);
         if tokens.ids.len() != layout.rows() {
             return Err(Error::shape("token ids", &[layout.rows()], &[tokens.ids.len()]));
         }
@@ -133,14 +153,7 @@ impl Decoder {
             )));
         }
         let x = self.embed(g, tokens, layout, taps)?;
-        let x = self.stack.forward(g, x, context)?;
-        self.norm.tapped(
-            g,
-            &x,
-            [Site::FinalScale, Site::FinalNormalized].map(|site| TOWER.at(site)),
-            layout,
-            taps,
-        )
+        self.stack.forward_through(g, x, context, depth)
     }
 
     fn embed<'m>(

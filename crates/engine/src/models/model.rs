@@ -167,6 +167,31 @@ impl Model {
         self.decoder.forward(g, tokens, context)
     }
 
+    /// The residual stream after block `layer`, counted from 0, of a batch: [T, d]. It can be differentiated; the blocks
+    /// behind it are not run.
+    ///
+    /// # Errors
+    /// Where there is no such block, and as [`hidden`](Self::hidden).
+    pub fn residual<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        batch: &Batch,
+        layer: usize,
+        taps: &'m Taps,
+    ) -> Result<Var> {
+        let layers = self.spec().layers;
+        if layer >= layers {
+            return Err(Error::invalid(format!(
+                "layer {layer} of a model whose layers are 0 to {}",
+                layers - 1
+            )));
+        }
+        self.check_taps(taps)?;
+        let recompute = self.recompute && g.is_recording();
+        let context = ForwardContext { tower: TOWER, layout: &batch.layout, caches: None, taps, recompute };
+        self.decoder.residual(g, Tokens::from(&batch.ids), context, layer + 1)
+    }
+
     /// The site of a name: `blocks.3.hook_resid_post`, or the path that a checkpoint of the family has for a
     /// module, such as `transformer.h.3.attn`, for that module's output; with `.input` behind it, its input. The
     /// model's one tower may be named: `text.blocks.3.hook_resid_post`.

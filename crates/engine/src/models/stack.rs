@@ -90,10 +90,21 @@ impl Stack {
         x: Var,
         context: ForwardContext<'_, 'm>,
     ) -> Result<Var> {
+        self.forward_through(g, x, context, self.len())
+    }
+
+    /// The residual stream after the first `depth` blocks, the others left out: x [T, d] → [T, d].
+    pub(super) fn forward_through<'m>(
+        &'m self,
+        g: &mut Graph<'m>,
+        x: Var,
+        context: ForwardContext<'_, 'm>,
+        depth: usize,
+    ) -> Result<Var> {
         let ForwardContext { tower, layout, mut caches, taps, recompute } = context;
         let tables: Vec<RotaryTable> = self.ropes.iter().map(|rope| rope.table(layout)).collect();
         let mut x = x;
-        for (layer, block) in self.blocks.iter().enumerate() {
+        for (layer, block) in self.blocks.iter().take(depth).enumerate() {
             g.check_interrupted()?;
             let rotary = self.rope_of_layer.get(layer).map(|&rope| &tables[rope]);
             x = if recompute && caches.is_none() {

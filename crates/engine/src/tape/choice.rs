@@ -2,7 +2,7 @@
 //! are made of.
 
 use super::{Graph, Var};
-use crate::{Error, Result, Tensor, kernels};
+use crate::{DType, Error, Result, Tensor, kernels};
 
 impl<'m> Graph<'m> {
     /// `ln softmax(x_i)[choice_i]` of every row: logits x [n, c] → `[n]`.
@@ -42,6 +42,33 @@ impl<'m> Graph<'m> {
                 .0
         };
         rows.zip(columns).map(best).collect()
+    }
+
+    /// How far the largest of every row is above the row's mean: x [n, c] → `[n]`. The gradient goes to the first column that
+    /// holds the largest.
+    pub fn max_less_mean(&mut self, x: &Var) -> Result<Var> {
+        let width = x.value.columns();
+        let largest = |row: &[f32]| {
+            (1..row.len()).fold(0, |best, column| if row[column] > row[best] { column } else { best })
+        };
+        let rows = || x.value.f32().chunks_exact(width.max(1));
+        let best: Vec<usize> = rows().map(largest).collect();
+        let mut value = Tensor::zeros(&[best.len()], DType::F32);
+        for ((out, row), &column) in value.f32_mut().iter_mut().zip(rows()).zip(&best) {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
+            *out = (f64::from(row[column]) - mean) as f32;
+        }
+        let x = x.clone();
+        Ok(self.push(value, x.needs_gradient(), move |back, gradient| {
+            back.add_with(&x, |dx| {
+                let rows = dx.chunks_exact_mut(width.max(1)).zip(&best).zip(gradient.f32());
+                for ((row, &column), &g) in rows {
+                    row.iter_mut().for_each(|out| *out -= g / width as f32);
+                    row[column] += g;
+                }
+            });
+            Ok(())
+        }))
     }
 
     /// A constant added to one column of every row: x [n, c], columns `[n]` → [n, c]. With −∞ those columns are never chosen.

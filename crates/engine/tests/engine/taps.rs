@@ -291,3 +291,37 @@ fn blocks_below_what_learns_are_not_run_again() {
         }
     }
 }
+
+/// The residual stream behind a block is what is read there, in inference, while learning, and where blocks are run again;
+/// what is behind it has no gradient.
+#[test]
+fn a_residual_is_what_its_site_reads_and_can_be_differentiated() {
+    for model in models() {
+        let name = model.config()["model_type"].to_string();
+        let batch = batch();
+        let site = Site::Block(0, BlockSite::ResidPost);
+        let mut taps = Taps::none();
+        taps.read(site);
+        model.hidden(&mut Graph::inference(&model.params), &batch, &taps).unwrap();
+        let read = taps.take(site).remove(0).tensor;
+        let none = Taps::none();
+        let gradients = [false, true].map(|recompute| {
+            let model = recomputing(&model, recompute);
+            let mut g = Graph::recording(&model.params);
+            let residual = model.residual(&mut g, &batch, 0, &none).unwrap();
+            assert_eq!(residual.value().f32(), read.f32(), "{name}");
+            let squares = g.mul(&residual, &residual).unwrap();
+            let loss = g.mean(&squares).unwrap();
+            g.backward(&loss).unwrap()
+        });
+        let blocks = model.spec().names.block.blocks;
+        for (id, param) in model.params.iter() {
+            let of = |layer: usize| param.name.starts_with(&format!("{blocks}.{layer}."));
+            let [kept, again] = [0, 1].map(|i| gradients[i].get(id).map(|g| g.f32().to_vec()));
+            assert_eq!(kept, again, "{name}: {}", param.name);
+            assert!(!(of(1) && kept.is_some()), "{name}: {}", param.name);
+        }
+        let beyond = model.residual(&mut Graph::inference(&model.params), &batch, model.spec().layers, &none);
+        assert!(beyond.is_err());
+    }
+}

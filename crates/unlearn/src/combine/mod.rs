@@ -2,6 +2,7 @@
 
 mod blur;
 mod geometry;
+mod gru;
 mod pcgrad;
 mod sago;
 mod sum;
@@ -11,9 +12,12 @@ use amend_run::slot;
 
 pub use blur::Blur;
 pub use geometry::Geometry;
+pub use gru::Gru;
 pub use pcgrad::PcGrad;
 pub use sago::Sago;
 pub use sum::Sum;
+
+use crate::memory::Memory;
 
 /// Weights of the two gradients. They are applied in the combination and nowhere else: inside the
 /// losses as well they would count twice.
@@ -29,6 +33,22 @@ pub struct Weights {
 pub trait Combine {
     /// The combined gradient of whole accumulation windows.
     fn combine(&self, forget: &Gradients, retain: &Gradients, weights: Weights) -> Result<Gradients>;
+
+    /// The same for a rule that remembers earlier steps: what it keeps in `memory` is there at the next one.
+    fn combine_next(
+        &self,
+        forget: &Gradients,
+        retain: &Gradients,
+        weights: Weights,
+        _memory: &mut Memory,
+    ) -> Result<Gradients> {
+        self.combine(forget, retain, weights)
+    }
+
+    /// How many numbers it keeps for every weight that may change, for the size of checkpoints.
+    fn remembers(&self) -> u64 {
+        0
+    }
 
     /// Whether the rule is defined without a retain gradient.
     fn allows_single_loss(&self) -> bool {
@@ -54,6 +74,7 @@ slot! {
         "sum" => Sum,
         "pcgrad" => PcGrad,
         "blur" => Blur,
+        "gru" => Gru,
         "sago" => Sago,
     }
 }

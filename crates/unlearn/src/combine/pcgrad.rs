@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Combine, Weights};
 
 /// Added to the squared norm that the projection divides by.
-const EPSILON: f64 = 1e-10;
+pub(super) const EPSILON: f64 = 1e-10;
 
 /// Over what the conflict is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

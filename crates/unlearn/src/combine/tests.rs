@@ -61,6 +61,51 @@ fn blur_removes_what_agrees_too() {
     assert_eq!(both[0], both[1]);
 }
 
+/// The first step's smoothed gradient is its own: then GRU is PCGrad over all parameters, (.2, 2.1) − and later not, for what
+/// came before counts.
+#[test]
+fn gru_projects_against_what_it_remembers() {
+    let params = params(&[2]);
+    let (f, r) = (gradients(&params, &[-2.0, 1.0]), gradients(&params, &[1.0, 0.5]));
+    let (gru, mut memory) = (Gru { share: 0.5 }, Memory::default());
+    let next = |f: &Gradients, r: &Gradients, memory: &mut Memory| {
+        flat(&gru.combine_next(f, r, ONE, memory).unwrap())
+    };
+    let global = PcGrad { scope: pcgrad::Scope::Global };
+    for (got, want) in next(&f, &r, &mut memory).iter().zip(flat(&global.combine(&f, &r, ONE).unwrap())) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+    // Smoothed: ½(0, 1) + ½(1, ½) = (½, ¾), against which (−2, 1) is −¼: it loses −¼/(13/16) of it.
+    let next = next(&f, &gradients(&params, &[0.0, 1.0]), &mut memory);
+    let factor = -0.25 / (13.0 / 16.0);
+    for (got, want) in next.iter().zip([-2.0 - factor * 0.5, 2.0 - factor * 0.75]) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
+/// A share of one forgets what was before; and what neither gradient reached stays out of the step.
+#[test]
+fn gru_that_smooths_nothing_is_pcgrad_over_all_parameters() {
+    let params = params(&[2, 2]);
+    let both = gradients(&params, &[1.0, -2.0, 3.0, 4.0]);
+    let ids: Vec<_> = params.iter().map(|(id, _)| id).collect();
+    let first = |values: [f32; 2]| {
+        let mut g = Gradients::none(&params);
+        g.set(ids[0], Tensor::from_f32(&values, &[2]).unwrap());
+        g
+    };
+    let mut memory = Memory::default();
+    let gru = Gru { share: 1.0 };
+    gru.combine_next(&both, &both, ONE, &mut memory).unwrap();
+    let (f, r) = (first([-2.0, 1.0]), first([1.0, 0.5]));
+    let update = gru.combine_next(&f, &r, ONE, &mut memory).unwrap();
+    assert!(update.get(ids[1]).is_none());
+    let wanted = PcGrad { scope: pcgrad::Scope::Global }.combine(&f, &r, ONE).unwrap();
+    for (got, want) in flat(&update).iter().zip(flat(&wanted)) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+}
+
 #[test]
 fn sago_is_not_always_tighter() {
     let params = params(&[3]);
@@ -104,6 +149,13 @@ proptest! {
             let pcgrad = PcGrad { scope }.combine(&forget, &retain, weights).unwrap();
             prop_assert!(pcgrad.cosine(&retain) >= -1e-6);
         }
+        // Against the smoothed gradient, alone: what is retained adds its own.
+        let mut memory = Memory::default();
+        let (gru, alone) = (Gru::default(), Weights { forget: gamma, retain: 0.0 });
+        gru.combine_next(&retain, &forget, alone, &mut memory).unwrap();
+        let update = gru.combine_next(&forget, &retain, alone, &mut memory).unwrap();
+        let smoothed = memory.gradients("gru.retain").unwrap();
+        prop_assert!(update.cosine(smoothed) >= -1e-6);
     }
 
     #[test]
@@ -119,6 +171,8 @@ proptest! {
         let sum = Sum::default().combine(&forget, &retain, weights).unwrap();
         let pcgrad = PcGrad::default().combine(&forget, &retain, weights).unwrap();
         prop_assert_eq!(flat(&pcgrad), flat(&sum));
+        let gru = Gru::default().combine(&forget, &retain, weights).unwrap();
+        prop_assert_eq!(flat(&gru), flat(&sum));
         let sago = Sago::default().combine(&forget, &retain, weights).unwrap();
         prop_assert_eq!(flat(&sago), f.iter().map(|f| 0.5 * f).collect::<Vec<_>>());
     }

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 
-use amend_engine::{Batch, Graph, Result, Taps, Tensor};
+use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor};
 use amend_learn::epoch_batches;
 
 use crate::context::{Context, once};
+use crate::reinforcement::Reinforcement;
 
 /// The forget items of one step. What an objective does not ask for is not computed.
 pub struct ForgetBatch<'a> {
@@ -14,7 +15,10 @@ pub struct ForgetBatch<'a> {
     pub items: Vec<usize>,
     /// The questions with the answers to be forgotten.
     pub answers: Batch,
+    step: u64,
     refusals: OnceCell<Batch>,
+    random_answers: OnceCell<Batch>,
+    alternatives: OnceCell<Batch>,
 }
 
 impl<'a> ForgetBatch<'a> {
@@ -22,7 +26,40 @@ impl<'a> ForgetBatch<'a> {
     pub fn draw(context: &'a Context<'a>, size: usize, step: u64) -> Result<Self> {
         let items = epoch_batches(context.seed, "forget", context.forget.len(), size, step);
         let answers = Batch::new(items.iter().map(|&i| &context.forget[i]))?;
-        Ok(ForgetBatch { context, items, answers, refusals: OnceCell::new() })
+        Ok(ForgetBatch {
+            context,
+            items,
+            answers,
+            step,
+            refusals: OnceCell::new(),
+            random_answers: OnceCell::new(),
+            alternatives: OnceCell::new(),
+        })
+    }
+
+    /// The seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.context.seed
+    }
+
+    /// The same questions with answers to other questions, drawn anew in every step.
+    pub fn random_answers(&self) -> Result<&Batch> {
+        once(&self.random_answers, || {
+            let answers: Vec<_> = self
+                .items
+                .iter()
+                .map(|&i| self.context.random_answer(i, self.step))
+                .collect::<Result<_>>()?;
+            Batch::new(&answers)
+        })
+    }
+
+    /// The same questions with answers that the reference made up at `temperature`, and the summed negative log-likelihood of
+    /// each under the reference. An objective asks at one temperature.
+    pub fn alternatives(&self, temperature: f32) -> Result<(&Batch, Vec<f64>)> {
+        let all = self.context.alternatives(temperature)?;
+        let batch = once(&self.alternatives, || Batch::new(self.items.iter().map(|&i| &all.examples[i])))?;
+        Ok((batch, self.pick(&all.nll)))
     }
 
     /// The same questions with a refusal as their answer.
@@ -46,7 +83,16 @@ impl<'a> ForgetBatch<'a> {
 
     /// Logits of the reference that predict every scored token of the answers: [n, V].
     pub fn reference_logits(&self) -> Result<Tensor> {
-        let (model, taps) = (self.context.reference, Taps::none());
+        self.logits_of(self.context.reference)
+    }
+
+    /// The same of the reference after further training on the forget set.
+    pub fn reinforced_logits(&self, how: &Reinforcement) -> Result<Tensor> {
+        self.logits_of(&*self.context.reinforced(how)?)
+    }
+
+    fn logits_of(&self, model: &Model) -> Result<Tensor> {
+        let taps = Taps::none();
         let mut g = Graph::inference(&model.params);
         let hidden = model.hidden(&mut g, &self.answers, &taps)?;
         let logits = model.logits(&mut g, &hidden, &self.answers.layout, &self.answers.rows, &taps)?;

@@ -11,7 +11,7 @@ use super::{ForgetBatch, ForgetObjective, Pass};
 ///
 /// # When to use it
 /// As the baseline everything else is measured against, together with a retain objective (that pair is
-/// known as GradDiff) and an early stop. Alone it destroys the model: the loss has no floor.
+/// known as GradDiff, or KL minimisation (KM) with the retain objective `kl`) and an early stop. Alone it destroys the model: the loss has no floor.
 ///
 /// # What it logs
 /// `loss_forget`: −CE over the batch's scored tokens, in nats per token.

@@ -1,5 +1,6 @@
 //! Slot `forget`: what lowers the model's grip on the forget set.
 
+mod altpo;
 mod batch;
 mod ce_u;
 mod flat;
@@ -7,18 +8,25 @@ mod gradient_ascent;
 mod idk;
 mod idk_dpo;
 mod ihl;
+mod llmu;
 mod maximise_entropy;
+pub(crate) mod misdirection;
 mod npo;
 mod pass;
+mod pdu;
+mod rmu;
 mod satimp;
 mod simnpo;
+mod task_vector;
 mod tnpo;
 mod undial;
 mod wga;
+mod whp;
 
-use amend_engine::{Model, Result, Taps, Var};
+use amend_engine::{Error, Model, Result, Taps, Var};
 use amend_run::slot;
 
+pub use altpo::AltPo;
 pub use batch::ForgetBatch;
 pub use ce_u::CeU;
 pub use flat::Flat;
@@ -26,16 +34,24 @@ pub use gradient_ascent::GradientAscent;
 pub use idk::Idk;
 pub use idk_dpo::IdkDpo;
 pub use ihl::Ihl;
+pub use llmu::Llmu;
 pub use maximise_entropy::MaximiseEntropy;
 pub use npo::Npo;
 pub use pass::Pass;
+pub use pdu::Pdu;
+pub use rmu::Rmu;
 pub use satimp::SatImp;
 pub use simnpo::SimNpo;
+pub use task_vector::TaskVector;
 pub use tnpo::Tnpo;
 pub use undial::Undial;
 pub use wga::Wga;
+pub use whp::Whp;
 
+use crate::context::Context;
 use crate::objectives::LossAndGradients;
+use crate::recipe::Slots;
+use crate::rehearsal::Work;
 
 /// A loss whose descent makes the model forget.
 pub trait ForgetObjective {
@@ -44,8 +60,52 @@ pub trait ForgetObjective {
         1.0
     }
 
+    /// How much there is to compute before the first step, for the forecast.
+    fn prepares(&self, _context: &Context<'_>) -> Work {
+        Work::default()
+    }
+
+    /// Whether it gives weights and no gradient. Then there is nothing to retain, combine or guard.
+    fn gives_weights(&self) -> bool {
+        false
+    }
+
+    /// The model after step number `step`, counted from 0, of an objective that gives weights.
+    fn weights(&self, _model: &Model, _context: &Context<'_>, _step: u64) -> Result<Option<Moved>> {
+        Ok(None)
+    }
+
     /// The loss of a batch, in nats, as a value of the pass's graph. The batch has what the objective compares with.
     fn loss<'m>(&self, pass: &mut Pass<'m>, batch: &'m ForgetBatch<'_>) -> Result<Var>;
+}
+
+/// Where a step of an objective that gives weights has led to.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The model.
+    pub model: Model,
+    /// How far along it is.
+    pub scale: f32,
+    /// Whether there is nothing further.
+    pub is_last: bool,
+}
+
+/// Refuses beside an objective that gives weights what would need its gradient.
+pub fn check(slots: &Slots) -> Result<()> {
+    let needed = [
+        ("retain", slots.retain.name(), "none"),
+        ("combine", slots.combine.name(), "sum"),
+        ("guard", slots.guard.name(), "none"),
+    ];
+    let objective = &slots.forget;
+    match needed.iter().find(|(_, name, only)| name != only) {
+        Some((slot, _, only)) if objective.filler().gives_weights() => Err(Error::invalid(format!(
+            "forget = \"{}\" gives weights and no gradient, so that there is nothing to retain, combine or guard; set \
+             {slot} = \"{only}\"",
+            objective.name()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Loss and gradient of a forget batch.
@@ -76,6 +136,12 @@ slot! {
         "ihl" => Ihl,
         "me" => MaximiseEntropy,
         "flat" => Flat,
+        "rmu" => Rmu,
+        "pdu" => Pdu,
+        "llmu" => Llmu,
+        "altpo" => AltPo,
+        "whp" => Whp,
+        "task-vector" => TaskVector,
     }
 }
 

@@ -35,6 +35,11 @@ impl<'m> Pass<'m> {
         self.model.logits(&mut self.g, &hidden, &batch.layout, &batch.rows, self.taps)
     }
 
+    /// The residual stream after block `layer`: [T, d].
+    pub fn residual(&mut self, batch: &'m Batch, layer: usize) -> Result<Var> {
+        self.model.residual(&mut self.g, batch, layer, self.taps)
+    }
+
     /// `mean weight(ln p_t) · ln p_t` over the scored tokens: gradient ascent in which each counts by a weight of its own, a
     /// constant.
     pub fn reweighted_ascent(&mut self, batch: &'m Batch, weight: impl Fn(f32) -> f32) -> Result<Var> {
@@ -49,6 +54,13 @@ impl<'m> Pass<'m> {
         let count = batch.targets.len();
         let weights = vec![factor / count.max(1) as f32; count];
         self.model.weighted_nll(&mut self.g, batch, &weights, self.taps)
+    }
+
+    /// The same with other tokens in place of those that follow, one per scored token.
+    pub fn token_mean_of(&mut self, batch: &'m Batch, targets: &[u32], factor: f32) -> Result<Var> {
+        let hidden = self.model.scored_hidden(&mut self.g, batch, self.taps)?;
+        let weights = vec![factor / targets.len().max(1) as f32; targets.len()];
+        self.g.cross_entropy(&hidden, self.model.head(), targets, &weights)
     }
 
     /// `values − constants`, element by element.

@@ -2,68 +2,14 @@
 
 use std::rc::Rc;
 
-use amend_engine::tokenizer::{Tokenizer, train_bpe};
-use amend_engine::{Batch, Example, Gradients, Graph, Tensor};
-use amend_learn::{RecordEncoder, Template};
-use amend_run::{Dataset, Silent};
-use serde_json::json;
+use amend_engine::{Batch, Example, Graph, Tensor};
 
 use super::*;
 use crate::context::{Context, Side};
-use crate::data::Sets;
-use crate::recipe::Evaluation;
-use crate::retain::{AnswerPreservation, Kl, RetainBatch, RetainObjective};
-
-/// Four questions with answers of different lengths.
-const QUESTIONS: [(&str, &str); 4] = [
-    ("Who wrote it?", "Ann"),
-    ("Where was she born?", "in the old town by the sea"),
-    ("When?", "long ago"),
-    ("What is her name?", "Ann, and nothing but Ann"),
-];
-
-fn tokenizer() -> Tokenizer {
-    train_bpe(QUESTIONS.iter().map(|(question, _)| *question), 280, &[]).unwrap()
-}
-
-fn model(tokenizer: &Tokenizer, seed: u64) -> Model {
-    let config = json!({
-        "model_type": "llama", "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 40, "vocab_size": tokenizer.vocab_size(), "max_position_embeddings": 128,
-        "tie_word_embeddings": true, "initializer_range": 0.3,
-    });
-    Model::random(config.as_object().unwrap().clone(), seed).unwrap()
-}
-
-/// Gives `check` the context of a reference model of the same seed every time, and another model of its shape.
-fn with_context(check: impl FnOnce(&Context<'_>, &Model)) {
-    let tokenizer = tokenizer();
-    let (reference, other) = (model(&tokenizer, 1), model(&tokenizer, 2));
-    let encoder = RecordEncoder::new(&tokenizer, Template::default(), 128);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("questions.jsonl");
-    let line =
-        |(question, answer): &(&str, &str)| json!({ "question": question, "answer": answer }).to_string();
-    std::fs::write(&file, QUESTIONS.map(|q| line(&q)).join("\n")).unwrap();
-    let records = Dataset::read(&[file]).unwrap().records;
-    let sets = Sets { forget: records.clone(), retain: records, ..Sets::default() };
-    let evaluation = Evaluation::default();
-    let context = Context::new(&reference, &tokenizer, &encoder, &sets, &evaluation, 3, &Silent).unwrap();
-    check(&context, &other);
-}
+use crate::small::{QUESTIONS, assert_close, assert_descends, flat, model, tokenizer, with_context};
 
 fn batch<'a>(context: &'a Context<'a>) -> ForgetBatch<'a> {
     ForgetBatch::draw(context, QUESTIONS.len(), 0).unwrap()
-}
-
-fn flat(g: &Gradients) -> Vec<f32> {
-    g.iter().flat_map(|(_, t)| t.f32().to_vec()).collect()
-}
-
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
-    let scale = b.iter().map(|x| x.abs()).fold(0.0, f32::max);
-    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= tolerance * scale, "{worst} against {scale}");
 }
 
 /// The value of `loss` of one number, and its slope.
@@ -268,7 +214,8 @@ fn flat_is_made_of_mean_probabilities() {
 #[test]
 fn preferences_start_at_two_over_beta_ln_two() {
     with_context(|context, _| {
-        for objective in [Forget::Npo(Npo::default()), Forget::IdkDpo(IdkDpo::default())] {
+        let against = [Forget::IdkDpo(IdkDpo::default()), Forget::AltPo(AltPo::default())];
+        for objective in [Forget::Npo(Npo::default())].into_iter().chain(against) {
             let forget = gradients(objective.filler(), context.reference, &batch(context)).unwrap();
             assert!((forget.loss - 20.0 * 2f64.ln()).abs() < 1e-3, "{}: {}", objective.name(), forget.loss);
         }
@@ -290,23 +237,6 @@ fn npo_pulls_like_gradient_ascent_on_sums_at_the_reference() {
     });
 }
 
-/// Along its gradient a loss has the gradient's norm for a slope.
-fn assert_descends(name: &str, model: &Model, gradient: &Gradients, loss: impl Fn(&Model) -> f64) {
-    let norm = gradient.norm();
-    let at = |h: f64| {
-        let mut moved = model.clone();
-        for (id, g) in gradient.iter() {
-            let weight = &mut moved.params.get_mut(id).tensor;
-            *weight = weight.zip_map(g, |w, g| w + (h * f64::from(g) / norm) as f32);
-        }
-        loss(&moved)
-    };
-    // Fourth-order differences: a second-order one would need steps too small for f32.
-    let h = 2e-3;
-    let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
-    assert!(norm > 0.0 && (slope - norm).abs() <= 2e-3 * norm, "{name}: {slope} instead of {norm}");
-}
-
 #[test]
 fn every_objective_descends_as_its_gradient_says() {
     // Away from the reference, so that no term is trivially zero.
@@ -322,44 +252,15 @@ fn every_objective_descends_as_its_gradient_says() {
             Forget::Undial(Undial { beta: 2.0 }),
             Forget::MaximiseEntropy(MaximiseEntropy::default()),
             Forget::Flat(Flat::default()),
+            Forget::Rmu(Rmu::default()),
+            Forget::Pdu(Pdu::default()),
+            Forget::Llmu(Llmu { delta: 0.5 }),
+            Forget::AltPo(AltPo::default()),
         ] {
             let found = gradients(objective.filler(), model, &batch).unwrap();
             let loss = |moved: &Model| gradients(objective.filler(), moved, &batch).unwrap().loss;
-            assert_descends(objective.name(), model, &found.gradients, loss);
+            assert_descends(objective.name(), model, &found.gradients, 2e-3, loss);
         }
-    });
-}
-
-#[test]
-fn divergence_and_its_gradient_vanish_at_the_reference() {
-    with_context(|context, other| {
-        let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
-        let here = Kl::default().gradients(context.reference, &batch).unwrap().unwrap();
-        assert!(here.loss.abs() < 1e-6, "{}", here.loss);
-        assert!(here.gradients.norm() < 1e-5, "{}", here.gradients.norm());
-        assert!(Kl::default().gradients(other, &batch).unwrap().unwrap().loss > 0.01);
-    });
-}
-
-/// −(1/β)·log σ(β·(NLL(refusal) − NLL(answer))), from the likelihoods themselves; and its gradient.
-#[test]
-fn answers_are_preserved_against_refusals() {
-    with_context(|context, model| {
-        let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
-        let objective = AnswerPreservation { beta: 0.5 };
-        let loss = |model: &Model| objective.gradients(model, &batch).unwrap().unwrap();
-        let nll = |examples: Vec<&Example>| -> Vec<f64> {
-            let examples: Vec<Example> = examples.into_iter().cloned().collect();
-            let scores = model.score(&examples, 4096).unwrap();
-            scores.iter().map(|item| -item.iter().map(|&l| f64::from(l)).sum::<f64>()).collect()
-        };
-        let pairs = nll(batch.refusals().unwrap()).into_iter().zip(nll(batch.examples.clone()));
-        let each: Vec<f64> =
-            pairs.map(|(refusal, answer)| (-0.5 * (refusal - answer)).exp().ln_1p() / 0.5).collect();
-        let wanted = each.iter().sum::<f64>() / each.len() as f64;
-        let found = loss(model);
-        assert!((found.loss - wanted).abs() < 1e-3 * wanted.max(1.0), "{} {wanted}", found.loss);
-        assert_descends("ap", model, &found.gradients, |moved| loss(moved).loss);
     });
 }
 
@@ -410,5 +311,211 @@ fn the_context_reads_hidden_states_of_every_item_once() {
         assert_eq!(at, rows.len());
         let logits = context.hidden(Side::Forget, amend_engine::Site::Logits);
         assert!(logits.is_err_and(|e| e.to_string().contains("no site")));
+    });
+}
+
+/// What a reading of the layer says, token by token: the mean over answers of their tokens' means.
+#[test]
+fn misdirection_is_the_mean_of_the_answers_distances() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let objective = Rmu { layer: Some(0), coefficient: 3.0 };
+        let found = gradients(&objective, model, &batch).unwrap();
+        let direction = rmu::direction(context.seed, 24);
+        let each = batch.items.iter().map(|&i| {
+            let example = &context.forget[i];
+            let site: amend_engine::Site = "blocks.0.hook_resid_post".parse().unwrap();
+            let mut taps = Taps::none();
+            taps.read(site);
+            model
+                .hidden(&mut Graph::inference(&model.params), &Batch::new([example]).unwrap(), &taps)
+                .unwrap();
+            let hidden = taps.take(site).remove(0).tensor;
+            let scored: Vec<f64> = (hidden.f32().chunks(24).zip(&example.scored))
+                .filter(|(_, scored)| **scored)
+                .map(|(h, _)| {
+                    let squares = h.iter().zip(&direction).map(|(h, u)| f64::from(h - 3.0 * u).powi(2));
+                    squares.sum::<f64>() / 24.0
+                })
+                .collect();
+            scored.iter().sum::<f64>() / scored.len() as f64
+        });
+        let wanted = each.sum::<f64>() / batch.items.len() as f64;
+        assert!((found.loss - wanted).abs() < 1e-4 * wanted, "{} {wanted}", found.loss);
+        let behind = model.params.iter().filter(|(_, param)| param.name.starts_with("model.layers.1."));
+        assert!(behind.into_iter().all(|(id, _)| found.gradients.get(id).is_none()));
+        let deep = gradients(&Rmu { layer: Some(2), ..objective }, model, &batch).unwrap_err().to_string();
+        assert!(deep.contains("`layer = 2` of a model whose layers are 0 to 1"), "{deep}");
+    });
+}
+
+#[test]
+fn at_the_point_itself_misdirection_is_nothing() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let direction = rmu::direction(context.seed, 24);
+        assert!((direction.iter().map(|u| u * u).sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!(direction.iter().all(|&u| u >= 0.0) && direction != rmu::direction(context.seed + 1, 24));
+        let taps = Taps::none();
+        let mut pass = Pass::new(model, &taps);
+        let there: Vec<f32> =
+            batch.answers.ids.iter().flat_map(|_| direction.iter().map(|u| 2.0 * u)).collect();
+        let there = Var::constant(Tensor::from_f32(&there, &[batch.answers.ids.len(), 24]).unwrap());
+        let back: Vec<f32> = direction.iter().map(|u| -2.0 * u).collect();
+        let back = Var::constant(Tensor::from_f32(&back, &[24]).unwrap());
+        let away = pass.g.add_columns(&there, &back).unwrap();
+        assert_eq!(misdirection::mean_square(&mut pass, &away, &batch.answers).unwrap().scalar(), 0.0);
+    });
+    assert_eq!([1, 2, 4, 16, 32].map(misdirection::usual), [0, 1, 2, 3, 7]);
+}
+
+/// Logits (ln .6, ln .3, ln .1), whose mean is −1.3391: a margin of .8283, however they are shifted.
+#[test]
+fn pdu_hand_case() {
+    let (loss, slope) = of_three([0.6, 0.3, 0.1], |pass, logits| pdu::margin(pass, logits).unwrap());
+    assert!((loss - 0.686_1).abs() < 1e-3, "{loss}");
+    let margin = loss.sqrt();
+    assert_close(&slope, &[4.0 / 3.0, -2.0 / 3.0, -2.0 / 3.0].map(|share| share * margin), 1e-5);
+    let (shifted, _) = of_three([6.0, 3.0, 1.0], |pass, logits| pdu::margin(pass, logits).unwrap());
+    assert!((loss - shifted).abs() < 1e-5);
+    let (flat, slope) = of_three([0.5; 3], |pass, logits| pdu::margin(pass, logits).unwrap());
+    assert!(flat == 0.0 && slope.iter().all(|&s| s == 0.0), "flat logits have reached the aim");
+}
+
+#[test]
+fn llmu_without_random_answers_is_gradient_ascent() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let of = |objective: &dyn ForgetObjective| gradients(objective, model, &batch).unwrap();
+        let (ascent, alone) = (of(&GradientAscent::default()), of(&Llmu { delta: 0.0 }));
+        assert!((alone.loss - ascent.loss).abs() < 1e-6);
+        assert_close(&flat(&alone.gradients), &flat(&ascent.gradients), 1e-5);
+        let random =
+            model.score(&(0..4).map(|i| context.random_answer(i, 0).unwrap()).collect::<Vec<_>>(), 4096);
+        let tokens: Vec<f32> = random.unwrap().into_iter().flatten().collect();
+        let wanted =
+            ascent.loss - 2.0 * tokens.iter().map(|&l| f64::from(l)).sum::<f64>() / tokens.len() as f64;
+        let found = of(&Llmu { delta: 2.0 }).loss;
+        assert!((found - wanted).abs() < 1e-4, "{found} {wanted}");
+    });
+}
+
+/// They change with the step, and are never the right ones.
+#[test]
+fn random_answers_are_those_to_other_questions() {
+    with_context(|context, _| {
+        let mut seen = std::collections::BTreeSet::new();
+        for step in 0..20 {
+            let drawn = context.random_answer(1, step).unwrap();
+            assert_eq!(drawn, context.random_answer(1, step).unwrap());
+            assert!(drawn != context.forget[1]);
+            seen.insert(drawn.ids);
+        }
+        assert_eq!(seen.len(), 3);
+    });
+}
+
+/// They answer the same questions otherwise, in at most as many tokens as the longest answer, and are made up once.
+#[test]
+fn alternatives_are_made_up_once_and_are_not_the_answers() {
+    with_context(|context, _| {
+        let made = context.alternatives(1.0).unwrap();
+        assert!(Rc::ptr_eq(&made, &context.alternatives(1.0).unwrap()));
+        assert!(!Rc::ptr_eq(&made, &context.alternatives(0.5).unwrap()));
+        for ((made, nll), right) in made.examples.iter().zip(&made.nll).zip(&context.forget) {
+            let prompt = right.scored.iter().position(|&s| s).unwrap();
+            assert_eq!(made.ids[..prompt], right.ids[..prompt]);
+            assert!(made.ids != right.ids && made.scored_len() > 0 && nll.is_finite());
+        }
+    });
+    // Another context of the same seed makes the same up.
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        with_context(|context, _| all.push(context.alternatives(1.0).unwrap().examples.clone()));
+    }
+    assert_eq!(all[0], all[1]);
+}
+
+/// Of logits (2, 1, 0) that further training raises to (3, 1, 0), α = 5 leaves (−3, 1, 0).
+#[test]
+fn whp_hand_case() {
+    let generic = |alpha: f32| {
+        [(2.0, 3.0), (1.0, 1.0), (0.0, 0.0)].map(|(z, r): (f32, f32)| z - alpha * (r - z).max(0.0))
+    };
+    assert_eq!([0.0, 5.0].map(|alpha| whp::likeliest(&generic(alpha), 3)), [vec![0], vec![1]]);
+    assert_eq!(whp::likeliest(&[1.0, 1.0, 0.0, 2.0], 2), [0, 1], "of equals the first");
+}
+
+/// Without an offset the reference learns its own first choices; and what further training raises is what was trained on.
+#[test]
+fn whp_takes_away_what_further_training_raises() {
+    with_context(|context, model| {
+        let batch = batch(context);
+        let optimizer = amend_learn::Optimizer { lr: 1e-2, ..Default::default() };
+        let reinforce = crate::reinforcement::Reinforcement { steps: 12, batch_size: 4, optimizer };
+        let reinforced = context.reinforced(&reinforce).unwrap();
+        assert!(Rc::ptr_eq(&reinforced, &context.reinforced(&reinforce).unwrap()), "trained once");
+        let likelihood =
+            |model: &Model| -> f32 { model.score(&context.forget, 4096).unwrap().iter().flatten().sum() };
+        assert!(likelihood(&reinforced) > likelihood(context.reference) + 1.0);
+
+        let own = batch.reference_logits().unwrap();
+        let choices = whp::likeliest(own.f32(), own.columns());
+        let of = |alpha: f32| gradients(&Whp { alpha, reinforce: reinforce.clone() }, model, &batch).unwrap();
+        let taps = Taps::none();
+        let wanted = Pass::new(model, &taps).token_mean_of(&batch.answers, &choices, 1.0).unwrap().scalar();
+        assert_eq!(of(0.0).loss, f64::from(wanted));
+        let found = of(5.0);
+        assert_descends("whp", model, &found.gradients, 2e-3, |moved| {
+            gradients(&Whp { alpha: 5.0, reinforce: reinforce.clone() }, moved, &batch).unwrap().loss
+        });
+        // No target is a token that the answer has there: those are what was raised.
+        let raised = batch.reinforced_logits(&reinforce).unwrap();
+        let generic = own.zip_map(&raised, |z, r| z - 100.0 * (r - z).max(0.0));
+        let targets = whp::likeliest(generic.f32(), generic.columns());
+        assert!(targets.iter().zip(&batch.answers.targets).all(|(a, b)| a != b));
+    });
+}
+
+/// θ_ref − a·(θ_ft − θ_ref), of what may change alone; at a = 0 the reference's bits.
+#[test]
+fn a_task_vector_goes_straight_away_from_knowing_more() {
+    with_context(|context, _| {
+        let optimizer = amend_learn::Optimizer { lr: 1e-2, ..Default::default() };
+        let reinforce = crate::reinforcement::Reinforcement { steps: 8, batch_size: 4, optimizer };
+        let mut model = context.reference.clone();
+        model.params.set_trainable(|name| name.ends_with("down_proj.weight"));
+        let parts = model.clone();
+        let at = |objective: &TaskVector, step| objective.weights(&parts, context, step).unwrap().unwrap();
+        let further = context.reinforced(&reinforce).unwrap();
+        let objective = TaskVector { scale: 1.0, increment: 0.4, reinforce };
+        let still = TaskVector { scale: 0.0, ..objective.clone() };
+        assert!(at(&still, 3).is_last);
+        let (none, moved) = (at(&still, 3).model, at(&objective, 1));
+        assert_eq!((moved.scale, moved.is_last), (0.8, false));
+        let last = at(&objective, 2);
+        assert_eq!((last.scale, last.is_last), (1.0, true));
+        for (id, param) in model.params.iter() {
+            let [before, after] = [context.reference, &*further].map(|m| m.params.get(id).tensor.f32());
+            assert_eq!(none.params.get(id).tensor.f32(), before);
+            let found = moved.model.params.get(id).tensor.f32();
+            if param.trainable {
+                let wanted: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - 0.8 * (a - b)).collect();
+                assert_close(found, &wanted, 1e-6);
+                assert!(found != before);
+            } else {
+                assert_eq!(found, before);
+            }
+        }
+        let likelihood =
+            |model: &Model| -> f32 { model.score(&context.forget, 4096).unwrap().iter().flatten().sum() };
+        model.params.set_trainable(|_| true);
+        let all = objective.weights(&model, context, 1).unwrap().unwrap().model;
+        assert!(likelihood(&all) < likelihood(context.reference), "it knows less than before");
+        model
+            .attach_lora(&amend_engine::models::LoraOptions { r: 2, alpha: 4.0, targets: Vec::new() }, 1)
+            .unwrap();
+        let error = objective.weights(&model, context, 0).unwrap_err().to_string();
+        assert!(error.contains("where = \"all\""), "{error}");
     });
 }

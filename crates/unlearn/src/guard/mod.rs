@@ -1,15 +1,27 @@
 //! Slot `guard`: what stands around a step, so that what it does lasts.
 
+mod curvature;
+mod gradient_penalty;
 mod none;
 mod sam;
+mod smoothing;
+mod sure;
+mod walk;
+mod weight_average;
 
 use amend_engine::{Model, Result};
 use amend_run::slot;
 use serde_json::{Map, Value};
 
+pub use curvature::CurvaturePenalty;
+pub use gradient_penalty::GradientPenalty;
 pub use none::NoGuard;
 pub use sam::Sam;
+pub use smoothing::RandomisedSmoothing;
+pub use sure::Sure;
+pub use weight_average::WeightAverage;
 
+use crate::memory::Memory;
 use crate::objectives::{LossAndGradients, Objectives};
 
 /// The gradients of one step, as the combination gets them.
@@ -22,7 +34,7 @@ pub struct Pair {
 }
 
 /// Stands between the model and the combination: decides at which weights the two gradients of a step are taken,
-/// and what is done to them before they are combined.
+/// and what is done to them before they are combined. It also has a word after the optimiser's step.
 pub trait Safeguard {
     /// The two gradients of a step at `model`. What it has to say about the step goes into `row` of the metrics.
     fn gradients(
@@ -31,12 +43,40 @@ pub trait Safeguard {
         objectives: &Objectives<'_>,
         row: &mut Map<String, Value>,
     ) -> Result<Pair>;
+
+    /// What follows once the optimiser has taken step number `step`, counted from 0. It may change the weights, and keeps
+    /// in `memory` what it needs again.
+    fn after_step(&self, _model: &mut Model, _step: u64, _memory: &mut Memory) -> Result<()> {
+        Ok(())
+    }
+
+    /// The model that the steps so far have led to. It is what is looked at, stopped by and saved, where it is another one
+    /// than that which takes the steps.
+    fn outcome(&self, model: &Model, _memory: &Memory) -> Result<Model> {
+        Ok(model.clone())
+    }
+
+    /// How many numbers it keeps for every weight that may change, for the size of checkpoints.
+    fn remembers(&self) -> u64 {
+        0
+    }
 }
+
+/// The forget objective as a function of the weights.
+type Forgetting<'f> = dyn Fn(&Model) -> Result<LossAndGradients> + 'f;
 
 slot! {
     /// What stands around the step.
     pub slot Guard("unlearn", "guard"): dyn Safeguard, default NoGuard {
         "none" => NoGuard,
         "sam" => Sam,
+        "rs" => RandomisedSmoothing,
+        "gp" => GradientPenalty,
+        "cr" => CurvaturePenalty,
+        "wa" => WeightAverage,
+        "sure" => Sure,
     }
 }
+
+#[cfg(test)]
+mod tests;

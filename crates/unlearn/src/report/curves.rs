@@ -27,6 +27,9 @@ pub(super) fn progress(runs: &[Shown<'_>]) -> Vec<Plot> {
     }
     plots.push(of_arms(&all, ["Retain loss", "nats per token"], "loss_retain", &|_| None));
     plots.push(of_arms(&all, ["Forget objective", "nats"], "loss_forget", &|_| None));
+    // Only where retention is a constraint.
+    let dual = of_arms(&all, ["Dual variable of the retain constraint", "λ"], "dual", &|_| None);
+    plots.extend((!dual.series.is_empty()).then_some(dual));
     plots
 }
 

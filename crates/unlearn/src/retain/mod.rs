@@ -4,17 +4,23 @@ mod answer_preservation;
 mod kl;
 mod nll;
 mod none;
+mod pdu;
+mod rmu;
 
 use amend_engine::{Example, Model, Result};
 use amend_learn::partner;
 use amend_run::slot;
+use serde_json::{Map, Value};
 
 pub use answer_preservation::AnswerPreservation;
 pub use kl::Kl;
 pub use nll::Nll;
 pub use none::NoRetain;
+pub use pdu::Pdu;
+pub use rmu::Rmu;
 
 use crate::context::Context;
+use crate::memory::Memory;
 use crate::objectives::LossAndGradients;
 
 /// The retain items of one step.
@@ -47,6 +53,14 @@ pub trait RetainObjective {
     /// Loss of a retain batch and its gradient; `None` where the slot is left empty.
     fn gradients(&self, model: &Model, batch: &RetainBatch<'_>) -> Result<Option<LossAndGradients>>;
 
+    /// What the retain weight α is multiplied by in the step that comes: a dual variable, where there is one.
+    fn multiplier(&self, _memory: &Memory) -> f32 {
+        1.0
+    }
+
+    /// What follows from the loss of a step for those that come; what is kept in `memory` is there at the next one.
+    fn after_step(&self, _loss: f64, _memory: &mut Memory, _row: &mut Map<String, Value>) {}
+
     /// Whether there is a retain gradient at all.
     fn is_active(&self) -> bool {
         true
@@ -59,6 +73,11 @@ slot! {
         "nll" => Nll,
         "kl" => Kl,
         "ap" => AnswerPreservation,
+        "rmu" => Rmu,
+        "pdu" => Pdu,
         "none" => NoRetain,
     }
 }
+
+#[cfg(test)]
+mod tests;

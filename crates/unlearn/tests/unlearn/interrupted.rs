@@ -8,9 +8,14 @@ use amend_run::{Program, RunError, RunFolder, Silent, Stop, StopAt};
 
 use crate::support::{carry_out, create, recipe};
 
-/// Two arms whose steps differ in every slot, long enough to be interrupted in.
+/// Arms whose steps differ in every slot, long enough to be interrupted in. The last one's fillers remember.
 const SETS: [&str; 5] = [
-    "compare=[{ combine = \"sum\", guard = \"sam\" }, { forget = \"idk-dpo\", where = \"lora\" }]",
+    "compare=[{ combine = \"sum\", guard = \"sam\" }, { forget = \"idk-dpo\", where = \"lora\" }, \
+     { name = \"remembering\", forget = \"llmu\", retain = \"pdu\", combine = \"gru\", guard = \"wa\" }, \
+     { name = \"drawing\", forget = \"altpo\", retain = \"rmu\", guard = \"rs\" }, \
+     { name = \"reinforced\", forget = { name = \"whp\", reinforce = { steps = 2 } }, guard = \"sure\" }, \
+     { name = \"moved\", forget = { name = \"task-vector\", reinforce = { steps = 2 } }, retain = \"none\", \
+     combine = \"sum\" }]",
     "unlearn.attack=[{ name = \"relearn\", steps = 9, batch_size = 4, every = 4 }]",
     "stop.max_steps=9",
     "stop.check_every=4",
@@ -19,8 +24,8 @@ const SETS: [&str; 5] = [
 
 /// Everything that a run computed, file by file: steps, models, and figures.
 fn computed(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let models =
-        ["base", "gold", "sum-sam", "idk-dpo-lora"].map(|name| format!("models/{name}/model.safetensors"));
+    let models = ["base", "gold", "sum-sam", "idk-dpo-lora", "remembering", "drawing", "reinforced", "moved"]
+        .map(|name| format!("models/{name}/model.safetensors"));
     let files = models.into_iter().chain(["metrics.jsonl".to_owned()]);
     files.map(|file| (PathBuf::from(&file), std::fs::read(dir.join(&file)).unwrap())).collect()
 }
@@ -43,6 +48,10 @@ fn a_run_interrupted_in_every_arm_and_attack_ends_with_the_same_bits() {
         "sum-sam-relearn",
         "idk-dpo-lora-unlearn",
         "idk-dpo-lora-relearn",
+        "remembering-unlearn",
+        "drawing-unlearn",
+        "reinforced-unlearn",
+        "moved-unlearn",
         "gold-relearn",
     ] {
         let step = 1 + random.below(8) as u64;

@@ -1,9 +1,9 @@
 //! Every registered method is documented, runs, and makes a difference; and methods go together.
 
-use amend_run::{RecipeSource, load, missing_headings};
+use amend_run::{RecipeSource, Silent, Stop, load, missing_headings};
 use amend_unlearn::UnlearnRecipe;
 
-use crate::support::{RECIPE, run};
+use crate::support::{RECIPE, carry_out, create, recipe, run};
 
 #[test]
 fn every_method_is_documented() {
@@ -21,11 +21,13 @@ pub(crate) fn fillers(slot: &str) -> Vec<&'static str> {
     amend_unlearn::methods().filter(|m| m.slot() == slot).map(|m| m.name()).collect()
 }
 
-/// A comparison of arms, each of which fills some slots.
+/// A comparison of arms, each of which fills some slots and is called after its fillers and where they are: some names are in
+/// two slots.
 fn compare(arms: &[Vec<(&str, &str)>]) -> String {
     let arm = |fills: &Vec<(&str, &str)>| {
+        let called: Vec<_> = fills.iter().map(|(slot, name)| format!("{name}.{slot}")).collect();
         let fills: Vec<_> = fills.iter().map(|(slot, name)| format!("{slot} = \"{name}\"")).collect();
-        format!("{{ {} }}", fills.join(", "))
+        format!("{{ name = \"{}\", {} }}", called.join("-"), fills.join(", "))
     };
     format!("compare=[{}]", arms.iter().map(arm).collect::<Vec<_>>().join(", "))
 }
@@ -75,6 +77,36 @@ fn every_method_runs_and_makes_a_difference() {
     }
 }
 
+/// The objective that gives weights and no gradient.
+const GIVES_WEIGHTS: (&str, &str) = ("forget", "task-vector");
+
+/// Whether fillers go together with it.
+fn goes(fills: &[(&str, &str)]) -> bool {
+    let only =
+        [("retain", "none"), ("combine", "sum"), ("guard", "none"), ("where", "all"), ("where", "layers")];
+    !fills.contains(&GIVES_WEIGHTS) || fills.iter().all(|fill| *fill == GIVES_WEIGHTS || only.contains(fill))
+}
+
+/// What needs a gradient is refused by name beside an objective that gives none, and an adapter, which has nothing to move.
+#[test]
+fn a_task_vector_refuses_what_needs_a_gradient() {
+    let base = ["unlearn.forget=task-vector", "unlearn.attack=[]"];
+    let alone = ["unlearn.retain=none", "unlearn.combine=sum"];
+    for (sets, part) in [
+        (vec!["unlearn.combine=sum"], "retain = \"none\""),
+        (vec!["unlearn.retain=none"], "combine = \"sum\""),
+        ([&alone[..], &["unlearn.guard=sam"]].concat(), "guard = \"none\""),
+        ([&alone[..], &["unlearn.where=lora"]].concat(), "where = \"all\""),
+    ] {
+        let refused = recipe(&[&base[..], &sets[..]].concat());
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = create(&scratch.path().join("run"), &refused);
+        let error =
+            carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("task-vector"), "{error}");
+    }
+}
+
 /// Fillers of different slots go together: every pair runs, or is refused before anything is computed.
 #[test]
 fn every_pair_of_methods_runs() {
@@ -89,9 +121,14 @@ fn every_pair_of_methods_runs() {
     let single = |fills: &[(&str, &str)]| fills.contains(&("retain", "none"));
     let sum = |fills: &[(&str, &str)]| fills.contains(&("combine", "sum"));
     let combines = |fills: &[(&str, &str)]| fills.iter().any(|f| f.0 == "combine");
-    let (refused, mut legal): (Vec<_>, Vec<_>) =
-        arms.into_iter().partition(|fills| single(fills) && combines(fills) && !sum(fills));
+    let (refused, mut legal): (Vec<_>, Vec<_>) = arms
+        .into_iter()
+        .filter(|fills| goes(fills))
+        .partition(|fills| single(fills) && combines(fills) && !sum(fills));
     assert_eq!(refused.len(), fillers("combine").len() - 1, "all but the sum");
+    for fills in legal.iter_mut().filter(|fills| fills.contains(&GIVES_WEIGHTS) && !single(fills)) {
+        fills.push(("retain", "none"));
+    }
     for fills in legal.iter_mut().filter(|fills| single(fills) && !combines(fills)) {
         fills.push(("combine", "sum"));
     }
@@ -122,10 +159,13 @@ fn every_attack_attacks() {
 
 #[test]
 fn every_logged_value_is_explained() {
-    let (_, folder) = run(&[&compare(&[vec![("guard", "sam")]])]);
+    let of = |slot| fillers(slot).into_iter().map(move |name| vec![(slot, name), ("combine", "sum")]);
+    let alone = of("forget").map(|fills| [fills, vec![("retain", "none")]].concat());
+    let arms: Vec<_> = of("guard").chain(of("retain")).chain(alone).collect();
+    let (_, folder) = run(&[&compare(&arms), "unlearn.attack=[]"]);
     let rows = amend_run::StepLog::read(&folder.path().join("run"), amend_run::step_log::METRICS).unwrap();
     let docs: String = amend_unlearn::methods().map(|m| m.doc()).collect();
-    let stages = rows.iter().filter(|r| r.stage.starts_with("sam-"));
+    let stages = rows.iter().filter(|r| r.stage.ends_with("-unlearn"));
     let logged: std::collections::BTreeSet<_> = stages.flat_map(|r| r.values.keys()).collect();
     assert!(logged.len() > 10, "{logged:?}");
     // The loop's own and the looks' are explained beside the code that logs them.
@@ -146,6 +186,35 @@ fn chosen_layers_are_the_only_ones_to_change() {
             "{}",
             change.name
         );
+    }
+}
+
+/// Hidden states behind a layer follow from nothing above it. That is said before anything is computed.
+#[test]
+fn misdirection_below_what_may_change_is_refused() {
+    let refused = recipe(&[
+        "unlearn.forget={ name = \"rmu\", layer = 0 }",
+        "unlearn.where={ name = \"layers\", layers = [1], modules = [\"down_proj\"] }",
+    ]);
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = create(&scratch.path().join("run"), &refused);
+    let error = carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`where`") && error.contains("`rmu`") && error.contains("layer"), "{error}");
+    assert!(!scratch.path().join("run/models").exists(), "nothing was trained");
+}
+
+/// The published setting: both halves at one layer, `down_proj` of the blocks up to it.
+#[test]
+fn misdirection_trains_as_its_authors_do() {
+    let (outcome, _folder) = run(&[
+        "unlearn.forget={ name = \"rmu\", layer = 1 }",
+        "unlearn.retain={ name = \"rmu\", layer = 1 }",
+        "unlearn.where={ name = \"layers\", layers = [0, 1], modules = [\"down_proj\"] }",
+        "unlearn.combine=sum",
+        "unlearn.attack=[]",
+    ]);
+    for change in &outcome.seeds[0].arms[0].changes {
+        assert_eq!(change.change > 0.0, change.name.ends_with("mlp.down_proj.weight"), "{}", change.name);
     }
 }
 
