@@ -133,6 +133,12 @@ impl<'a> Context<'a> {
         once(&self.choices, make).map(Vec::as_slice)
     }
 
+    /// The records of the forget set that models are measured on.
+    pub fn measured_forget(&self) -> &[Record] {
+        let records = &self.sets.forget_eval;
+        &records[..records.len().min(self.evaluation.limit)]
+    }
+
     /// What the reference holds at a site while it reads a set, in pieces of some thousand tokens: one row per token,
     /// whose origin is the item's index in the set and the position there. They take as much memory as they have
     /// rows and columns, for as long as the context lives.

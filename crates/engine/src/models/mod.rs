@@ -40,6 +40,7 @@ mod spec;
 mod stack;
 mod tokens;
 mod tower_sites;
+mod weight_grid;
 mod within;
 
 pub(crate) use config::Config;
@@ -60,6 +61,7 @@ pub use rope::{Rope, RopeScaling};
 pub use router::RouterLosses;
 pub use spec::{BlockNames, InnerNames, LLAMA_BLOCK, LLAMA_NAMES, Names, Positions, QkNorm, QkvNames, Spec};
 pub use tokens::{SoftTokens, Tokens};
+pub use weight_grid::WeightGrid;
 
 /// A model family: the `model_type` of its configs, and how they are read.
 pub(crate) struct Family {

@@ -34,3 +34,4 @@ mod taps;
 mod tokenizer;
 mod training;
 mod visibility;
+mod weight_grid;

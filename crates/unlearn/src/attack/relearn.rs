@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Attacker, Curve, Findings};
+use super::{Attacker, Curve, Findings, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::{Said, ask, mean_probability, share_exact};
+use crate::recipe::UnlearnRecipe;
 use crate::rehearsal::{Work, mean_tokens, tokens};
 
 /// Questions of V put to the attacked model.
@@ -65,7 +66,7 @@ impl Default for Relearn {
 }
 
 impl Attacker for Relearn {
-    fn check(&self, sets: &Sets) -> Result<()> {
+    fn check(&self, sets: &Sets, _recipe: &UnlearnRecipe) -> Result<()> {
         if sets.attack.is_empty() || sets.attack_test.is_empty() {
             let found = sets.forget.len();
             return Err(Error::conflict_at(
@@ -83,19 +84,20 @@ impl Attacker for Relearn {
         model.params.count().0
     }
 
-    fn work(&self, context: &Context<'_>) -> Work {
+    fn work(&self, context: &Context<'_>) -> Result<Work> {
         let drawn = self.batch_size.min(context.attack.len());
         let looks = (self.steps.div_ceil(self.every) as usize).saturating_add(1);
-        Work {
+        Ok(Work {
             trained: (self.steps as usize).saturating_mul(drawn * mean_tokens(&context.attack)),
             scored: looks
                 .saturating_mul(2 * tokens(&context.attack_test))
                 .saturating_add(2 * tokens(&context.attack)),
             written: SAMPLES.saturating_mul(context.evaluation.max_new_tokens),
-        }
+        })
     }
 
-    fn attack(&self, run: &mut Run<'_>, model: &Model, context: &Context<'_>) -> Result<Findings> {
+    fn attack(&self, run: &mut Run<'_>, target: Target<'_>, context: &Context<'_>) -> Result<Findings> {
+        let model = target.model;
         let test = &context.attack_test;
         let look = |model: &Model| -> Result<(f64, f64)> {
             Ok((share_exact(model, test)?.value, mean_probability(model, test)?.value))
@@ -182,7 +184,7 @@ fn findings(accuracy: Points, probability: Points, n: usize, samples: Vec<Said>)
         figures,
         curves: vec![curve("accuracy", accuracy), curve("probability", probability)],
         samples,
-        weak: None,
+        ..Findings::default()
     }
 }
 

@@ -46,6 +46,7 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
             "at least 0 and at most 1",
         ),
         (list("attack", "relearn", "every"), "unlearn.attack[0].every", counts, "at least 1"),
+        (list("attack", "quantise", "group"), "unlearn.attack[0].group", counts, "at least 1"),
     ];
     for (key, bad, range) in [
         ("unlearn.forget_weight", not_negative, "at least 0"),

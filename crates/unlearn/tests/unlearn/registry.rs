@@ -113,7 +113,13 @@ fn every_attack_attacks() {
             assert!(!findings.samples.is_empty(), "{stage}");
             let moves =
                 |curve: &amend_unlearn::attack::Curve| curve.points.iter().any(|p| p.1 != curve.points[0].1);
-            assert!(findings.curves.iter().any(moves), "{stage} brought no model to move");
+            let differs = |(figure, before): &(String, amend_run::Figure)| {
+                findings.figures.iter().any(|(name, after)| name == figure && after.value != before.value)
+            };
+            assert!(
+                findings.curves.iter().any(moves) || findings.before.iter().any(differs),
+                "{stage} brought no model to move"
+            );
         }
         let names: Vec<_> = seed.arms[0].attacks.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(names, [name.to_owned(), format!("{name}-2")]);
