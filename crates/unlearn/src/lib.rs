@@ -105,7 +105,8 @@ fn run_seed(
     }
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
-    let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
+    let mut context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
+    context.gold = models.gold.as_ref();
 
     // In an audit the only model is the one in question, which its arm measures.
     let has_before = !recipe.is_audit();

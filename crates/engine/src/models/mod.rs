@@ -5,6 +5,7 @@
 
 mod adapters;
 mod attention;
+mod between;
 mod block;
 mod builder;
 mod cache;
@@ -34,6 +35,7 @@ mod qwen3;
 mod qwen3_moe;
 mod rope;
 mod router;
+mod silenced;
 mod sites;
 mod source;
 mod spec;

@@ -18,6 +18,7 @@ mod heads;
 mod images;
 mod joined;
 mod json_schema;
+mod left_out;
 mod loss;
 mod modules;
 mod parity;

@@ -1,8 +1,17 @@
 //! Slot `attack`: what an unlearned model has to withstand.
 
+mod adapter_removal;
 mod forms;
+mod leaks;
+mod membership;
+mod probe;
+mod prompts;
+mod prune;
 mod quantise;
 mod relearn;
+mod rewording;
+mod ridge;
+mod sampling;
 
 use std::path::Path;
 
@@ -11,8 +20,14 @@ use amend_learn::Result;
 use amend_run::{Figure, Run, slot};
 use serde::{Deserialize, Serialize};
 
+pub use adapter_removal::AdapterRemoval;
+pub use membership::{Membership, Score};
+pub use probe::Probe;
+pub use prompts::{Kind, Prompts};
+pub use prune::Prune;
 pub use quantise::{Format, Quantise};
-pub use relearn::Relearn;
+pub use relearn::{On, Relearn};
+pub use sampling::Sampling;
 
 use crate::context::Context;
 use crate::data::Sets;
@@ -61,6 +76,9 @@ pub struct Findings {
     /// What some of these figures were before the attack, where no curve begins there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<(String, Figure)>,
+    /// What else there is to know, of which neither more nor less is worse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<(String, Figure)>,
     /// How it came back.
     pub curves: Vec<Curve>,
     /// What the attacked model says.
@@ -68,6 +86,9 @@ pub struct Findings {
     /// Why the attack was weak, where the attacker hardly learnt even what it trained on: a clause with its figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weak: Option<String>,
+    /// What is to be said of the model before any verdict: a clause with its figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Findings {
@@ -103,5 +124,11 @@ slot! {
     pub slot Attack("unlearn", "attack"): dyn Attacker {
         "relearn" => Relearn,
         "quantise" => Quantise,
+        "prompts" => Prompts,
+        "sampling" => Sampling,
+        "probe" => Probe,
+        "prune" => Prune,
+        "adapter-removal" => AdapterRemoval,
+        "membership" => Membership,
     }
 }
