@@ -40,7 +40,8 @@ const ROWS: usize = 128;
 ///
 /// # Inferred parts
 /// Only answers are scored, as everywhere else; of documents every token. `zlib` compresses the answer alone. `reference`
-/// takes the cross-entropy of the model before unlearning off. `grad-norm` is the norm of the gradient of an answer's mean
+/// takes off the cross-entropy of the gold model, and is left out where there is none: the model before unlearning knows the
+/// members, and would betray them whatever model it is compared with. `grad-norm` is the norm of the gradient of an answer's mean
 /// cross-entropy with respect to all weights. PrivLeak compares with the gold model's area, and with ½ where there is none.
 ///
 /// # Expected result
@@ -63,7 +64,7 @@ pub enum Score {
     Loss,
     /// Negative log-likelihood per byte of the compressed text.
     Zlib,
-    /// Cross-entropy beyond that of the model before unlearning.
+    /// Cross-entropy beyond that of the gold model; left out where there is none.
     Reference,
     /// Norm of the gradient.
     GradNorm,
@@ -130,7 +131,9 @@ impl Attacker for Membership {
         let (forget, holdout) = (forget?, holdout?);
         let mut bar = run.progress.begin(&run.stage()?, self.scores.len() as u64 + 1, "scores");
         let mut areas = Vec::with_capacity(self.scores.len());
-        for &score in &self.scores {
+        // A model is no reference for itself.
+        let known = |score: &&Score| **score != Score::Reference || context.gold.is_some();
+        for &score in self.scores.iter().filter(known) {
             let [negatives, positives] =
                 [&forget, &holdout].map(|texts| texts.scores(score, self.k, target.model, context));
             areas.push((score, area(&negatives?, &positives?)));
@@ -217,7 +220,7 @@ impl Texts {
         let ours = logprobs(model, &self.examples)?;
         Ok(match score {
             Score::Reference => {
-                let theirs = logprobs(context.reference, &self.examples)?;
+                let theirs = logprobs(context.gold.unwrap_or(model), &self.examples)?;
                 let ce = |tokens: &[f64]| unknown(loss_score(tokens));
                 ours.iter().zip(&theirs).map(|(a, b)| reference_score(ce(a), ce(b))).collect()
             }

@@ -1,5 +1,7 @@
 //! Linear probes: can the forgotten answer still be read off the hidden states?
 
+use std::collections::BTreeMap;
+
 use amend_engine::kernels::linalg::Matrix;
 use amend_engine::taps::BlockSite;
 use amend_engine::{Batch, Example, Graph, Model, Rng, Site, Taps, split_by_tokens};
@@ -38,8 +40,8 @@ const PASS: usize = 1024;
 /// Lynch et al., arXiv 2402.16835.
 ///
 /// # Inferred parts
-/// What is read is the first token of an answer's first content word, at the token before it, with what the answer says up to
-/// there given. The probe is a ridge regression on one column per such token, trained on as many retain records as models are
+/// What is read is the first token of a content word of the answer, at the token before it, with what the answer says up to
+/// there given: of the words that at least two retain answers have the rarest, for frequent ones belong to the wording. The probe is a ridge regression on one column per such token, trained on as many retain records as models are
 /// measured on; its penalty is the one of five that does best when every record is left out once. It never sees a record of the
 /// forget set, so it cannot memorise one. Forgotten answers count whose token some retain record has, too.
 ///
@@ -176,14 +178,14 @@ struct Answers {
 
 impl Answers {
     /// Those of records whose answers have something to say.
-    fn of(records: &[Record], context: &Context<'_>) -> Result<Self> {
+    fn of(records: &[Record], words: &Frequencies, context: &Context<'_>) -> Result<Self> {
         let mut all = Answers::default();
         for record in records.iter().filter(|record| !matches!(record.content, Content::Text(_))) {
             let (asked, answer) = (question_of(&record.content), answer_of(&record.content));
             let mut example = context.encoder.encode(&record.content)?;
             example.truncate(context.reference.spec().context);
-            let Some(word) = content_words(&asked, &answer).into_iter().next() else { continue };
-            let Some(at) = token_of(&word, &example, context)? else { continue };
+            let Some(word) = words.rarest(&content_words(&asked, &answer)) else { continue };
+            let Some(at) = token_of(word, &example, context)? else { continue };
             all.asked.push(asked);
             all.label.push(example.ids[at]);
             example.truncate(at);
@@ -209,7 +211,29 @@ impl Answers {
 fn sides(context: &Context<'_>) -> Result<[Answers; 2]> {
     let kept = &context.sets.retain_eval;
     let kept = &kept[..kept.len().min(context.evaluation.limit)];
-    Ok([Answers::of(kept, context)?, Answers::of(context.measured_forget(), context)?])
+    let words = Frequencies::of(kept);
+    Ok([Answers::of(kept, &words, context)?, Answers::of(context.measured_forget(), &words, context)?])
+}
+
+/// In how many answers a content word stands.
+struct Frequencies(BTreeMap<String, usize>);
+
+impl Frequencies {
+    fn of(records: &[Record]) -> Self {
+        let mut all = BTreeMap::new();
+        for record in records {
+            for word in content_words(&question_of(&record.content), &answer_of(&record.content)) {
+                *all.entry(word).or_default() += 1;
+            }
+        }
+        Frequencies(all)
+    }
+
+    /// The rarest of these words that is in at least two answers, the first of equals.
+    fn rarest<'w>(&self, words: &'w [String]) -> Option<&'w str> {
+        let counted = words.iter().filter_map(|word| Some((*self.0.get(word)?, word.as_str())));
+        counted.filter(|(count, _)| *count >= 2).min_by_key(|(count, _)| *count).map(|(_, word)| word)
+    }
 }
 
 /// The place of the token that begins a word of an answer; `None` where no token does, or none before it is read.
@@ -278,6 +302,19 @@ mod tests {
         assert_eq!(start_of("lima", " Ann was born in Lima."), Some(17));
         assert_eq!(start_of("ann", "Anna – Ann"), Some(9));
         assert_eq!(start_of("bo", "Bob"), None);
+    }
+
+    #[test]
+    fn words_of_the_wording_are_passed_over() {
+        let record = |answer: &str| {
+            Record::from(Content::Question { question: "What?".into(), answer: answer.into() })
+        };
+        let words = Frequencies::of(&["Ann keeps bees", "Bo keeps bees", "Cy keeps figs"].map(record));
+        let of = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(words.rarest(&of(&["keeps", "bees", "dogs"])), Some("bees"));
+        // Words of one answer, or of none, teach nothing.
+        assert_eq!(words.rarest(&of(&["keeps", "figs"])), Some("keeps"));
+        assert_eq!(words.rarest(&of(&["ann", "dogs"])), None);
     }
 
     #[test]
