@@ -134,7 +134,7 @@ impl<'r> Replies<'r> {
 }
 
 /// The question as it is shown; of a document, its beginning.
-fn question_of(content: &Content) -> String {
+pub fn question_of(content: &Content) -> String {
     match content {
         Content::Text(text) => text.chars().take(80).collect(),
         Content::Messages(messages) => Conversation::of(messages).question().to_owned(),
@@ -142,7 +142,8 @@ fn question_of(content: &Content) -> String {
     }
 }
 
-fn answer_of(content: &Content) -> String {
+/// The right answer; of a document, all of it.
+pub fn answer_of(content: &Content) -> String {
     match content {
         Content::Question { answer, .. } => answer.clone(),
         Content::PromptCompletion { completion, .. } => completion.clone(),

@@ -64,6 +64,42 @@ impl<'a> Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// What the model writes after prompts of tokens, of each as many samples as are asked for, without white space around
+    /// them; `None` where the context has no room. They end where the tokenizer's texts do.
+    ///
+    /// # Errors
+    /// Options that no prompt could be continued with, or a model that fails.
+    pub fn continued(
+        &self,
+        prompts: &[Vec<u32>],
+        options: GenerateOptions,
+    ) -> Result<Vec<Option<Vec<String>>>> {
+        let context = self.model.spec().context;
+        prompts.iter().for_each(|prompt| self.count_cut(prompt.len() >= context));
+        let fits = |prompt: &Vec<u32>| !prompt.is_empty() && prompt.len() < context;
+        let fitting: Vec<Vec<u32>> = prompts.iter().filter(|prompt| fits(prompt)).cloned().collect();
+        let options = GenerateOptions { stop_ids: self.tokenizer.eos_ids().to_vec(), ..options };
+        let (mut tokens, mut done, all) = (0, 0, fitting.len() * options.samples);
+        let mut session = Session::new(self.model, SessionOptions::default());
+        session.submit_all(&fitting, options)?;
+        let answers = session.run(|event| match event {
+            Event::Token { .. } => {
+                tokens += 1;
+                if tokens % HEARD_EVERY == 0 {
+                    self.tell(&format!("answering: {tokens} tokens, {done} of {all} done"));
+                }
+            }
+            Event::Finished { .. } | Event::Failed { .. } => done += 1,
+        })?;
+        let text = |ids: &[u32]| Ok(self.tokenizer.decode(ids, true)?.trim().to_owned());
+        let mut texts = Vec::with_capacity(answers.len());
+        for samples in &answers {
+            texts.push(samples.iter().map(|sample| text(&sample.ids)).collect::<Result<Vec<_>>>()?);
+        }
+        let mut texts = texts.into_iter();
+        Ok(prompts.iter().map(|prompt| fits(prompt).then(|| texts.next()).flatten()).collect())
+    }
+
     fn tell(&self, how_far: &str) {
         if let Some(hears) = self.hears {
             hears(how_far);
@@ -146,34 +182,12 @@ impl Subject<'_> {
         for length in lengths {
             let (mut prompts, mut places) = (Vec::new(), Vec::new());
             for (place, asked) in asked.iter().enumerate().filter(|(_, a)| a.max_new_tokens == length) {
-                let prompt = self.encoder.prompt(&asked.content)?;
-                let fits = !prompt.is_empty() && prompt.len() < self.model.spec().context;
-                self.count_cut(prompt.len() >= self.model.spec().context);
-                if fits {
-                    prompts.push(prompt);
-                    places.push(place);
-                }
+                prompts.push(self.encoder.prompt(&asked.content)?);
+                places.push(place);
             }
-            let options = GenerateOptions {
-                max_new_tokens: length,
-                stop_ids: self.tokenizer.eos_ids().to_vec(),
-                ..Default::default()
-            };
-            let mut session = Session::new(self.model, SessionOptions::default());
-            session.submit_all(&prompts, options)?;
-            let (mut tokens, mut done) = (0, 0);
-            let answers = session.run(|event| match event {
-                Event::Token { .. } => {
-                    tokens += 1;
-                    if tokens % HEARD_EVERY == 0 {
-                        self.tell(&format!("answering: {tokens} tokens, {done} of {} done", prompts.len()));
-                    }
-                }
-                Event::Finished { .. } | Event::Failed { .. } => done += 1,
-            })?;
-            let answers = answers.into_iter().flatten();
-            for (place, answer) in places.into_iter().zip(answers) {
-                written[place].text = Some(self.tokenizer.decode(&answer.ids, true)?.trim().to_owned());
+            let options = GenerateOptions { max_new_tokens: length, ..Default::default() };
+            for (place, answer) in places.into_iter().zip(self.continued(&prompts, options)?) {
+                written[place].text = answer.and_then(|samples| samples.into_iter().next());
             }
         }
         Ok(written)

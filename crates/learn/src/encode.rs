@@ -124,6 +124,60 @@ impl<'a> RecordEncoder<'a> {
         Ok(example.ids[..end].to_vec())
     }
 
+    /// Token ids that ask the question after others with their answers, in the form in which the question is asked, and
+    /// begin the reply. With neither it is [`RecordEncoder::prompt`].
+    pub fn prompt_after(
+        &self,
+        examples: &[(String, String)],
+        content: &Content,
+        begun: &str,
+    ) -> Result<Vec<u32>> {
+        let asked = match content {
+            Content::Question { question, .. } if self.uses_chat() => vec![Message::new("user", question)],
+            Content::Messages(messages) => chat_messages(Conversation::of(messages).asked),
+            Content::Question { .. } | Content::PromptCompletion { .. } | Content::Text(_) => {
+                return self.text_after(examples, content, begun);
+            }
+        };
+        // What a system says comes before everything.
+        let first = asked.iter().position(|message| message.role != "system").unwrap_or(asked.len());
+        let mut turns = asked[..first].to_vec();
+        for (question, answer) in examples {
+            turns.extend([Message::new("user", question), Message::new("assistant", answer)]);
+        }
+        turns.extend_from_slice(&asked[first..]);
+        let mut ids = self.tokenizer.encode_chat_prompt(&turns)?;
+        ids.extend(self.tokenizer.encode(begun, false)?);
+        Ok(ids)
+    }
+
+    /// The same as plain text.
+    fn text_after(&self, examples: &[(String, String)], content: &Content, begun: &str) -> Result<Vec<u32>> {
+        let Template { before, between, .. } = &self.template;
+        let mut text = String::new();
+        for (question, answer) in examples {
+            text += &match content {
+                Content::Question { .. } => format!("{before}{question}{between}{answer}\n\n"),
+                _ => format!("{question}{answer}\n"),
+            };
+        }
+        text += &self.prompt_text(content);
+        if begun.is_empty() {
+            let completion = match content {
+                Content::Question { answer, .. } => answer.clone(),
+                Content::PromptCompletion { completion, .. } => completion.clone(),
+                Content::Messages(_) | Content::Text(_) => String::new(),
+            };
+            // Where prompt and answer are one text, the token across their border is left to the model.
+            return self.prompt(&Content::PromptCompletion { prompt: text, completion });
+        }
+        let mut ids = self.tokenizer.encode(&format!("{text}{begun}"), true)?;
+        while ids.last().is_some_and(|last| self.tokenizer.eos() == Some(*last)) {
+            ids.pop();
+        }
+        Ok(ids)
+    }
+
     /// The prompt as text, where it is text; the question of a chat.
     pub fn prompt_text(&self, content: &Content) -> String {
         match content {
@@ -193,6 +247,28 @@ mod tests {
         let long = encoder.reply(&content, &"d e f ".repeat(30)).unwrap();
         assert_eq!(long.ids.len(), 24);
         assert_eq!(encoder.prompt(&content).unwrap(), example.ids[..example.ids.len() - scored.len()]);
+    }
+
+    #[test]
+    fn examples_come_first_and_a_reply_may_be_begun() {
+        let tokenizer = train_bpe(["Question: a b c\nAnswer: d e f\n\n"].into_iter(), 300, &[]).unwrap();
+        let encoder = RecordEncoder::new(&tokenizer, Template::default(), 200);
+        let text = |ids: Vec<u32>| tokenizer.decode(&ids, true).unwrap();
+        let content = Content::Question { question: "a b".into(), answer: "d e".into() };
+        assert_eq!(encoder.prompt_after(&[], &content, "").unwrap(), encoder.prompt(&content).unwrap());
+        let example = [("c".to_owned(), "f".to_owned())];
+        let asked = text(encoder.prompt_after(&example, &content, "d").unwrap());
+        assert_eq!(asked, "Question: c\nAnswer: f\n\nQuestion: a b\nAnswer: d");
+        let plain = Content::PromptCompletion { prompt: "a b".into(), completion: " c".into() };
+        assert_eq!(text(encoder.prompt_after(&example, &plain, "").unwrap()), "cf\na b");
+        assert_ne!(encoder.prompt_after(&[], &content, "d").unwrap().last().copied(), tokenizer.eos());
+
+        let template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}\
+                        {% if add_generation_prompt %}assistant:{% endif %}";
+        let tokenizer = tokenizer.clone().with_chat_template(template);
+        let encoder = RecordEncoder::new(&tokenizer, Template::default(), 200);
+        let asked = tokenizer.decode(&encoder.prompt_after(&example, &content, " d").unwrap(), true).unwrap();
+        assert_eq!(asked, "user: c\nassistant: f\nuser: a b\nassistant: d");
     }
 
     /// What follows the answer was asked instead of the question.

@@ -57,6 +57,8 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         ("data.retain_eval", &data.retain_eval),
         ("data.real_authors", &data.real_authors),
         ("data.world_facts", &data.world_facts),
+        ("data.holdout", &data.holdout),
+        ("data.unrelated", &data.unrelated),
     ];
     let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
     let (looked_at, revisable, revised) = (recipe.clone(), recipe.clone(), recipe.clone());

@@ -48,6 +48,8 @@ const DRAWS: u32 = 8;
 pub struct Context<'a> {
     /// The frozen model that is to forget; objectives compare with it.
     pub reference: &'a Model,
+    /// The model that never saw the forget set, where there is one.
+    pub gold: Option<&'a Model>,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// How records become tokens.
@@ -68,6 +70,8 @@ pub struct Context<'a> {
     pub attack: Vec<Example>,
     /// The half the attacker wants back, encoded.
     pub attack_test: Vec<Example>,
+    /// What has nothing to do with either set, encoded, where the recipe names it.
+    unrelated: Option<Vec<Example>>,
     answer_logprobs: OnceCell<Vec<Vec<f32>>>,
     answer_nll: OnceCell<Vec<f64>>,
     refusals: OnceCell<Vec<Example>>,
@@ -98,7 +102,9 @@ impl<'a> Context<'a> {
             retain: encode("to keep", &sets.retain)?,
             attack: encode("of the attack", &sets.attack)?,
             attack_test: encode("of the attack's test", &sets.attack_test)?,
+            unrelated: sets.unrelated.as_deref().map(|set| encode("unrelated", set)).transpose()?,
             reference,
+            gold: None,
             tokenizer,
             encoder,
             sets,
@@ -229,6 +235,23 @@ impl<'a> Context<'a> {
     pub fn choices(&self) -> amend_engine::Result<&[Choice]> {
         let make = || choices(self.encoder, &self.sets.forget_eval, self.evaluation.limit);
         once(&self.choices, make).map(Vec::as_slice)
+    }
+
+    /// What has nothing to do with the forget set: what the recipe names, or the retain set.
+    pub fn unrelated(&self) -> &[Example] {
+        self.unrelated.as_ref().unwrap_or(&self.retain)
+    }
+
+    /// The records of the forget set that models are measured on.
+    pub fn measured_forget(&self) -> &[Record] {
+        let records = &self.sets.forget_eval;
+        &records[..records.len().min(self.evaluation.limit)]
+    }
+
+    /// The records of the holdout set that are as many as models are measured on.
+    pub fn measured_holdout(&self) -> &[Record] {
+        let records = &self.sets.holdout;
+        &records[..records.len().min(self.evaluation.limit)]
     }
 
     /// What the reference holds at a site while it reads a set, in pieces of some thousand tokens: one row per token,

@@ -26,6 +26,10 @@ pub struct Sets {
     pub real_authors: Option<Vec<Record>>,
     /// Questions about the world.
     pub world_facts: Option<Vec<Record>>,
+    /// Of the kind of the forget set, and never trained on; empty where nobody gives any.
+    pub holdout: Vec<Record>,
+    /// What has nothing to do with either set, where the recipe names it.
+    pub unrelated: Option<Vec<Record>>,
     /// Half T of the forget set: what a relearning attacker has.
     pub attack: Vec<Record>,
     /// Half V: what the attacker wants back.
@@ -96,6 +100,8 @@ impl Sets {
             retain_eval: optional(&data.retain_eval)?.unwrap_or_else(|| retain.clone()),
             real_authors: optional(&data.real_authors)?,
             world_facts: optional(&data.world_facts)?,
+            holdout: optional(&data.holdout)?.unwrap_or_default(),
+            unrelated: optional(&data.unrelated)?,
             forget,
             retain,
             attack,
@@ -104,12 +110,13 @@ impl Sets {
     }
 
     fn of_world(world: &World, seed: u64) -> Result<Self> {
-        let [forget, retain, attack, attack_test] =
+        let [forget, retain, attack, attack_test, holdout] =
             files_of(world, seed).map(|(_, facts)| facts.iter().map(record_of).collect::<Result<Vec<_>>>());
         let (forget, retain) = (forget?, retain?);
         Ok(Sets {
             attack: attack?,
             attack_test: attack_test?,
+            holdout: holdout?,
             forget_eval: forget.clone(),
             retain_eval: retain.clone(),
             forget,
@@ -130,14 +137,15 @@ fn world(config: &WorldConfig, seed: u64) -> Result<World> {
     World::generate(config).map_err(|e| Error::conflict_at("data.world", format!("[data.world]: {e}")))
 }
 
-/// The sets that a world is made into: forget set, retain set, and the two halves of the attack.
-fn files_of(world: &World, seed: u64) -> [(&'static str, Vec<FactRecord>); 4] {
+/// The sets that a world is made into: forget set, retain set, the two halves of the attack, and the holdout.
+fn files_of(world: &World, seed: u64) -> [(&'static str, Vec<FactRecord>); 5] {
     let split = world.relearn_split(seed);
     [
         ("forget.jsonl", world.records(Split::Forget)),
         ("retain.jsonl", world.records(Split::Retain)),
         ("attack.jsonl", world.records_of_facts(&split.attack)),
         ("attack_test.jsonl", world.records_of_facts(&split.test)),
+        ("holdout.jsonl", world.records(Split::Holdout)),
     ]
 }
 
@@ -153,6 +161,10 @@ pub(crate) fn write_world(run: &Run<'_>, config: &WorldConfig, seed: u64) -> Res
     let dir = run.folder.path().join("data").join(format!("seed{seed}"));
     std::fs::create_dir_all(&dir).map_err(|e| amend_engine::Error::io(&dir, "cannot create", e))?;
     for (name, facts) in files_of(&world(config, seed)?, seed) {
+        // A world may have nobody whom no model is told about.
+        if facts.is_empty() {
+            continue;
+        }
         let text = jsonl(&facts).map_err(|e| Error::invalid(e.to_string()))?;
         write_atomic(&dir.join(name), text.as_bytes())?;
     }
@@ -239,9 +251,13 @@ mod tests {
         let world = world(&WorldConfig::default(), 3).unwrap();
         let sets = Sets::of_world(&world, 3).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        for ((name, facts), held) in
-            files_of(&world, 3).iter().zip([&sets.forget, &sets.retain, &sets.attack, &sets.attack_test])
-        {
+        for ((name, facts), held) in files_of(&world, 3).iter().zip([
+            &sets.forget,
+            &sets.retain,
+            &sets.attack,
+            &sets.attack_test,
+            &sets.holdout,
+        ]) {
             let path = folder.path().join(name);
             std::fs::write(&path, jsonl(facts).unwrap()).unwrap();
             assert!(Dataset::read(&[path]).unwrap().records == *held, "{name}");

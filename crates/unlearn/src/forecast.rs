@@ -135,7 +135,7 @@ fn attacker() -> Arm {
 fn checked_sets(recipe: &UnlearnRecipe, base: &Path, seeds: &[u64]) -> Result<Sets> {
     let checked = |seed: &u64| -> Result<Sets> {
         let sets = Sets::prepare(recipe, base, *seed, &Silent)?;
-        recipe.unlearn.attack.iter().try_for_each(|attack| attack.filler().check(&sets))?;
+        recipe.unlearn.attack.iter().try_for_each(|attack| attack.filler().check(&sets, recipe))?;
         Ok(sets)
     };
     let (first, others) =

@@ -51,8 +51,8 @@ pub use recipe::UnlearnRecipe;
 pub use report::report;
 pub use starter::{ATTACK, DEMO};
 
-use arm::Unlearned;
-use attack::Findings;
+use arm::{Unlearned, adapter_dir};
+use attack::{Findings, Target};
 use compare::Arm;
 use context::Context;
 use data::Sets;
@@ -110,7 +110,8 @@ fn run_seed(
     }
     let (reference, tokenizer) = (&models.base, &models.tokenizer);
     let encoder = RecordEncoder::new(tokenizer, recipe.data.template.clone(), reference.spec().context);
-    let context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
+    let mut context = Context::new(reference, tokenizer, &encoder, &sets, &recipe.eval, seed, run.progress)?;
+    context.gold = models.gold.as_ref();
 
     // In an audit the only model is the one in question, which its arm measures.
     let has_before = !recipe.is_audit();
@@ -126,7 +127,8 @@ fn run_seed(
     }
     let seed = Seed { recipe, context: &context, models: &models, gold: gold.as_ref(), stages, base };
     let arms: Vec<ArmResult> = arms.iter().map(|arm| seed.run_arm(run, arm)).collect::<Result<_>>()?;
-    let gold_findings = models.gold.as_ref().map(|model| seed.attack(run, "gold", model)).transpose()?;
+    let gold_findings =
+        models.gold.as_ref().map(|model| seed.attack(run, "gold", model, None)).transpose()?;
     let as_it_is = || arms.first().map(|arm| (arm.after.clone(), arm.unlearned.watched));
     let (before, watched_before) = before
         .zip(watched)
@@ -174,10 +176,11 @@ impl Seed<'_> {
         })?;
         let mut model = recipe.engine.open(&dir)?;
         model.params.interrupt_by(run.stop.flag());
+        let adapter = Some(adapter_dir(&dir)).filter(|dir| dir.exists());
         Ok(ArmResult {
             name: arm.name.clone(),
             after: snapshot(run, &self.stages.eval(&arm.name), &model, context)?,
-            attacks: self.attack(run, &arm.name, &model)?,
+            attacks: self.attack(run, &arm.name, &model, adapter.as_deref())?,
             changes: model.changes_since(context.reference)?,
             model: Some(dir),
             opened: false,
@@ -195,7 +198,7 @@ impl Seed<'_> {
         Ok(ArmResult {
             name: arm.name.clone(),
             after: snapshot(run, &self.stages.eval(&arm.name), model, self.context)?,
-            attacks: self.attack(run, &arm.name, model)?,
+            attacks: self.attack(run, &arm.name, model, None)?,
             changes: model.changes_since(self.context.reference)?,
             model: None,
             opened: true,
@@ -203,12 +206,19 @@ impl Seed<'_> {
         })
     }
 
-    /// What every attack brings to light on a model.
-    fn attack(&self, run: &mut Run<'_>, name: &str, model: &Model) -> Result<Vec<(String, Findings)>> {
+    /// What every attack brings to light on a model, into which an adapter may have been merged.
+    fn attack(
+        &self,
+        run: &mut Run<'_>,
+        name: &str,
+        model: &Model,
+        adapter: Option<&Path>,
+    ) -> Result<Vec<(String, Findings)>> {
+        let target = Target { model, adapter };
         let mut all = Vec::new();
         for (attack, slot) in self.recipe.unlearn.attacks() {
             let stage = self.stages.attack(name, &attack);
-            let findings = run.once(&stage, |run| slot.filler().attack(run, model, self.context))?;
+            let findings = run.once(&stage, |run| slot.filler().attack(run, target, self.context))?;
             all.push((attack, findings));
         }
         Ok(all)

@@ -61,6 +61,19 @@ impl Snapshot {
     }
 }
 
+/// The figures of a set that say how much of its answers a model has, by the names that attacks have for them: the larger
+/// the more.
+pub(crate) fn recalled(set: &SetFigures) -> Vec<(&'static str, Figure)> {
+    let figures = [
+        ("accuracy", Some(set.accuracy)),
+        ("probability", Some(set.probability)),
+        ("leak", set.leak),
+        ("right among wrong", set.choice),
+        ("extraction strength", Some(set.extraction_strength)),
+    ];
+    figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))).collect()
+}
+
 /// Questions that are asked at a time: enough for full batches, few enough to lose where a process is killed.
 const PIECE: usize = 32;
 
@@ -161,7 +174,17 @@ pub(crate) fn ask(
     Ok(answered.iter().filter_map(said).collect())
 }
 
-fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
+/// What a model makes of the forget set as it is measured, with free answers of so many tokens at most; none with 0.
+pub(crate) fn ask_of_forget(
+    model: &Model,
+    context: &Context<'_>,
+    max_new_tokens: usize,
+) -> Result<(SetFigures, Vec<Said>)> {
+    let answered = questions::ask(context.measured_forget(), max_new_tokens, &subject(model, context))?;
+    Ok((SetFigures::of(&answered), answered.iter().filter_map(said).collect()))
+}
+
+pub(crate) fn subject<'s>(model: &'s Model, context: &'s Context<'_>) -> Subject<'s> {
     Subject::new(model, context.tokenizer, context.encoder)
 }
 

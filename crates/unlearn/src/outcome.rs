@@ -134,6 +134,7 @@ impl Outcome {
         let has_gold = seeds.first().is_some_and(|s| s.gold.is_some());
         let mut premises = if audit { Vec::new() } else { premise::broken(recipe, &seeds, judged_by, &arms) };
         premises.extend(premise::weak_attacks(&seeds));
+        premises.extend(premise::noted(&seeds));
         Outcome {
             aim: recipe.stop.describe(has_gold),
             watched: recipe.stop.watch,

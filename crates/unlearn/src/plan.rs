@@ -1,19 +1,13 @@
 //! The stages of a run before they are done, with how long each will take.
 
-use amend_engine::Example;
-use amend_eval::questions::Replies;
 use amend_learn::Result;
 use amend_run::forecast::PlannedStage;
-use amend_run::{Content, Record};
 
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::recipe::{GivenModel, UnlearnRecipe};
 use crate::rehearsal::{StepCost, Work, tokens};
 use crate::stages::Stages;
-
-/// A written answer takes about so many tokens for one of the right answer.
-const WORDY: f64 = 1.5;
 
 /// What the stages of a run are made of.
 pub(crate) struct Plan<'a> {
@@ -64,12 +58,10 @@ impl Plan<'_> {
         if has_before {
             plan("", stages.watched(), seconds(Work { scored: tokens(forget), ..Work::default() }));
         }
-        let attacks = || {
-            let of = |(name, attack): (String, &crate::attack::Attack)| {
-                (name, seconds(attack.filler().work(self.context)))
-            };
-            self.recipe.unlearn.attacks().map(of)
+        let of = |(name, attack): (String, &crate::attack::Attack)| {
+            Ok((name, seconds(attack.filler().work(self.context)?)))
         };
+        let attacks: Vec<(String, f64)> = self.recipe.unlearn.attacks().map(of).collect::<Result<_>>()?;
         for (i, (arm, cost)) in self.arms.iter().enumerate() {
             let part = place("arm", i, self.arms.len());
             let unlearned = match arm.model {
@@ -84,12 +76,12 @@ impl Plan<'_> {
             };
             plan(&part, stages.unlearn(&arm.name), unlearned);
             plan(&part, stages.eval(&arm.name), measured);
-            for (attack, seconds) in attacks() {
-                plan(&part, stages.attack(&arm.name, &attack), seconds);
+            for (attack, seconds) in &attacks {
+                plan(&part, stages.attack(&arm.name, attack), *seconds);
             }
         }
-        for (attack, seconds) in attacks().filter(|_| self.has_gold) {
-            plan("", stages.attack("gold", &attack), seconds);
+        for (attack, seconds) in attacks.iter().filter(|_| self.has_gold) {
+            plan("", stages.attack("gold", attack), *seconds);
         }
         Ok(())
     }
@@ -105,7 +97,7 @@ impl Plan<'_> {
 
     /// Measuring one model on all sets.
     fn measuring(&self) -> Result<Work> {
-        let sets = self.context.sets;
+        let (sets, eval) = (self.context.sets, &self.recipe.eval);
         let mut work = Work::default();
         for set in [
             Some(&sets.forget_eval),
@@ -113,23 +105,10 @@ impl Plan<'_> {
             sets.real_authors.as_ref(),
             sets.world_facts.as_ref(),
         ] {
-            for record in set.into_iter().flatten().take(self.recipe.eval.limit) {
-                let Replies { paraphrased, perturbed } = Replies::of(record);
-                let likelihoods = 1 + usize::from(paraphrased.is_some()) + perturbed.len();
-                let example = self.context.encoder.encode(&record.content)?;
-                work.scored += likelihoods * example.ids.len();
-                work.written += self.written(record, &example);
-            }
+            let records = set.map_or(&[][..], |set| &set[..set.len().min(eval.limit)]);
+            work = work.and(Work::of_asking(self.context, records, eval.max_new_tokens)?);
         }
         Ok(work)
-    }
-
-    /// Tokens of a free answer, prompt not included.
-    fn written(&self, record: &Record, example: &Example) -> usize {
-        match record.content {
-            Content::Text(_) => 0,
-            _ => self.recipe.eval.max_new_tokens.min((WORDY * example.scored_len() as f64) as usize),
-        }
     }
 }
 

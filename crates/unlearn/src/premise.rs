@@ -3,6 +3,7 @@
 
 use amend_run::in_short;
 
+use crate::attack::Findings;
 use crate::outcome::{ArmOutcome, SeedResult};
 use crate::recipe::UnlearnRecipe;
 use crate::verdict::{JudgedBy, KNOWN, LEARNT, over_seeds};
@@ -71,33 +72,49 @@ fn hardly_known(seeds: &[SeedResult]) -> Option<String> {
 
 /// Attacks that were too weak to show much, each in a sentence or two.
 pub(crate) fn weak_attacks(seeds: &[SeedResult]) -> Vec<String> {
-    // By attack, what is to be said of each model, as it was with the first seed in which it was weak.
+    let sentence = |(attack, models): (&str, String)| {
+        format!(
+            "The attack `{attack}` was weak: {models}. What it does not bring back a stronger one may: try another learning rate, \
+             or more steps."
+        )
+    };
+    clauses(seeds, &|found| found.weak.as_deref()).into_iter().map(sentence).collect()
+}
+
+/// What attacks have to say of models before any verdict.
+pub(crate) fn noted(seeds: &[SeedResult]) -> Vec<String> {
+    let sentence = |(attack, models): (&str, String)| format!("The attack `{attack}` found {models}.");
+    clauses(seeds, &|found| found.note.as_deref()).into_iter().map(sentence).collect()
+}
+
+/// By attack, what is to be said of each model, as it was with the first seed in which it was to be said.
+fn clauses<'a>(
+    seeds: &'a [SeedResult],
+    clause: &dyn Fn(&'a Findings) -> Option<&'a str>,
+) -> Vec<(&'a str, String)> {
     let mut all: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
     for seed in seeds {
         let arms = seed.arms.iter().map(|arm| (arm.name.as_str(), &arm.attacks));
         for (model, findings) in arms.chain([("gold", &seed.gold_findings)]) {
             for (attack, found) in findings {
-                let Some(why) = &found.weak else { continue };
+                let Some(clause) = clause(found) else { continue };
                 let place = all.iter().position(|(known, _)| known == attack).unwrap_or_else(|| {
                     all.push((attack, Vec::new()));
                     all.len() - 1
                 });
                 let models = &mut all[place].1;
                 if models.iter().all(|(known, _)| *known != model) {
-                    models.push((model, why));
+                    models.push((model, clause));
                 }
             }
         }
     }
-    let sentence = |(attack, models): (&str, Vec<(&str, &str)>)| {
-        let each: Vec<String> = models.iter().map(|(model, why)| format!("on `{model}` {why}")).collect();
-        format!(
-            "The attack `{attack}` was weak: {}. What it does not bring back a stronger one may: try another learning rate, or \
-             more steps.",
-            each.join("; ")
-        )
+    let joined = |models: Vec<(&str, &str)>| {
+        let each: Vec<String> =
+            models.iter().map(|(model, clause)| format!("on `{model}` {clause}")).collect();
+        each.join("; ")
     };
-    all.into_iter().map(sentence).collect()
+    all.into_iter().map(|(attack, models)| (attack, joined(models))).collect()
 }
 
 /// Where arms that forgot ended too far apart to be compared at matched forgetting: the two furthest of these, arms with

@@ -151,6 +151,12 @@ pub struct Data {
     /// TOFU's questions about the world.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world_facts: Option<Chosen>,
+    /// Records of the kind of the forget set that no model was trained on, for membership inference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<Chosen>,
+    /// Text that has nothing to do with either set, for an attacker who learns from that; default: the retain set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrelated: Option<Chosen>,
     /// A generated world of fictitious people; its seed is the run's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,

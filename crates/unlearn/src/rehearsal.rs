@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use amend_engine::{Example, Model, SCORING_TOKENS};
+use amend_eval::questions::Replies;
 use amend_learn::{RecordEncoder, Result};
-use amend_run::{Record, Silent};
+use amend_run::{Content, Record, Silent};
 
 use crate::compare::Arm;
 use crate::context::Context;
@@ -18,6 +19,9 @@ const TRAINED: f64 = 3.0;
 /// A token that is written, in the time of one that is only read: answers are written side by side, and yet every one of
 /// their tokens waits for all weights.
 const WRITTEN: f64 = 2.5;
+
+/// A written answer takes about so many tokens for one of the right answer.
+const WORDY: f64 = 1.5;
 
 /// What takes so long tells how long more of it will take; shorter than that, it is mostly overhead.
 const TELLING: Duration = Duration::from_millis(150);
@@ -34,6 +38,45 @@ pub struct Work {
 }
 
 impl Work {
+    /// Asking a model about records as it is measured: how likely right and wrong answers are, and what it writes in at
+    /// most so many tokens.
+    pub(crate) fn of_asking(
+        context: &Context<'_>,
+        records: &[Record],
+        max_new_tokens: usize,
+    ) -> Result<Work> {
+        let mut work = Work::default();
+        for record in records {
+            let Replies { paraphrased, perturbed } = Replies::of(record);
+            let likelihoods = 1 + usize::from(paraphrased.is_some()) + perturbed.len();
+            let example = context.encoder.encode(&record.content)?;
+            work.scored += likelihoods * example.ids.len();
+            work.written += match record.content {
+                Content::Text(_) => 0,
+                _ => max_new_tokens.min((WORDY * example.scored_len() as f64) as usize),
+            };
+        }
+        Ok(work)
+    }
+
+    /// Both.
+    pub(crate) fn and(self, other: Work) -> Work {
+        Work {
+            trained: self.trained.saturating_add(other.trained),
+            scored: self.scored.saturating_add(other.scored),
+            written: self.written.saturating_add(other.written),
+        }
+    }
+
+    /// So many times as much.
+    pub(crate) fn times(self, count: usize) -> Work {
+        Work {
+            trained: self.trained.saturating_mul(count),
+            scored: self.scored.saturating_mul(count),
+            written: self.written.saturating_mul(count),
+        }
+    }
+
     /// How long it takes where a token that is read takes `per_token` seconds.
     pub(crate) fn seconds(&self, per_token: f64) -> f64 {
         let passes = TRAINED * self.trained as f64 + self.scored as f64 + WRITTEN * self.written as f64;

@@ -85,6 +85,11 @@ impl Attention {
         }
     }
 
+    /// The layer by which it writes to the residual stream.
+    pub(super) fn output(&self) -> &Linear {
+        &self.output
+    }
+
     /// The weights that a query head has to itself: rows of the query projection, columns of the output
     /// projection; rows of keys and values where no other head shares them.
     pub(super) fn head(&self, head: usize) -> Vec<(ParamId, Selection)> {

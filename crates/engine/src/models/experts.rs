@@ -59,6 +59,11 @@ impl Experts {
         self.experts.iter_mut().flat_map(|e| [&mut e.gate, &mut e.up, &mut e.down]).collect()
     }
 
+    /// The layers by which the experts write to the residual stream.
+    pub(super) fn outputs(&self) -> Vec<&Linear> {
+        self.experts.iter().map(|expert| &expert.down).collect()
+    }
+
     /// Gate, up and down projection of an expert, where there is one of this number.
     pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
         self.experts.get(expert).map(Expert::weights)

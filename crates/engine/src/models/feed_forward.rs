@@ -79,6 +79,14 @@ impl FeedForward {
         }
     }
 
+    /// The layers by which it writes to the residual stream: one, or one per expert.
+    pub(super) fn outputs(&self) -> Vec<&Linear> {
+        match &self.network {
+            Network::Dense(mlp) => vec![&mlp.down],
+            Network::Experts(experts) => experts.outputs(),
+        }
+    }
+
     /// Gate, up and down projection of an expert, where there is one of this number.
     pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
         match &self.network {

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod attention;
+mod between;
 mod block;
 mod builder;
 mod cache;
@@ -34,12 +35,14 @@ mod qwen3;
 mod qwen3_moe;
 mod rope;
 mod router;
+mod silenced;
 mod sites;
 mod source;
 mod spec;
 mod stack;
 mod tokens;
 mod tower_sites;
+mod weight_grid;
 mod within;
 
 pub(crate) use config::Config;
@@ -60,6 +63,7 @@ pub use rope::{Rope, RopeScaling};
 pub use router::RouterLosses;
 pub use spec::{BlockNames, InnerNames, LLAMA_BLOCK, LLAMA_NAMES, Names, Positions, QkNorm, QkvNames, Spec};
 pub use tokens::{SoftTokens, Tokens};
+pub use weight_grid::WeightGrid;
 
 /// A model family: the `model_type` of its configs, and how they are read.
 pub(crate) struct Family {

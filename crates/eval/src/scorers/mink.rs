@@ -5,9 +5,22 @@
 //! al. 2024 (arXiv 2310.16789); Min-K%++, Zhang et al. 2025 (arXiv 2404.02936); zlib, Carlini et al.
 //! 2021 (arXiv 2012.07805).
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
 /// −mean ℓ_t, the cross-entropy itself. `None` without tokens.
 pub fn loss_score(log_probs: &[f64]) -> Option<f64> {
     (!log_probs.is_empty()).then(|| -log_probs.iter().sum::<f64>() / log_probs.len() as f64)
+}
+
+/// Bytes of the deflate stream of a text at level 6, header and checksum of zlib included.
+pub fn deflated_bytes(text: &str) -> usize {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(6));
+    // Memory takes whatever is written to it.
+    let written = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    written.map_or(0, |stream| stream.len())
 }
 
 /// NLL / bytes, with the summed negative log-likelihood of the text in nats and the length of its
@@ -67,6 +80,9 @@ mod tests {
         assert_eq!(min_k(&[-1.0, -2.0, -3.0, -4.0, -5.0], 0.4), Some(4.5));
         assert_eq!(min_k(&[-1.0, -2.0], 0.1), Some(2.0));
         assert_eq!(min_k(&[], 0.4), None);
+        // What Python's zlib makes of the empty text, and of text that is its own best code.
+        assert_eq!((deflated_bytes(""), deflated_bytes("a")), (8, 9));
+        assert!(deflated_bytes(&"ab".repeat(500)) < 30);
         assert_eq!(zlib_score(30.0, 20), Some(1.5));
         assert_eq!(zlib_score(30.0, 0), None);
         assert_eq!(reference_score(2.0, 3.0), -1.0);

@@ -15,7 +15,8 @@ mod truth_ratio;
 pub use leak::{content_words, leak, leaked};
 pub use memorization::{ExtractionMode, exact_memorization, extraction_strength, word_for_word};
 pub use mink::{
-    loss_score, min_k, min_k_plus_plus, reference_score, standardised, token_moments, zlib_score,
+    deflated_bytes, loss_score, min_k, min_k_plus_plus, reference_score, standardised, token_moments,
+    zlib_score,
 };
 pub use porter::porter_stem;
 pub use privleak::{PRIVLEAK_ALARM, privleak};

@@ -1,5 +1,9 @@
 //! Area under the ROC curve.
 
+use std::cmp::Ordering;
+
+use amend_run::Figure;
+
 use super::{StatsError, checked};
 
 /// P(positive > negative) + ½·P(positive = negative) over all pairs, by rank sums.
@@ -27,6 +31,26 @@ pub fn roc_auc(negatives: &[f64], positives: &[f64]) -> Result<f64, StatsError> 
     Ok(wins / (negatives.len() as f64 * positives.len() as f64))
 }
 
+/// Standard error of [`roc_auc`] (DeLong, DeLong and Clarke-Pearson 1988): √(s₊²/n₊ + s₋²/n₋), where s₊² is the variance over
+/// positives of the share of negatives below each, s₋² over negatives of the share of positives above each. `None` where a
+/// sample has fewer than two values, or one that is no number.
+pub fn roc_auc_error(negatives: &[f64], positives: &[f64]) -> Option<f64> {
+    let (negatives, positives) = (checked("negative", negatives).ok()?, checked("positive", positives).ok()?);
+    let wins = |negative: f64, positive: f64| match positive.partial_cmp(&negative) {
+        Some(Ordering::Greater) => 1.0,
+        Some(Ordering::Equal) => 0.5,
+        _ => 0.0,
+    };
+    let share =
+        |all: &[f64], win: &dyn Fn(f64) -> f64| all.iter().map(|&x| win(x)).sum::<f64>() / all.len() as f64;
+    let of_positives: Vec<f64> =
+        positives.iter().map(|&positive| share(negatives, &|negative| wins(negative, positive))).collect();
+    let of_negatives: Vec<f64> =
+        negatives.iter().map(|&negative| share(positives, &|positive| wins(negative, positive))).collect();
+    let [a, b] = [of_positives, of_negatives].map(|shares| Figure::mean(&shares).stderr);
+    Some(a?.hypot(b?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -40,6 +64,20 @@ mod tests {
         assert_eq!(roc_auc(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]), Ok(0.5));
         assert_eq!(roc_auc(&[0.0, 1.0], &[-0.0, 1.0]), Ok(0.5));
         assert_eq!(roc_auc(&[1.0], &[]), Err(StatsError::Empty { sample: "positive" }));
+    }
+
+    #[test]
+    fn errors_by_hand() {
+        // Positives above 1, ½ and 1 of the negatives; negatives below all, and below half.
+        let error = roc_auc_error(&[1.0, 3.0], &[4.0, 2.0, 5.0]).unwrap();
+        let (positives, negatives) = (Figure::mean(&[1.0, 0.5, 1.0]), Figure::mean(&[1.0, 2.0 / 3.0]));
+        let squares = positives.stderr.unwrap().powi(2) + negatives.stderr.unwrap().powi(2);
+        assert!((error - squares.sqrt()).abs() < 1e-12);
+        assert_eq!(roc_auc_error(&[1.0, 2.0], &[3.0, 4.0]), Some(0.0));
+        assert_eq!(
+            (roc_auc_error(&[1.0], &[2.0, 3.0]), roc_auc_error(&[f64::NAN, 1.0], &[2.0, 3.0])),
+            (None, None)
+        );
     }
 
     proptest! {

@@ -1,14 +1,18 @@
 //! How sure a figure is: means with their standard error, bootstrap intervals, the two-sample
-//! Kolmogorov–Smirnov test and the area under the ROC curve.
+//! Kolmogorov–Smirnov test, the area under the ROC curve, and the best of several draws.
 
 mod auc;
+mod best_of;
 mod bootstrap;
+mod heights;
 mod ks;
 mod mean;
 mod student;
 
-pub use auc::roc_auc;
+pub use auc::{roc_auc, roc_auc_error};
+pub use best_of::best_of;
 pub use bootstrap::{Bootstrap, Interval};
+pub use heights::{highest_stretch, mean_height};
 pub use ks::{KsMethod, KsTest, ks_two_sample};
 pub use mean::{harmonic_mean, mean, ratio_of_sums};
 pub use student::chance_limit;

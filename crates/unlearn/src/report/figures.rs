@@ -4,6 +4,7 @@ use amend_run::Figure;
 use amend_run::report::{Cell, Table};
 
 use super::Attacked;
+use crate::attack::Findings;
 use crate::measure::Snapshot;
 use crate::outcome::{Outcome, SeedResult};
 use crate::verdict::{Better, over_seeds};
@@ -190,21 +191,26 @@ pub(super) fn explained(outcome: &Outcome) -> Vec<(String, String)> {
 /// What came back under an attack, over all seeds.
 pub(super) fn findings(attack: &Attacked<'_>) -> Table {
     let first = attack.models.first().and_then(|(_, seeds)| seeds.first());
-    let names = first.map_or(&[][..], |findings| &findings.figures);
-    let row = |(name, _): &(String, Figure)| {
-        let cells = attack.models.iter().map(|(_, seeds)| {
-            let of = |findings: &&crate::attack::Findings| {
-                findings.figures.iter().find(|(n, _)| n == name).map(|(_, figure)| *figure)
-            };
-            let figures: Option<Vec<Figure>> = seeds.iter().map(of).collect();
-            figures.map_or_else(absent, |figures| Cell::from(over_seeds(figures)))
-        });
-        std::iter::once(Cell::from(format!("{name} {}", Better::Lower.arrow()))).chain(cells).collect()
+    type All = Vec<(String, Figure)>;
+    let rows = |arrow: &str, all: &dyn Fn(&Findings) -> &All| -> Vec<Vec<Cell>> {
+        let row = |(name, _): &(String, Figure)| {
+            let cells = attack.models.iter().map(|(_, seeds)| {
+                let of = |findings: &&Findings| {
+                    all(findings).iter().find(|(n, _)| n == name).map(|(_, figure)| *figure)
+                };
+                let figures: Option<Vec<Figure>> = seeds.iter().map(of).collect();
+                figures.map_or_else(absent, |figures| Cell::from(over_seeds(figures)))
+            });
+            std::iter::once(Cell::from(format!("{name}{arrow}"))).chain(cells).collect()
+        };
+        first.map_or(&[][..], |findings| all(findings)).iter().map(row).collect()
     };
+    let mut all = rows(&format!(" {}", Better::Lower.arrow()), &|findings| &findings.figures);
+    all.extend(rows("", &|findings| &findings.beside));
     Table {
         caption: "What came back".into(),
         columns: headings("figure", attack.models.iter().map(|(name, _)| name.as_str())),
-        rows: names.iter().map(row).collect(),
+        rows: all,
     }
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Evidence, Judgement, Quantity, yes_or_no};
 use crate::attack::Findings;
-use crate::outcome::ArmResult;
+use crate::measure::recalled;
+use crate::outcome::{ArmResult, SeedResult};
 
 /// # What it does
 /// Claims of every attack that it brings back no more than it gets out of the gold model, which never knew: what both
@@ -56,16 +57,20 @@ struct Excess {
     figure: Figure,
     /// Its name.
     name: String,
-    /// It in words, where it is too large.
+    /// It in words, where it is too large, or why nothing can be said.
     words: String,
 }
 
 impl Withstands {
     fn claim(&self, evidence: &Evidence<'_>, attack: usize, name: &str) -> Claim {
-        let what = evidence.judged_by.name();
+        let judged_by = evidence.judged_by.name();
+        let called = |arm: &ArmResult| Some(arm.attacks.get(attack)?.1.figure(judged_by)?.0.to_owned());
+        // An attack that does not measure what is judged has a figure of its own.
+        let what = evidence.results().find_map(called).unwrap_or_else(|| judged_by.to_owned());
+        let what = what.as_str();
         let came_back = evidence.over(|_, arm| figure(&arm.attacks, attack, what));
-        let excess = above_gold(evidence, attack, name)
-            .unwrap_or_else(|| recovered(evidence, attack, name, came_back));
+        let excess = above_gold(evidence, attack, name, what)
+            .unwrap_or_else(|| recovered(evidence, attack, name, what, came_back));
         // Nothing was measured where no item was left to measure on, and nothing lost where nothing was forgotten.
         let value = excess.figure.value;
         let holds = value.is_finite().then_some(value <= self.margin);
@@ -77,7 +82,7 @@ impl Withstands {
             None if holds.is_some() => "not shown, the attack was weak".into(),
             Some(true) => yes_or_no(true),
             Some(false) => format!("no, {}", excess.words),
-            None if came_back.value.is_finite() => "nothing was lost".into(),
+            None if came_back.value.is_finite() => excess.words,
             None => "not measured".into(),
         };
         Claim {
@@ -96,12 +101,11 @@ impl Withstands {
 /// The attack's figure, undefined where there is none.
 fn figure(attacks: &[(String, Findings)], attack: usize, what: &str) -> Figure {
     let found = attacks.get(attack).and_then(|(_, findings)| findings.figure(what));
-    found.copied().unwrap_or(Figure::exact(f64::NAN, 0))
+    found.map_or(Figure::exact(f64::NAN, 0), |(_, figure)| figure)
 }
 
 /// How much more the attack brings than from the gold model, where there is one.
-fn above_gold(evidence: &Evidence<'_>, attack: usize, name: &str) -> Option<Excess> {
-    let what = evidence.judged_by.name();
+fn above_gold(evidence: &Evidence<'_>, attack: usize, name: &str, what: &str) -> Option<Excess> {
     let above = evidence.maybe(|seed, arm| {
         seed.gold.as_ref()?;
         let [ours, gold] = [&arm.attacks, &seed.gold_findings].map(|all| figure(all, attack, what).value);
@@ -112,23 +116,27 @@ fn above_gold(evidence: &Evidence<'_>, attack: usize, name: &str) -> Option<Exce
 }
 
 /// What share of the loss came back: without a gold model, before and after are what there is to compare with.
-fn recovered(evidence: &Evidence<'_>, attack: usize, name: &str, came_back: Figure) -> Excess {
-    let judged_by = evidence.judged_by;
-    let what = judged_by.name();
-    let before = evidence.over(|seed, _| judged_by.figure(&seed.before.forget));
-    let unlearned = evidence.over(|_, arm| start(&arm.attacks, attack, what));
-    let lost = before.value - unlearned.value;
-    let share = if lost > 0.0 { (came_back.value - unlearned.value) / lost } else { f64::NAN };
+fn recovered(evidence: &Evidence<'_>, attack: usize, name: &str, what: &str, came_back: Figure) -> Excess {
+    let unknown = || Figure::exact(f64::NAN, 0);
+    let known = |seed: &SeedResult| {
+        let of_set = recalled(&seed.before.forget).into_iter().find(|(known, _)| *known == what);
+        of_set.map_or_else(unknown, |(_, figure)| figure)
+    };
+    let started = |arm: &ArmResult| {
+        arm.attacks.get(attack).and_then(|(_, found)| found.start(what)).unwrap_or_else(unknown)
+    };
+    let before = evidence.over(|seed, _| known(seed)).value;
+    let unlearned = evidence.over(|_, arm| started(arm)).value;
+    let lost = before - unlearned;
+    let words = match lost {
+        lost if lost.is_nan() => "not judged, needs a gold model".to_owned(),
+        lost if lost <= 0.0 => "nothing was lost".to_owned(),
+        _ => format!("{what} {unlearned:.2} → {:.2} ({before:.2} before)", came_back.value),
+    };
+    let share = if lost > 0.0 { (came_back.value - unlearned) / lost } else { f64::NAN };
     Excess {
         figure: Figure::exact(share, 0),
         name: format!("{name}: share of the lost {what} that came back"),
-        words: format!("{what} {:.2} → {:.2} ({:.2} before)", unlearned.value, came_back.value, before.value),
+        words,
     }
-}
-
-/// What the attack's figure was before the attack began.
-fn start(attacks: &[(String, Findings)], attack: usize, what: &str) -> Figure {
-    let curves = attacks.get(attack).map_or(&[][..], |(_, findings)| &findings.curves);
-    let curve = curves.iter().find(|curve| curve.y == what).or(curves.first());
-    Figure::exact(curve.and_then(|curve| curve.points.first()).map_or(f64::NAN, |point| point.1), 0)
 }

@@ -50,6 +50,10 @@ impl Place for Lora {
         model.attach_lora(&self.options(), context.seed)
     }
 
+    fn leaves_adapter(&self) -> bool {
+        true
+    }
+
     fn size(&self, model: &Model) -> Result<usize> {
         model.lora_weights(&self.options())
     }

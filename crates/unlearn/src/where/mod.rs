@@ -19,6 +19,11 @@ pub trait Place {
     /// on, the context has.
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()>;
 
+    /// Whether what was learnt is an adapter, which can be taken off the model again.
+    fn leaves_adapter(&self) -> bool {
+        false
+    }
+
     /// How many weights would be chosen, found out without making any: there may be more than fit into memory.
     fn size(&self, model: &Model) -> Result<usize>;
 }

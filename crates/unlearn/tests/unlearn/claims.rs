@@ -102,6 +102,32 @@ fn without_a_gold_model_an_attack_is_compared_with_before_and_with_the_moment_of
     assert_eq!((claim.pass, claim.answer.as_str()), (Some(false), "no, accuracy 0.10 → 0.50 (0.90 before)"));
 }
 
+/// What measures no accuracy was compared with the accuracy there had been.
+#[test]
+fn an_attack_that_does_not_measure_what_is_judged_is_judged_by_its_own_figure() {
+    let found = |name: &str| {
+        let mut seeds = seeds();
+        for seed in &mut seeds {
+            seed.gold = None;
+            seed.gold_findings.clear();
+            seed.before.forget.leak = Some(Figure::exact(0.9, 10));
+            for arm in &mut seed.arms {
+                let findings = &mut arm.attacks[0].1;
+                findings.curves.clear();
+                findings.figures = vec![(name.to_owned(), Figure::exact(0.6, 10))];
+                findings.before = vec![(name.to_owned(), Figure::exact(0.1, 10))];
+            }
+        }
+        claim("\"withstands\"", seeds)
+    };
+    let leak = found("leak");
+    assert!((leak.judged.figure.value - 0.625).abs() < 1e-9, "{leak:?}");
+    assert_eq!((leak.pass, leak.answer.as_str()), (Some(false), "no, leak 0.10 → 0.60 (0.90 before)"));
+    assert_eq!(leak.shown.name, "relearn: leak");
+    let unknown = found("advantage");
+    assert_eq!((unknown.pass, unknown.answer.as_str()), (None, "not judged, needs a gold model"));
+}
+
 /// A model that knows neither set was said to have forgotten the one and kept the other.
 #[test]
 fn what_was_not_known_is_neither_forgotten_nor_kept() {

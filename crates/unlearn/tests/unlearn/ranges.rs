@@ -65,7 +65,19 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
             shares,
             "at least 0 and at most 1",
         ),
+        (list("attack", "relearn", "window"), "unlearn.attack[0].window", counts, "at least 1"),
         (list("attack", "relearn", "every"), "unlearn.attack[0].every", counts, "at least 1"),
+        (list("attack", "prompts", "examples"), "unlearn.attack[0].examples", counts, "at least 1"),
+        (list("attack", "sampling", "samples"), "unlearn.attack[0].samples", counts, "at least 1"),
+        (list("attack", "sampling", "temperature"), "unlearn.attack[0].temperature", positive, "more than 0"),
+        (list("attack", "prune", "last"), "unlearn.attack[0].last", counts, "at least 1"),
+        (
+            list("attack", "membership", "k"),
+            "unlearn.attack[0].k",
+            &["0.0", "-0.1", "1.5", "nan"],
+            "more than 0 and at most 1",
+        ),
+        (list("attack", "quantise", "group"), "unlearn.attack[0].group", counts, "at least 1"),
     ];
     for (key, bad, range) in [
         ("unlearn.forget_weight", not_negative, "at least 0"),

@@ -140,21 +140,99 @@ fn every_pair_of_methods_runs() {
     }
 }
 
+/// What an attack needs beside the recipe that all others are tested with.
+fn beside_attack(name: &str) -> Vec<&'static str> {
+    match name {
+        // Who says nothing true gives nothing away.
+        "prompts" | "sampling" => {
+            vec!["model.scratch.epochs=80", "model.scratch.context=160", "eval.max_new_tokens=12"]
+        }
+        "adapter-removal" => vec!["unlearn.where=lora"],
+        "probe" => vec!["model.scratch.epochs=40", "data.world.people=16", "eval.limit=80"],
+        "membership" => vec!["data.world.holdout=2"],
+        _ => Vec::new(),
+    }
+}
+
 #[test]
 fn every_attack_attacks() {
     for name in fillers("attack") {
-        let (outcome, _folder) = run(&[&format!("unlearn.attack=[\"{name}\", \"{name}\"]")]);
+        let attacks = format!("unlearn.attack=[\"{name}\", \"{name}\"]");
+        let (outcome, _folder) = run(&[&[attacks.as_str()], &beside_attack(name)[..]].concat());
         let seed = &outcome.seeds[0];
+        let mut moved = false;
         for (stage, findings) in seed.arms[0].attacks.iter().chain(&seed.gold_findings) {
             assert!(!findings.reading.is_empty() && !findings.figures.is_empty(), "{stage}");
-            assert!(!findings.samples.is_empty(), "{stage}");
+            assert!(
+                findings.figures.iter().all(|(_, figure)| figure.value.is_finite()),
+                "{stage}: {findings:?}"
+            );
+            assert!(name == "membership" || !findings.samples.is_empty(), "{stage}");
             let moves =
                 |curve: &amend_unlearn::attack::Curve| curve.points.iter().any(|p| p.1 != curve.points[0].1);
-            assert!(findings.curves.iter().any(moves), "{stage} brought no model to move");
+            let differs = |(figure, before): &(String, amend_run::Figure)| {
+                findings.figures.iter().any(|(name, after)| name == figure && after.value != before.value)
+            };
+            moved |= findings.curves.iter().any(moves) || findings.before.iter().any(differs);
+            // Of prompts the plain one may be the most telling; then the others give away less.
+            let (_, first) = &findings.figures[0];
+            moved |=
+                name == "prompts" && findings.figures.iter().any(|(_, figure)| figure.value != first.value);
         }
+        // Membership is no figure that moves.
+        assert!(moved || name == "membership", "{name} brought no model to move");
         let names: Vec<_> = seed.arms[0].attacks.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(names, [name.to_owned(), format!("{name}-2")]);
+        let twice = |all: &[(String, amend_unlearn::attack::Findings)]| all[0].1 == all[1].1;
+        assert!(twice(&seed.arms[0].attacks) && twice(&seed.gold_findings), "{name} is not the same twice");
     }
+}
+
+/// What an attack cannot do is said before anything is computed, with what would mend it.
+#[test]
+fn attacks_that_could_show_nothing_are_refused() {
+    for (sets, words) in [
+        (&["unlearn.attack=[\"membership\"]"][..], ["not computable, it needs a holdout", "`holdout`"]),
+        (&["unlearn.attack=[\"adapter-removal\"]"], ["`where = \"all\"`", "use `where = \"lora\"`"]),
+        (&["unlearn.attack=[\"prompts\"]", "eval.max_new_tokens=0"], ["`max_new_tokens` is 0", "prompts"]),
+        (&["unlearn.attack=[\"sampling\"]", "eval.max_new_tokens=0"], ["`max_new_tokens` is 0", "sampling"]),
+        (&["unlearn.attack=[{ name = \"quantise\", formats = [] }]"], ["quantise", "formats"]),
+    ] {
+        let source = RecipeSource { path: "smoke.toml".into(), text: RECIPE.into() };
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let error = match load::<UnlearnRecipe>(source, &sets) {
+            Err(error) => error.to_string(),
+            Ok(loaded) => {
+                let scratch = tempfile::tempdir().unwrap();
+                let folder = crate::support::create(&scratch.path().join("run"), &loaded);
+                let (progress, stop) = (amend_run::Silent, amend_run::Stop::default());
+                let refused = crate::support::carry_out(folder, &loaded, &progress, stop);
+                refused.map(|_| ()).unwrap_err().to_string()
+            }
+        };
+        assert!(words.iter().all(|word| error.contains(word)), "{sets:?}: {error}");
+    }
+}
+
+/// Whatever an attacker learns from, the same items are watched from the same place on; learning them brings most back.
+#[test]
+fn an_attacker_may_learn_the_same_facts_or_something_else() {
+    let attack = |on: &str| {
+        format!(
+            "{{ name = \"relearn\", on = \"{on}\", steps = 12, batch_size = 8, every = 4, optimizer = {{ lr = 3e-3 }} }}"
+        )
+    };
+    let attacks = ["same", "unrelated", "disjoint"].map(attack).join(", ");
+    let (outcome, _folder) = run(&[&format!("unlearn.attack=[{attacks}]"), "model.scratch.epochs=8"]);
+    let attacks = &outcome.seeds[0].arms[0].attacks;
+    let probability = |attack: usize| attacks[attack].1.figure("probability").unwrap().1.value;
+    let start = |attack: usize| attacks[attack].1.curves[1].points[0].1;
+    assert_eq!(start(0), start(1));
+    assert!(probability(0) > probability(1) && probability(0) > start(0), "{attacks:?}");
+    let titles: std::collections::BTreeSet<_> =
+        attacks.iter().map(|(_, found)| &found.curves[0].title).collect();
+    assert_eq!(titles.len(), 3);
+    assert!(attacks[1].1.weak.is_none(), "what is not there to be learnt is not learnt weakly");
 }
 
 #[test]
