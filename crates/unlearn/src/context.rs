@@ -14,6 +14,7 @@ use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::{Progress, Record};
 
 use crate::data::Sets;
+use crate::features::Features;
 use crate::measure::{Choice, choices};
 use crate::recipe::Evaluation;
 
@@ -58,6 +59,7 @@ pub struct Context<'a> {
     retain_refusals: OnceCell<Vec<Example>>,
     choices: OnceCell<Vec<Choice>>,
     hidden: RefCell<HiddenStates>,
+    pub(crate) features: Features,
 }
 
 impl<'a> Context<'a> {
@@ -91,6 +93,7 @@ impl<'a> Context<'a> {
             retain_refusals: OnceCell::new(),
             choices: OnceCell::new(),
             hidden: RefCell::default(),
+            features: Features::default(),
         })
     }
 
