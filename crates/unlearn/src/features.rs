@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use amend_engine::kernels::linalg::Matrix;
 use amend_engine::optim::nll_gradients;
-use amend_engine::{Error, Example, Result, Rng, SCORING_TOKENS};
+use amend_engine::{Error, Example, Result, Rng, SCORING_TOKENS, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,11 +44,15 @@ pub type LayerOutputs = BTreeMap<String, Matrix>;
 /// For every layer, how much each row of its weight matters: `[out]`.
 pub type RowImportance = BTreeMap<String, Vec<f64>>;
 
+/// For every layer, the factors that an adapter begins at: A₀ [r, in] and B₀ [out, r].
+pub type Starts = BTreeMap<String, [Tensor; 2]>;
+
 /// What has been computed.
 #[derive(Default)]
 pub(crate) struct Features {
     outputs: RefCell<BTreeMap<(Key, Pooling), Rc<LayerOutputs>>>,
     importance: RefCell<BTreeMap<Key, Rc<RowImportance>>>,
+    starts: RefCell<BTreeMap<String, Rc<Starts>>>,
 }
 
 impl Context<'_> {
@@ -102,6 +106,27 @@ impl Context<'_> {
             }
             Ok(all.into_iter().map(|(layer, _, sums)| (layer, sums)).collect())
         })
+    }
+
+    /// Where the adapters of a filler begin in layers of the reference: what `make` makes of a layer's path and weight
+    /// [out, in].
+    ///
+    /// # Errors
+    /// As `make`, and where there is no layer of such a path.
+    pub fn starts(
+        &self,
+        filler: &impl Serialize,
+        layers: &[String],
+        make: impl Fn(&str, &Tensor) -> Result<[Tensor; 2]>,
+    ) -> Result<Rc<Starts>> {
+        let key = serde_json::to_string(filler).map_err(|e| Error::invalid(e.to_string()))?;
+        let params = &self.reference.params;
+        let start = |layer: &String| {
+            let weight = params.find(&format!("{layer}.weight"));
+            let weight = weight.ok_or_else(|| Error::invalid(format!("the model has no layer {layer}")))?;
+            Ok((layer.clone(), make(layer, &params.get(weight).tensor)?))
+        };
+        kept(&self.features.starts, key, || layers.iter().map(start).collect())
     }
 
     /// The sequences, in the order of their set.

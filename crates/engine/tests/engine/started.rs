@@ -35,7 +35,8 @@ fn examples() -> Vec<Example> {
 
 fn logits(model: &Model) -> Vec<f32> {
     let batch = Batch::new(&examples()).unwrap();
-    let (mut g, taps) = (Graph::inference(&model.params), Taps::none());
+    let taps = Taps::none();
+    let mut g = Graph::inference(&model.params);
     let hidden = model.hidden(&mut g, &batch, &taps).unwrap();
     model.logits(&mut g, &hidden, &batch.layout, &batch.rows, &taps).unwrap().value().f32().to_vec()
 }

@@ -64,12 +64,13 @@ impl Place for Fila {
         let layers = model.lora_layers(&self.options())?;
         let of = |side| context.row_importance(&Sampled { side, sequences: self.sequences, layers: &layers });
         let [forget, retain] = [of(Side::Forget)?, of(Side::Retain)?];
-        model.attach_started_lora(&self.options(), |layer, weight| {
+        let starts = context.starts(self, &layers, |layer, weight| {
             check_rank(self.r, layer, [weight.rows(), weight.columns()])?;
             let ratios = ratios(of_layer(&forget, layer)?, of_layer(&retain, layer)?);
             let [a, b] = weighted_factors(&Matrix::from_tensor(weight), &ratios, self.r)?;
             Ok([a.to_tensor(), b.to_tensor()])
-        })
+        })?;
+        model.attach_started_lora(&self.options(), |layer, _| of_layer(&starts, layer).cloned())
     }
 
     fn size(&self, model: &Model) -> Result<usize> {

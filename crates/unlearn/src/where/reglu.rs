@@ -105,13 +105,14 @@ impl Default for Reglu {
 
 impl Place for Reglu {
     fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<()> {
-        let outputs = self.outputs(model, context)?;
-        model.attach_started_lora(&self.options(), |layer, weight| {
+        let (layers, outputs) = (model.lora_layers(&self.options())?, self.outputs(model, context)?);
+        let starts = context.starts(self, &layers, |layer, weight| {
             check_rank(self.r, layer, [weight.rows()])?;
             let directions = self.start(layer, &outputs, context.seed)?;
             let a = directions.times(&Matrix::from_tensor(weight))?;
             Ok([a.to_tensor(), directions.transposed().to_tensor()])
-        })
+        })?;
+        model.attach_started_lora(&self.options(), |layer, _| of_layer(&starts, layer).cloned())
     }
 
     fn size(&self, model: &Model) -> Result<usize> {
