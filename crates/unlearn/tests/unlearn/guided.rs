@@ -46,7 +46,7 @@ fn orthogonality_falls_and_is_shown() {
     let place = "unlearn.where={ name = \"reglu\", r = 2, alpha = 4.0, init = \"retain\", rol = 5.0 }";
     let sets = [place, "unlearn.attack=[]", "stop.max_steps=8", "optimizer.lr=3e-3", "unlearn.combine=sum"];
     let (outcome, folder) = run(&sets);
-    let rows = rows(&folder, "unlearn");
+    let rows = rows(&folder, &format!("{}-unlearn", outcome.arms[0].name));
     let rol: Vec<f64> = rows.iter().map(|row| row.values["loss_rol"].as_f64().unwrap()).collect();
     assert!((rol[0] - 2.0 * 14.0).abs() < 1e-3, "{rol:?}");
     assert!(rol.windows(2).all(|two| two[1] < two[0]), "{rol:?}");
