@@ -21,6 +21,7 @@ use crate::objectives::Objectives;
 use crate::recipe::Slots;
 use crate::save::SaveType;
 use crate::stop::StopRule;
+use crate::r#where::{LayerEnergy, Regulariser};
 
 /// Retain items looked at while unlearning goes on: enough for a curve.
 pub(crate) const RETAIN_LOOK: usize = 64;
@@ -36,6 +37,9 @@ pub struct Unlearned {
     pub aim: f64,
     /// Whether it did within the steps allowed.
     pub reached: bool,
+    /// Where the adapter wrote to begin with and at the end, layer by layer, where the choice of weights can tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub energies: Vec<[LayerEnergy; 2]>,
 }
 
 impl Arm {
@@ -49,11 +53,11 @@ impl Arm {
     /// Unlearns as the stage in progress, until the watched figure is down to `aim`. The whole of the method, slot by
     /// slot:
     ///
-    /// 1. `where` makes the weights trainable that may change.
+    /// 1. `where` makes the weights trainable that may change, and says what holds them.
     /// 2. For every step (`Unlearning::step`), a batch is drawn from the forget and one from the retain set; `forget`
-    ///    and `retain` have a loss each, `guard` says where their gradients are taken, `combine` makes one update of
-    ///    them, and the optimiser clips it and takes the step. Then `guard` has a word again. A `forget` that gives
-    ///    weights instead of a loss needs none of that.
+    ///    and `retain` have a loss each, `guard` says where their gradients are taken, what holds the weights adds its own
+    ///    to that of `retain`, `combine` makes one update of them, and the optimiser clips it and takes the step. Then
+    ///    `guard` has a word again. A `forget` that gives weights instead of a loss needs none of that.
     /// 3. Every few steps the watched figure is looked at. Once it is down to the aim, or when the steps are used
     ///    up, that is the unlearned model.
     pub(crate) fn unlearn(
@@ -63,9 +67,10 @@ impl Arm {
         aim: f64,
         context: &Context<'_>,
     ) -> Result<(Model, Unlearned)> {
-        let Slots { retain, r#where, batch_size, .. } = &self.slots;
+        let Slots { retain, batch_size, .. } = &self.slots;
         let mut model = context.reference.clone();
-        r#where.filler().prepare(&mut model, context).map_err(|e| self.misplaced(e))?;
+        let regulariser = self.prepare(&mut model, context)?;
+        let before = energies(regulariser.as_deref(), &model)?;
         run.folder.log(&format!(
             "{}: {} weights may change; effective batch {batch_size} forget + {} retain",
             run.stage()?,
@@ -73,15 +78,25 @@ impl Arm {
             if retain.filler().is_active() { *batch_size } else { 0 }
         ))?;
         let descent = Descent::new(&model.params, &self.optimizer, stop.max_steps)?;
-        let mut learner = Unlearning::new(&self.slots, context, stop, aim, model, descent);
+        let mut learner = Unlearning::new(&self.slots, context, (stop, aim), (model, regulariser), descent);
         let steps = train(run, stop.max_steps, &mut learner)?;
         let model = learner.outcome()?;
+        let regulariser = learner.regulariser;
         let watched = match learner.watched {
             Some(watched) if stop.looks_after(steps) => watched,
             // No step was taken, or somebody outside ended it between two looks.
             _ => stop.watch.of(&model, context)?,
         };
-        Ok((model, Unlearned { steps, watched, aim, reached: watched.value <= aim }))
+        let after = energies(regulariser.as_deref(), &model)?;
+        let energies = before.into_iter().zip(after).map(|(before, after)| [before, after]).collect();
+        Ok((model, Unlearned { steps, watched, aim, reached: watched.value <= aim, energies }))
+    }
+
+    /// Chooses the weights that may change, and what holds them.
+    fn prepare(&self, model: &mut Model, context: &Context<'_>) -> Result<Option<Box<dyn Regulariser>>> {
+        let place = self.slots.r#where.filler();
+        place.prepare(model, context).map_err(|e| self.misplaced(e))?;
+        place.regulariser(model, context).map_err(|e| self.misplaced(e))
     }
 
     /// What the choice of weights was refused for.
@@ -94,13 +109,13 @@ impl Arm {
     pub(crate) fn rehearse(&self, batch_size: usize, context: &Context<'_>) -> Result<(usize, Duration)> {
         let slots = Slots { batch_size, ..self.slots.clone() };
         let mut model = context.reference.clone();
-        slots.r#where.filler().prepare(&mut model, context).map_err(|e| self.misplaced(e))?;
+        let regulariser = self.prepare(&mut model, context)?;
         // A step that changes nothing takes what any step takes, and cannot diverge.
         let still = Optimizer { lr: 0.0, ..self.optimizer.clone() };
         let descent = Descent::new(&model.params, &still, u64::MAX)?;
         // Nothing is looked at on the way.
         let stop = StopRule { check_every: u64::MAX, max_steps: u64::MAX, ..StopRule::default() };
-        let mut learner = Unlearning::new(&slots, context, &stop, 0.0, model, descent);
+        let mut learner = Unlearning::new(&slots, context, (&stop, 0.0), (model, regulariser), descent);
         learner.step(0)?;
         restart_peak();
         let began = Instant::now();
@@ -141,6 +156,7 @@ struct Unlearning<'a> {
     stop: &'a StopRule,
     aim: f64,
     model: Model,
+    regulariser: Option<Box<dyn Regulariser>>,
     descent: Descent,
     /// What fillers carry from step to step.
     memory: Memory,
@@ -170,7 +186,11 @@ impl Learner for Unlearning<'_> {
             )));
         }
         let retain_loss = retain.as_ref().map(|retain| retain.loss);
-        let retain = retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
+        let mut retain =
+            retain.map_or_else(|| Gradients::none(&self.model.params), |retain| retain.gradients);
+        if let Some(regulariser) = &self.regulariser {
+            regulariser.add_to(&self.model, &mut retain, &mut row)?;
+        }
         let Weights { forget: gamma, retain: alpha } = self.slots.weights();
         let weights = Weights { forget: gamma, retain: alpha * retaining.filler().multiplier(&memory) };
         let mut update = combine.filler().combine_next(&forget.gradients, &retain, weights, &mut memory)?;
@@ -225,16 +245,16 @@ impl Learner for Unlearning<'_> {
 }
 
 impl<'a> Unlearning<'a> {
-    /// Before the first step.
+    /// Before the first step, with a model whose weights are chosen and what holds them.
     fn new(
         slots: &'a Slots,
         context: &'a Context<'a>,
-        stop: &'a StopRule,
-        aim: f64,
-        model: Model,
+        (stop, aim): (&'a StopRule, f64),
+        (model, regulariser): (Model, Option<Box<dyn Regulariser>>),
         descent: Descent,
     ) -> Self {
-        Unlearning { slots, context, stop, aim, model, descent, memory: Memory::default(), watched: None }
+        let memory = Memory::default();
+        Unlearning { slots, context, stop, aim, model, regulariser, descent, memory, watched: None }
     }
 
     /// The model that the steps so far have led to.
@@ -253,9 +273,21 @@ impl<'a> Unlearning<'a> {
         row.insert("forget_accuracy".into(), json!(share_exact(&model, forget)?.value));
         let first = &retain[..retain.len().min(RETAIN_LOOK)];
         row.insert("retain_accuracy".into(), json!(share_exact(&model, first)?.value));
+        let energies = energies(self.regulariser.as_deref(), &model)?;
+        if !energies.is_empty() {
+            let mean =
+                |of: fn(&LayerEnergy) -> f64| energies.iter().map(of).sum::<f64>() / energies.len() as f64;
+            row.insert("forget_energy".into(), json!(mean(|energy| energy.forget)));
+            row.insert("retain_energy".into(), json!(mean(|energy| energy.retain)));
+        }
         self.watched = Some(watched);
         Ok(())
     }
+}
+
+/// Where the weights of `model` write, as what holds them sees it.
+fn energies(regulariser: Option<&dyn Regulariser>, model: &Model) -> Result<Vec<LayerEnergy>> {
+    Ok(regulariser.map(|regulariser| regulariser.energies(model)).transpose()?.unwrap_or_default())
 }
 
 /// Where the adapter of the model in `dir` goes.

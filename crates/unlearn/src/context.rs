@@ -16,6 +16,7 @@ use amend_learn::{Conversation, Error, RecordEncoder, Result};
 use amend_run::{Content, Progress, Record};
 
 use crate::data::Sets;
+use crate::features::Features;
 use crate::measure::{Choice, choices};
 use crate::recipe::Evaluation;
 use crate::reinforcement::Reinforcement;
@@ -82,6 +83,7 @@ pub struct Context<'a> {
     alternatives: RefCell<BTreeMap<u32, Rc<Alternatives>>>,
     reinforced: RefCell<Vec<(Reinforcement, Rc<Model>)>>,
     hidden: RefCell<HiddenStates>,
+    pub(crate) features: Features,
 }
 
 impl<'a> Context<'a> {
@@ -120,6 +122,7 @@ impl<'a> Context<'a> {
             alternatives: RefCell::default(),
             reinforced: RefCell::default(),
             hidden: RefCell::default(),
+            features: Features::default(),
         })
     }
 

@@ -13,6 +13,7 @@ pub mod combine;
 pub mod compare;
 pub mod context;
 pub mod data;
+pub mod features;
 mod forecast;
 pub mod forget;
 pub mod guard;
@@ -193,7 +194,7 @@ impl Seed<'_> {
         let (stop, aim) = (&self.recipe.stop, self.recipe.stop.aim(self.gold));
         let unlearned = run.once(&self.stages.unlearn(&arm.name), |_| -> Result<_> {
             let watched = stop.watch.of(model, self.context)?;
-            Ok(Unlearned { steps: 0, watched, aim, reached: watched.value <= aim })
+            Ok(Unlearned { steps: 0, watched, aim, reached: watched.value <= aim, energies: Vec::new() })
         })?;
         Ok(ArmResult {
             name: arm.name.clone(),

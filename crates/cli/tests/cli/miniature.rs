@@ -1,4 +1,6 @@
-//! The paper's claim in miniature, with the inequality asserted. Minutes; `just miniatures` runs it.
+//! The papers' claims in miniature, with their inequalities asserted. Minutes; `just miniatures` runs them.
+
+mod reglu;
 
 use serde_json::Value;
 

@@ -28,6 +28,7 @@ mod norm;
 mod olmo2;
 mod open;
 mod opened;
+mod outputs;
 mod part;
 mod phi3;
 mod qwen2;

@@ -29,6 +29,7 @@ mod shift_ffn;
 mod sites;
 mod small_models;
 mod soft_tokens;
+mod started;
 mod steering;
 mod stored_types;
 mod taps;

@@ -144,15 +144,13 @@ impl Attacker for Relearn {
     fn check(&self, sets: &Sets, _recipe: &UnlearnRecipe) -> Result<()> {
         let found = sets.forget.len();
         match self.on {
-            On::Disjoint if sets.attack.is_empty() || sets.attack_test.is_empty() => {
-                Err(Error::conflict_at(
-                    "unlearn.attack",
-                    format!(
-                        "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set \
+            On::Disjoint if sets.attack.is_empty() || sets.attack_test.is_empty() => Err(Error::conflict_at(
+                "unlearn.attack",
+                format!(
+                    "attack = \"relearn\" learns one half of the forget set and is measured on the other, but the set \
                          has {found} record; give it at least 2, or leave the attack out"
-                    ),
-                ))
-            }
+                ),
+            )),
             On::Unrelated if sets.unrelated.as_ref().unwrap_or(&sets.retain).is_empty() => {
                 Err(Error::conflict_at(
                     "unlearn.attack",

@@ -69,6 +69,7 @@ pub(super) fn geometry(runs: &[Shown<'_>]) -> Vec<Plot> {
         plot(["Coordinates whose signs differ", "share"], "conflict").holding([0.0, 1.0]),
         plot(["Coordinates in which the update opposes the retain gradient", "share"], "opposed")
             .holding([0.0, 1.0]),
+        plot(["Overlap of the adapter with the retain space", "ROL"], "loss_rol").holding([0.0]),
     ]
 }
 

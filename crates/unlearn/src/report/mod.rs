@@ -6,6 +6,7 @@ mod card;
 mod comparison;
 mod curves;
 mod differences;
+mod energies;
 mod exchanges;
 mod figures;
 mod frontier;
@@ -105,6 +106,10 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
         if !outcome.audit {
             report.heading(format!("What changed{note}"));
             report.push(Section::Table(figures::changes(seed)));
+            if let Some(energies) = energies::of_layers(seed) {
+                report.heading(format!("Where the adapter writes{note}"));
+                report.push(Section::Table(energies));
+            }
         }
     }
     Ok(report)

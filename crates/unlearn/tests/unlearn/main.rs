@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 mod claims;
+mod guided;
 mod interrupted;
 mod measuring;
 mod ranges;

@@ -134,12 +134,21 @@ impl Lora {
         self.target_modules.is_empty() || self.target_modules.iter().any(|name| ends_at_dot(module, name))
     }
 
-    /// How many weights it would have on a model: r·(in + out) for every adapted layer.
-    pub(super) fn weights_on(&self, model: &Model) -> Result<usize> {
+    /// The layers of a model that it is for, by their paths, with their weights [out, in].
+    ///
+    /// Fails unless each of the targets names one.
+    pub(super) fn layers_of<'m>(
+        &self,
+        model: &'m Model,
+    ) -> Result<impl Iterator<Item = (String, &'m Tensor)> + use<'m, '_>> {
         self.check_targets(model)?;
         let adapted = model.linears().filter(|(module, _)| self.targets(module));
-        Ok(adapted.fold(0_usize, |sum, (module, linear)| {
-            let weight = &model.params.get(linear.weight).tensor;
+        Ok(adapted.map(|(module, linear)| (module, &model.params.get(linear.weight).tensor)))
+    }
+
+    /// How many weights it would have on a model: r·(in + out) for every adapted layer.
+    pub(super) fn weights_on(&self, model: &Model) -> Result<usize> {
+        Ok(self.layers_of(model)?.fold(0_usize, |sum, (module, weight)| {
             let pair = self.rank_of(&module).saturating_mul(weight.rows() + weight.columns());
             sum.saturating_add(pair)
         }))
@@ -215,10 +224,8 @@ impl AdapterKind for Lora {
     }
 
     fn draw(&self, model: &Model, seed: u64) -> Result<AdapterTensors> {
-        self.check_targets(model)?;
         let mut tensors = AdapterTensors::new();
-        for (module, linear) in model.linears().filter(|(module, _)| self.targets(module)) {
-            let weight = &model.params.get(linear.weight).tensor;
+        for (module, weight) in self.layers_of(model)? {
             let (rank, out, inner) = (self.rank_of(&module), weight.rows(), weight.columns());
             tensors.insert(format!("{module}.lora_A.weight"), kaiming(seed, &module, &[rank, inner], inner));
             tensors.insert(format!("{module}.lora_B.weight"), Tensor::zeros(&[out, rank], DType::F32));

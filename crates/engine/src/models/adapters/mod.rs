@@ -8,6 +8,7 @@ mod folder;
 mod lora;
 mod peft_config;
 mod shift_ffn;
+mod started;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -92,7 +93,7 @@ impl Model {
         self.decoder.linears().map(|linear| (module_of(&self.params, linear).to_owned(), linear))
     }
 
-    fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
+    pub(super) fn linear_mut(&mut self, module: &str) -> Result<&mut Linear> {
         let weight = self.params.find(&format!("{module}.weight"));
         self.decoder
             .linears_mut()
@@ -142,6 +143,13 @@ impl Model {
     /// Fails where no layer matches one of the targets.
     pub fn lora_weights(&self, options: &LoraOptions) -> Result<usize> {
         Lora::of(options, self.spec()).weights_on(self)
+    }
+
+    /// Paths of the layers that an adapter of these options is for, in the order of the model.
+    ///
+    /// Fails where no layer matches one of the targets.
+    pub fn lora_layers(&self, options: &LoraOptions) -> Result<Vec<String>> {
+        Ok(Lora::of(options, self.spec()).layers_of(self)?.map(|(module, _)| module).collect())
     }
 
     /// Attaches a fresh Shift-FFN editor to every feed-forward (W_c zero, so nothing changes yet) and freezes
