@@ -12,6 +12,7 @@ use crate::commands;
 use crate::completing;
 use crate::context::Context;
 use crate::error::{self, Error, Topic};
+use crate::output::heard;
 use crate::usage::hinted;
 
 /// How a command ended that did what it was asked to do.
@@ -47,7 +48,7 @@ pub(crate) fn run() -> ExitCode {
     let json = cli.global.json;
     let finished = set_up(&cli.global).and_then(|mut context| {
         let exit = commands::dispatch(cli.command, &mut context)?;
-        context.out.flush()?;
+        heard(context.out.flush())?;
         if context.console.has_told() {
             context.console.event("done", json!({ "exit_code": exit.code() }));
         }

@@ -71,28 +71,30 @@ fn parse_threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The flags of every command that were given to this one.
-pub(crate) fn flags_for_all(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    let mut flags = Vec::new();
-    let mut arguments = arguments.skip(1);
-    while let Some(argument) = arguments.next() {
-        let is_short =
-            argument.strip_prefix('-').is_some_and(|v| !v.is_empty() && v.chars().all(|c| "vq".contains(c)));
-        match argument.as_str() {
-            "--json" | "--quiet" | "--verbose" | "--no-progress" => flags.push(argument),
-            "--threads" => flags.extend([argument].into_iter().chain(arguments.next())),
-            _ if is_short || argument.starts_with("--threads=") => flags.push(argument),
-            _ => {}
+impl GlobalArgs {
+    /// The same flags as arguments, for another process.
+    pub(crate) fn as_arguments(&self) -> Vec<String> {
+        let GlobalArgs { json, threads, quiet, verbose, no_progress } = self;
+        let mut all = Vec::new();
+        all.extend(threads.map(|threads| format!("--threads={threads}")));
+        for (is_given, flag) in [(json, "--json"), (quiet, "--quiet"), (no_progress, "--no-progress")] {
+            all.extend(is_given.then(|| flag.to_owned()));
         }
+        all.extend(std::iter::repeat_n("--verbose".to_owned(), usize::from(*verbose)));
+        all
     }
-    flags
+}
+
+/// What was typed, where a word is no UTF-8 with a mark for what cannot be shown.
+pub(crate) fn typed() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
-    use super::{Cli, flags_for_all};
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -100,9 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn runs_get_the_flags_of_every_command() {
-        let words = "amend sweep r.toml --json --threads 2 --over a=1,2 -vv --no-progress --threads=1 -x";
-        let flags = flags_for_all(words.split(' ').map(str::to_owned));
-        assert_eq!(flags.join(" "), "--json --threads 2 -vv --no-progress --threads=1");
+    fn another_process_gets_the_flags_of_every_command() {
+        let words = "amend doctor --json --threads 2 -vv --no-progress";
+        let given = Cli::try_parse_from(words.split(' ')).unwrap().global;
+        let again = ["amend".to_owned(), "doctor".to_owned()].into_iter().chain(given.as_arguments());
+        let taken = Cli::try_parse_from(again).unwrap().global;
+        assert_eq!(format!("{given:?}"), format!("{taken:?}"));
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) progress: Box<dyn Progress>,
     /// Whether data is to be JSON.
     pub(crate) json: bool,
+    /// The flags of every command, as they were given.
+    pub(crate) flags: Vec<String>,
 }
 
 impl Context {
@@ -24,6 +26,12 @@ impl Context {
         let console = Console::new(global.quiet, global.json);
         console.subscribe(global.verbose);
         let progress = progress::listener(&console, global.no_progress);
-        Context { out: Output::stdout(&console), console, progress, json: global.json }
+        Context {
+            out: Output::stdout(&console),
+            console,
+            progress,
+            json: global.json,
+            flags: global.as_arguments(),
+        }
     }
 }

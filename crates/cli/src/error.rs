@@ -87,6 +87,8 @@ pub(crate) enum Topic {
     Numbers,
     /// A file that a model lacks.
     Missing,
+    /// Points of a sweep that ended with an error.
+    Point,
     /// The machine.
     System,
     /// This program.
@@ -103,6 +105,7 @@ impl Topic {
             Topic::Changed => "run-inputs-changed",
             Topic::Numbers => "not-finite",
             Topic::Missing => "model-missing-file",
+            Topic::Point => "sweep-points-failed",
             Topic::System => "system",
             Topic::Bug => "bug",
         }

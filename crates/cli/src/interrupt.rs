@@ -1,10 +1,10 @@
 //! Ctrl-C and its relatives (SIGTERM, SIGHUP).
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amend_run::{Stop, shell};
 
@@ -35,50 +35,82 @@ pub(crate) fn stop_asked_for(console: &Console, run: &Path) -> Result<Stop, Erro
     Ok(stop)
 }
 
-/// A process that works for this one, which hands signals on to it: the first asks it to stop, the second ends it.
+/// Other processes of this program that work for this one, one at a time, and to which it hands signals on: the first asks one
+/// to stop, the second ends it.
 #[derive(Clone, Default)]
-pub(crate) struct HandedOn {
-    stop: Stop,
-    /// The id of the process; 0 where there is none.
-    child: Arc<AtomicU32>,
+pub(crate) struct Workers(Arc<Mutex<Work>>);
+
+/// Both under one lock, so that a signal reaches a process exactly once, whichever came first.
+#[derive(Default)]
+struct Work {
+    stop: bool,
+    /// The id of the process at work; 0 where there is none.
+    process: u32,
 }
 
-impl HandedOn {
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It did what it was to do, whatever the verdict.
+    Well,
+    /// With an error, which it has told.
+    Badly,
+    /// It was asked to stop, or this process was.
+    Stopped,
+}
+
+impl Workers {
     /// From now on signals are handed on.
     pub(crate) fn listen(console: &Console) -> Result<Self, Error> {
-        let handed_on = HandedOn::default();
-        let (here, console) = (handed_on.clone(), console.clone());
+        let workers = Workers::default();
+        let (here, console) = (workers.clone(), console.clone());
         on_signal(move || {
-            if !here.stop.requested() {
+            let mut work = here.work();
+            if !work.stop {
                 console.note("stopping, what is done is kept (again to stop at once)");
             }
-            here.stop.request();
-            interrupt(here.child.load(Ordering::Relaxed));
+            work.stop = true;
+            interrupt(work.process);
         })?;
-        Ok(handed_on)
+        Ok(workers)
     }
 
-    /// Whether a signal came.
-    pub(crate) fn stopped(&self) -> bool {
-        self.stop.requested()
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a process to its end.
+    /// Runs `amend` with these arguments and `flags`, to its end. What it tells goes to standard error; its data nowhere.
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub(crate) fn run(&self, command: &mut Command) -> io::Result<ExitStatus> {
+    pub(crate) fn run(&self, arguments: &[OsString], flags: &[String]) -> Result<Ended, Error> {
+        let failed = |e: io::Error| Error::plain(format!("cannot start a run: {e}")).about(Topic::System);
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.args(arguments).args(flags).stdin(Stdio::null()).stdout(Stdio::null());
         // In a group of its own the terminal's Ctrl-C does not reach it as well.
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(command, 0);
-        let mut child = command.spawn()?;
-        self.child.store(child.id(), Ordering::Relaxed);
-        if self.stopped() {
-            interrupt(child.id());
-        }
-        let ended = child.wait();
-        self.child.store(0, Ordering::Relaxed);
-        ended
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = {
+            let mut work = self.work();
+            if work.stop {
+                return Ok(Ended::Stopped);
+            }
+            let child = command.spawn().map_err(failed)?;
+            work.process = child.id();
+            child
+        };
+        let status = child.wait();
+        let stopped = {
+            let mut work = self.work();
+            work.process = 0;
+            work.stop
+        };
+        Ok(match status.map_err(failed)?.code() {
+            Some(0 | 1) if !stopped => Ended::Well,
+            Some(code) if stopped || code == i32::from(chosen::INTERRUPTED) => Ended::Stopped,
+            None if stopped => Ended::Stopped,
+            _ => Ended::Badly,
+        })
     }
 }
 

@@ -25,7 +25,6 @@ mod resuming;
 mod running;
 mod sampling;
 mod snippet;
-mod swept;
 mod table;
 mod texts;
 mod token_ids;

@@ -104,6 +104,14 @@ impl Drop for Output {
     }
 }
 
+/// What a command had to tell beside its exit code. Whoever has closed the pipe has read enough, and the code still says it.
+pub(crate) fn heard(told: Result<(), Error>) -> Result<(), Error> {
+    match told {
+        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told,
+    }
+}
+
 /// The text with control characters other than tab and line feed made visible.
 pub(crate) fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };

@@ -9,6 +9,7 @@ use amend_run::clock::now;
 use amend_run::file::write_atomic;
 use amend_run::folder::{is_in_use, is_untouched, read_state};
 use amend_run::report::Section;
+use amend_run::sweep::Sweep;
 use amend_run::{FolderError, Program, RecipeSource, Run, RunError, RunFolder, RunInfo, Status, Stop, shell};
 use serde_json::json;
 
@@ -18,7 +19,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::listening::{self, TensorBoardArgs};
 use crate::logged::Logged;
-use crate::{events, interrupt, progress, prospect, provenance, table};
+use crate::output::heard;
+use crate::{args, events, interrupt, progress, prospect, provenance, table};
 
 /// Where a new run goes.
 pub(crate) struct Place {
@@ -76,7 +78,7 @@ pub(crate) fn start(
     let info = RunInfo {
         program: this_program(),
         seed: plan.seed,
-        command: std::env::args().collect(),
+        command: args::typed(),
         recipe_folder: base.clone(),
         model,
         data,
@@ -116,9 +118,11 @@ pub(crate) fn own_folder(among: &str, name: &str) -> PathBuf {
     std::iter::once(first.clone()).chain(further).find(|dir| !dir.exists()).unwrap_or(first)
 }
 
-/// Where a recipe's relative paths start: at its folder, or, where it is that of a run, where the run's did.
+/// Where a recipe's relative paths start: at its folder, or, where it is that of a run or a sweep, where theirs did.
 pub(crate) fn base_of(folder: &Path) -> PathBuf {
-    read_state(folder).map_or_else(|_| absolute(folder), |state| state.info.recipe_folder)
+    let of_run = || Some(read_state(folder).ok()?.info.recipe_folder);
+    let of_sweep = || Some(Sweep::read(folder).ok()?.recipe_folder);
+    of_run().or_else(of_sweep).unwrap_or_else(|| absolute(folder))
 }
 
 /// Says what a run would take, without one.
@@ -196,11 +200,7 @@ pub(crate) fn carry_out(
                     context.console.warn(&format!("{}: cannot remove: {e}", unwanted.display()));
                 }
             }
-            match tell(&dir, &found, took, context).and_then(|()| context.out.flush()) {
-                // Whoever has read enough is still told by the exit code.
-                Err(Error::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
-                told => told?,
-            }
+            heard(tell(&dir, &found, took, context))?;
             Ok(if found.passed == Some(false) { Exit::Negative } else { Exit::Done })
         }
         Err(Error::Stopped) => {

@@ -37,8 +37,8 @@ pub struct Area {
     pub compare: fn(&[FinishedRun]) -> Result<Compared>,
     /// Says what every arm of every run gave up for what it reached.
     pub standings: fn(&[FinishedRun]) -> Result<Standings>,
-    /// Says what can be certified of a run.
-    pub certified: fn(&FinishedRun) -> Result<Certified>,
+    /// Says what can be certified of a run, or of runs of its seeds one by one.
+    pub certified: fn(&[FinishedRun]) -> Result<Certified>,
 }
 
 impl Area {
@@ -106,10 +106,8 @@ impl Plan {
 
     /// Where the recipe says what stands under a key: `forget.toml:3:8: model.path`, or the `--set` that does.
     pub fn place_of(&self, key: &str) -> String {
-        format!(
-            "{}: {key}",
-            RecipeError::at(&self.source, &self.sets, key, (Fault::Invalid, String::new(), None)).place()
-        )
+        let error = RecipeError::at(&self.source, &self.sets, key, (Fault::Invalid, key.to_owned(), None));
+        format!("{}: {}", error.place(), error.message)
     }
 
     /// An error of the recipe's at what it says under a key.
@@ -219,13 +217,15 @@ pub struct Standings {
     pub aim: Option<f64>,
     /// What was to stay.
     pub kept: String,
+    /// Why they cannot be compared, where they cannot.
+    pub incomparable: Option<String>,
     /// Every arm of every run.
     pub all: Vec<Standing>,
     /// Their claims and figures, a row for each.
     pub table: Table,
 }
 
-/// What can be certified of a run, without a word of its data.
+/// What can be certified of a run, without a question or an answer of its data.
 #[derive(Clone, Debug)]
 pub struct Certified {
     /// Whether what the recipe asks for holds.
@@ -234,7 +234,7 @@ pub struct Certified {
     pub claims: Value,
     /// Everything that was measured, an item for each seed. The same models give the same, to the bit.
     pub figures: Value,
-    /// The models from before and after.
+    /// The models from before and after, by absolute paths, each once.
     pub models: Vec<CertifiedModel>,
     /// For each seed a recipe that measures it all again, whose relative paths start where the run's did.
     pub again: Vec<String>,

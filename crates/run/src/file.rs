@@ -106,7 +106,7 @@ pub fn content_hash(path: &Path) -> Result<String, FileError> {
 }
 
 /// The SHA-256 of a text. Lower-case hexadecimal.
-pub(crate) fn text_hash(text: &str) -> String {
+pub fn text_hash(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
 

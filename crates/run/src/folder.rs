@@ -213,6 +213,9 @@ impl RunFolder {
     ) -> Result<(), FolderError> {
         let info = &mut self.state.info;
         (info.model, info.data, info.records) = (model, data, records);
+        // A process that ends in between leaves a recipe of which nothing is said, not one that seems to have been changed.
+        self.state.recipe = None;
+        self.write_state()?;
         write_atomic(&self.dir.join("recipe.toml"), resolved_recipe.as_bytes())?;
         self.state.recipe = Some(text_hash(resolved_recipe));
         self.state.revised.push(Revision { at: now(), set: sets.to_vec() });

@@ -34,8 +34,9 @@ pub enum Pick {
 }
 
 impl Pick {
-    /// The attempt that is to be taken, and those that it cannot be told from: whose difference to it is within two of its
-    /// standard errors. `None` where no attempt is eligible.
+    /// The attempt that is to be taken, and those that may be as good: within twice the errors of both, taken together as if
+    /// they were independent, or without an error. Attempts that answer the same questions differ by less than that, so
+    /// these are too many rather than too few. `None` where no attempt is eligible.
     pub fn of(self, all: &[Standing]) -> Option<(usize, Vec<usize>)> {
         // The larger the better, with its error.
         let merit = |one: &Standing| match self {
@@ -54,7 +55,7 @@ impl Pick {
         let (_, value, error) = merit(&all[best]);
         let alike = |&i: &usize| {
             let (_, other, other_error) = merit(&all[i]);
-            let spread = (error.unwrap_or(0.0).powi(2) + other_error.unwrap_or(0.0).powi(2)).sqrt();
+            let spread = error.zip(other_error).map_or(f64::INFINITY, |(a, b)| a.hypot(b));
             i != best && (value - other).abs() <= 2.0 * spread
         };
         Some((best, eligible.iter().copied().filter(alike).collect()))

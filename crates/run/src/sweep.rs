@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::file::{FileError, at, write_atomic};
+use crate::file::{FileError, at, text_hash, write_atomic};
 use crate::folder::{RunState, Status, read_state};
 use crate::shell;
 
@@ -126,11 +126,13 @@ pub struct Sweep {
     pub axes: Vec<Axis>,
     /// The command that began it.
     pub command: Vec<String>,
+    /// SHA-256 of the recipe's copy.
+    pub recipe: String,
 }
 
 /// How far a point is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum PointState {
     /// Its run has ended.
     Done,
     /// There is something left to do: from the beginning, or from where its run was interrupted or failed.
@@ -167,13 +169,25 @@ impl Sweep {
         all.into_iter().enumerate().map(point).collect()
     }
 
-    /// Refuses a grid with a key that stands twice, or of more points than anybody means.
-    fn check(&self) -> Result<(), SweepError> {
+    /// Refuses a grid with a key that stands twice, that is also set at all points, or of more points than anybody means.
+    ///
+    /// # Errors
+    /// [`SweepError::Grid`], which says what.
+    pub fn check(&self) -> Result<(), SweepError> {
         let key = |i: usize| self.axes[i].key.as_str();
         if let Some(twice) = (1..self.axes.len()).find(|&i| (0..i).any(|j| key(j) == key(i))) {
             return Err(SweepError::Grid(format!(
                 "two axes set `{}`; give all its values at once",
                 key(twice)
+            )));
+        }
+        let is_set = |axis: &&Axis| {
+            self.sets.iter().any(|set| set.split('=').next().map(str::trim) == Some(axis.key.as_str()))
+        };
+        if let Some(axis) = self.axes.iter().find(is_set) {
+            return Err(SweepError::Grid(format!(
+                "`{0}` is an axis and set at all points, too; leave one of them out",
+                axis.key
             )));
         }
         let points = self.axes.iter().fold(1usize, |points, axis| points.saturating_mul(axis.values.len()));
@@ -212,7 +226,17 @@ impl Sweep {
             std::io::ErrorKind::NotFound => refuse(format!("it has no {FILE}")),
             _ => refuse(format!("{FILE} cannot be read: {e}")),
         })?;
-        serde_json::from_str(&text).map_err(|e| refuse(format!("{FILE} is damaged: {e}")))
+        let sweep: Self =
+            serde_json::from_str(&text).map_err(|e| refuse(format!("{FILE} is damaged: {e}")))?;
+        match fs::read_to_string(recipe_of(dir)) {
+            Ok(recipe) if text_hash(&recipe) == sweep.recipe => {}
+            Ok(_) => {
+                return Err(refuse("its recipe.toml was changed by something else since it began".into()));
+            }
+            Err(e) => return Err(refuse(format!("its recipe.toml cannot be read: {e}"))),
+        }
+        sweep.check()?;
+        Ok(sweep)
     }
 }
 
@@ -238,11 +262,11 @@ impl Point {
     }
 
     /// How far it is.
-    pub fn progress(&self, dir: &Path) -> Progress {
+    pub fn state(&self, dir: &Path) -> PointState {
         match read_state(&self.folder(dir)) {
-            Ok(RunState { status: Status::Done, .. }) => Progress::Done,
-            Ok(_) => Progress::Open { begun: true },
-            Err(_) => Progress::Open { begun: false },
+            Ok(RunState { status: Status::Done, .. }) => PointState::Done,
+            Ok(_) => PointState::Open { begun: true },
+            Err(_) => PointState::Open { begun: false },
         }
     }
 
@@ -277,9 +301,17 @@ fn plain(value: &str) -> String {
 mod tests {
     use super::*;
 
+    const RECIPE: &str = "method = \"unlearn\"\n";
+
     fn sweep(axes: &[&str]) -> Sweep {
         let axes = axes.iter().map(|axis| axis.parse().unwrap()).collect();
-        Sweep { recipe_folder: "/r".into(), sets: Vec::new(), axes, command: Vec::new() }
+        Sweep {
+            recipe_folder: "/r".into(),
+            sets: Vec::new(),
+            axes,
+            command: Vec::new(),
+            recipe: text_hash(RECIPE),
+        }
     }
 
     #[test]
@@ -322,16 +354,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("s");
         let written = sweep(&["a=1,2"]);
-        written.create(&dir, "method = \"unlearn\"\n").unwrap();
+        written.create(&dir, RECIPE).unwrap();
         assert_eq!(Sweep::read(&dir).unwrap(), written);
         assert!(matches!(written.create(&dir, ""), Err(SweepError::Exists(_))));
         let points = written.points();
-        assert_eq!(points[0].progress(&dir), Progress::Open { begun: false });
+        assert_eq!(points[0].state(&dir), PointState::Open { begun: false });
         let claim = points[0].claim(&dir).unwrap();
         assert!(claim.is_some() && points[0].claim(&dir).unwrap().is_none());
         assert!(points[1].claim(&dir).unwrap().is_some());
         drop(claim);
         assert!(points[0].claim(&dir).unwrap().is_some());
+        fs::write(recipe_of(&dir), "method = \"other\"").unwrap();
+        assert!(Sweep::read(&dir).unwrap_err().to_string().contains("was changed"));
         fs::write(dir.join(FILE), "{").unwrap();
         assert!(Sweep::read(&dir).unwrap_err().to_string().contains("damaged"));
         assert!(Sweep::read(folder.path()).unwrap_err().to_string().contains("no sweep.json"));

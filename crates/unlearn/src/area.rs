@@ -111,8 +111,9 @@ fn standings(runs: &[FinishedRun]) -> Result<Standings> {
     Ok(standings_of(&outcomes.collect::<Result<Vec<_>>>()?))
 }
 
-fn certified(run: &FinishedRun) -> Result<Certified> {
-    certified_of(run, &outcome_of(&run.results, &run.dir)?)
+fn certified(runs: &[FinishedRun]) -> Result<Certified> {
+    let outcomes = runs.iter().map(|run| Ok((run, outcome_of(&run.results, &run.dir)?)));
+    certified_of(&outcomes.collect::<Result<Vec<_>>>()?)
 }
 
 fn found(outcome: &Outcome, results: Value, dir: &Path) -> Result<Found> {

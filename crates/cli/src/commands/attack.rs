@@ -96,5 +96,5 @@ pub(crate) fn execute(args: AttackArgs, context: &mut Context) -> Result<Exit, E
         values.push(("unlearn.verdict", toml_edit::Array::new().into()));
     }
     let text = fill(ATTACK, &values).map_err(Error::plain)?;
-    run::start(RecipeSource { path: "attack".into(), text }, args.how, context)
+    run::start(RecipeSource { path: "attack".into(), text }, None, args.how, context)
 }

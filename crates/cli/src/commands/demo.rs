@@ -27,5 +27,5 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) fn execute(args: DemoArgs, context: &mut Context) -> Result<Exit, Error> {
-    run::start(RecipeSource { path: "demo.toml".into(), text: DEMO.to_owned() }, args.how, context)
+    run::start(RecipeSource { path: "demo.toml".into(), text: DEMO.to_owned() }, None, args.how, context)
 }

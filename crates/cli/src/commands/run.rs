@@ -33,6 +33,9 @@ error, 130 interrupted.";
 pub(crate) struct RunArgs {
     /// The recipe, a TOML file
     recipe: PathBuf,
+    /// Folder that relative paths of the recipe start at [default: the recipe's own]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    base: Option<PathBuf>,
     #[command(flatten)]
     how: HowArgs,
 }
@@ -46,9 +49,6 @@ pub(super) struct HowArgs {
     /// Repeat everything with so many seeds, or with those of a list such as 1,7,42; figures are then means over seeds
     #[arg(long, value_name = "N", value_parser = parse_seeds)]
     seeds: Option<String>,
-    /// Folder that relative paths of the recipe start at [default: the recipe's own]
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    base: Option<PathBuf>,
     /// Say what the run would take, as `amend check` does, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -100,22 +100,32 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn execute(args: RunArgs, context: &mut Context) -> Result<Exit, Error> {
-    start(RecipeSource::read(&args.recipe)?, args.how, context)
+    start(RecipeSource::read(&args.recipe)?, args.base, args.how, context)
 }
 
-pub(super) fn start(source: RecipeSource, how: HowArgs, context: &mut Context) -> Result<Exit, Error> {
-    let mut sets = how.set;
+pub(super) fn start(
+    source: RecipeSource,
+    base: Option<PathBuf>,
+    how: HowArgs,
+    context: &mut Context,
+) -> Result<Exit, Error> {
+    let sets = with_seeds(how.set, how.seeds)?;
+    if how.dry_run {
+        return running::check(source, &sets, base.as_deref(), context);
+    }
+    let place = running::Place { out: how.out, overwrite: how.overwrite, base };
+    running::start(source, &sets, place, how.checkpoints.every(), &how.board, context)
+}
+
+/// What is set, with how many seeds there are to be.
+pub(super) fn with_seeds(mut sets: Vec<String>, seeds: Option<String>) -> Result<Vec<String>, Error> {
     let says_seeds = |set: &&String| set.split('=').next().is_some_and(|key| key.trim() == "seeds");
-    if let (Some(_), Some(set)) = (&how.seeds, sets.iter().find(says_seeds)) {
+    if let (Some(_), Some(set)) = (&seeds, sets.iter().find(says_seeds)) {
         return Err(Error::told(
             format!("--seeds and --set {set} both say how many seeds"),
             "leave one of them out",
         ));
     }
-    sets.extend(how.seeds.map(|seeds| format!("seeds={seeds}")));
-    if how.dry_run {
-        return running::check(source, &sets, how.base.as_deref(), context);
-    }
-    let place = running::Place { out: how.out, overwrite: how.overwrite, base: how.base };
-    running::start(source, &sets, place, how.checkpoints.every(), &how.board, context)
+    sets.extend(seeds.map(|seeds| format!("seeds={seeds}")));
+    Ok(sets)
 }

@@ -108,12 +108,10 @@ impl Benchmark {
             && !sets.is_empty()
         {
             // It is said of what was typed.
-            error.message = error
-                .message
-                .replace("--set task.", "--set ")
-                .replace("`task.", "`")
-                .replace("`task`", name)
-                .into();
+            if let Some(rest) = error.message.strip_prefix("--set task.") {
+                error.message =
+                    format!("--set {}", rest.replace(" in `task`", &format!(" of the task {name}"))).into();
+            }
         }
         Ok(loaded?.recipe.task)
     }

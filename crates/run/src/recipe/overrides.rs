@@ -21,17 +21,17 @@ pub(crate) fn apply(
         .map_err(|_| refuse(format!("`{}` is not a dotted key", path.trim())))?;
     let origin = Origin::Set(index);
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.trim();
-    if digits(number.trim_start_matches(['+', '-'])) && number.parse::<i64>().is_err() {
-        let message = format!("--set {set}: {number} is beyond what whole numbers go to, {}", i64::MAX);
+    let value = value.trim();
+    if digits(value.strip_prefix(['+', '-']).unwrap_or(value)) && value.parse::<i64>().is_err() {
+        let message = format!("--set {set}: {value} is beyond what whole numbers go to, {}", i64::MAX);
         return Err(Problem::new(Fault::OutOfRange, None, message));
     }
-    if number.starts_with(['{', '[']) && number.parse::<toml_edit::Value>().is_err() {
+    if value.starts_with(['{', '[']) && value.parse::<toml_edit::Value>().is_err() {
         return Err(refuse(
             "the value begins like a table or a list and is none; is a bracket or a quote missing?".into(),
         ));
     }
-    let value = read_value(number, &origin);
+    let value = read_value(value, &origin);
 
     let Some((last, leading)) = keys.split_last() else {
         return Err(refuse("expected KEY=VALUE".into()));

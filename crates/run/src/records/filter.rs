@@ -101,7 +101,10 @@ impl Filter {
     fn check_order(&self, rows: &[Row]) -> Result<(), String> {
         for condition in self.conditions().filter(|condition| condition.test.is_ordered()) {
             let texts = condition.values.iter().filter_map(Value::as_str);
-            let is_number = |row: &Row| row.get(&condition.field).is_some_and(Value::is_number);
+            let is_number = |row: &Row| match row.get(&condition.field) {
+                Some(value) => value.is_number(),
+                None => condition.field == NUMBER,
+            };
             if let Some(text) = texts.into_iter().next().filter(|_| rows.iter().any(is_number)) {
                 let advice = match text.trim().parse::<f64>() {
                     Ok(_) => format!("write {text} without quotes"),
@@ -366,6 +369,7 @@ mod tests {
         let refused = |text: &str| text.parse::<Filter>().unwrap().split(records()).unwrap_err();
         assert!(refused("year < \"1960\"").contains("write 1960 without quotes"));
         assert!(refused("year >= soon").contains("`year` is a number, and \"soon\" is a text"));
+        assert!(refused("record < \"2\"").contains("write 2 without quotes"));
         assert!(refused("year = 5").contains("one of: 1950, 1970"));
         assert_eq!("year = \"1950\"".parse::<Filter>().unwrap().split(records()).unwrap()[0].len(), 1);
         assert!("author < \"B\"".parse::<Filter>().unwrap().split(records()).is_ok());

@@ -1,5 +1,7 @@
 //! What arms forgot against what they kept.
 
+use std::collections::BTreeSet;
+
 use amend_learn::area::Standings;
 use amend_run::Figure;
 use amend_run::comparison::FinishedRun;
@@ -24,8 +26,13 @@ pub(crate) fn standings(runs: &[(&FinishedRun, Outcome)]) -> Standings {
                 group: if several { arm.name.clone() } else { String::new() },
                 passed: arm.passed,
                 reached: forgotten.is_some_and(|claim| claim.pass == Some(true)),
-                changed: forgotten.map_or(unknown(), |claim| claim.judged.figure),
-                kept: claim(arm, "kept").map_or(unknown(), |claim| share_kept(claim, outcome)),
+                // Who never knew has forgotten nothing, and what was learnt along the way was not kept.
+                changed: forgotten
+                    .filter(|_| outcome.known_before)
+                    .map_or(unknown(), |claim| claim.judged.figure),
+                kept: claim(arm, "kept")
+                    .filter(|claim| claim.pass.is_some())
+                    .map_or(unknown(), |claim| share_kept(claim, outcome)),
             });
             arms.push((name, arm));
         }
@@ -33,10 +40,18 @@ pub(crate) fn standings(runs: &[(&FinishedRun, Outcome)]) -> Standings {
     let mut aims = arms.iter().map(|(_, arm)| claim(arm, "forgotten").and_then(|claim| claim.threshold));
     let aim = aims.next().flatten().filter(|first| aims.all(|aim| aim == Some(*first)));
     let judged = |name: &str| {
-        let mut names = arms.iter().filter_map(|(_, arm)| Some(claim(arm, name)?.judged.name.clone()));
-        names.next().unwrap_or_else(|| name.to_owned())
+        let names = arms.iter().filter_map(|(_, arm)| Some(claim(arm, name)?.judged.name.clone()));
+        let names: BTreeSet<String> = names.collect();
+        let first = names.first().cloned().unwrap_or_else(|| name.to_owned());
+        (first, (names.len() > 1).then(|| names.into_iter().collect::<Vec<_>>().join(" and ")))
     };
-    Standings { changed: judged("forgotten"), aim, kept: judged("kept"), table: figures(&arms), all }
+    let ((changed, of_changed), (kept, of_kept)) = (judged("forgotten"), judged("kept"));
+    let incomparable = of_changed.or(of_kept).map(|names| {
+        format!(
+            "These points are judged by different figures ({names}), which cannot be compared: none is taken."
+        )
+    });
+    Standings { changed, aim, kept, incomparable, table: figures(&arms), all }
 }
 
 fn claim<'a>(arm: &'a ArmOutcome, name: &str) -> Option<&'a Claim> {

@@ -83,7 +83,14 @@ pub(super) fn claims_of(arms: &[(String, &ArmOutcome)], shown: fn(Figure) -> Cel
         true => "What was asked for, and in brackets what was only measured",
         false => "What was asked for",
     };
-    let rules: Vec<String> = kinds.iter().filter_map(|(claim, _)| rule(claim)).collect();
+    let is_common = |claim: &Claim| {
+        let others = claims().filter(|other| other.name == claim.name);
+        others
+            .map(|other| (&other.judged.name, other.threshold))
+            .all(|of| of == (&claim.judged.name, claim.threshold))
+    };
+    let rules: Vec<String> =
+        kinds.iter().filter(|(claim, _)| is_common(claim)).filter_map(|(claim, _)| rule(claim)).collect();
     let caption =
         if rules.is_empty() { caption.to_owned() } else { format!("{caption}: {}", rules.join("; ")) };
     Table { caption, columns, rows: arms.iter().map(row).collect() }

@@ -43,7 +43,9 @@ pub(super) fn write(pages: &BTreeMap<PathBuf, String>, folder: &Path) -> Result<
         let entries = std::fs::read_dir(folder.join(area)).map_err(|e| Error::read(&folder.join(area), e))?;
         for entry in entries.flatten() {
             let is_page = entry.path().extension().is_some_and(|extension| extension == "md");
-            if is_page && !pages.contains_key(&area.join(entry.file_name())) {
+            let is_ours =
+                || std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&mark(area)));
+            if is_page && !pages.contains_key(&area.join(entry.file_name())) && is_ours() {
                 std::fs::remove_file(entry.path())
                     .map_err(|e| Error::io(&entry.path(), "cannot remove", e))?;
             }
@@ -52,8 +54,13 @@ pub(super) fn write(pages: &BTreeMap<PathBuf, String>, folder: &Path) -> Result<
     Ok(())
 }
 
+/// What stands in the pages of an area, and in nobody's notes.
+fn mark(area: &Path) -> String {
+    format!("\n\nArea `{}`, slot `", area.display())
+}
+
 fn page(method: &dyn Method) -> Result<String, Error> {
-    let mut page = format!("# {}\n\nArea `{}`, slot `{}`.\n", method.name(), method.area(), method.slot());
+    let mut page = format!("# {}{}{}`.\n", method.name(), mark(Path::new(method.area())), method.slot());
     for line in method.doc().lines() {
         match line.strip_prefix("# ") {
             Some(heading) => {

@@ -7,13 +7,14 @@ use amend_run::comparison::FinishedRun;
 use amend_run::file::write_atomic;
 use amend_run::frontier::{self, Pick, Standing};
 use amend_run::report::{Cell, Section, Table};
-use amend_run::sweep::{Point, Progress, Sweep};
+use amend_run::sweep::{Point, PointState, Sweep};
 use amend_run::{Figure, Report};
 use serde_json::json;
 
 use crate::area;
 use crate::context::Context;
 use crate::error::Error;
+use crate::output::heard;
 use crate::running::command_line;
 use crate::table;
 
@@ -35,7 +36,7 @@ pub(crate) fn tell(
 ) -> Result<Swept, Error> {
     let points = sweep.points();
     let (done, rest): (Vec<&Point>, Vec<&Point>) =
-        points.iter().partition(|point| point.progress(dir) == Progress::Done);
+        points.iter().partition(|point| point.state(dir) == PointState::Done);
     let open: Vec<&Point> = rest.into_iter().filter(|point| !failed.contains(point)).collect();
     let runs = done.iter().map(|point| FinishedRun::open(&point.folder(dir), point.name.clone()));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
@@ -43,7 +44,9 @@ pub(crate) fn tell(
 
     let mut report = Report::new("Sweep");
     for point in failed {
-        report.warning(format!("`{}` failed; its log.txt says why.", point.name));
+        let log = point.folder(dir).join("log.txt");
+        let why = if log.exists() { format!("; {} says why", log.display()) } else { String::new() };
+        report.warning(format!("`{}` failed{why}.", point.name));
     }
     if !open.is_empty() {
         report.warning(format!(
@@ -56,8 +59,12 @@ pub(crate) fn tell(
     if let Some(standings) = &mut standings {
         grouped(&mut standings.all, sweep, &done);
     }
-    let picked = standings.as_ref().and_then(|standings| pick.of(&standings.all));
+    let comparable = standings.as_ref().filter(|standings| standings.incomparable.is_none());
+    let picked = comparable.and_then(|standings| pick.of(&standings.all));
     if let Some(standings) = &standings {
+        for reason in &standings.incomparable {
+            report.warning(reason.as_str());
+        }
         report.prose(choice(standings, pick, picked.as_ref()));
         report.push(Section::Table(with_standings(standings, picked.as_ref().map(|(best, _)| *best))));
     }
@@ -75,23 +82,24 @@ pub(crate) fn tell(
 
     let taken = picked.as_ref().and_then(|(best, _)| Some(&standings.as_ref()?.all[*best]));
     let folder = taken.map(|standing| runs[standing.run].dir.clone());
-    if context.json {
+    let open_names: Vec<&String> = open.iter().map(|point| &point.name).collect();
+    let told = if context.json {
         context.out.json_line(&json!({
             "folder": dir,
             "page": page,
             "picked": taken,
             "run": folder,
             "points": standings.as_ref().map(|standings| &standings.all),
-            "open": open.iter().map(|point| &point.name).collect::<Vec<_>>(),
+            "open": open_names,
             "failed": failed.iter().map(|point| &point.name).collect::<Vec<_>>(),
-        }))?;
+        }))
     } else {
-        context.out.text(&shown)?;
-        if let Some(folder) = folder {
-            context.out.line(format_args!("\ntake     {}", folder.display()))?;
-        }
-        context.out.line(format_args!("page     {} (with the frontier)", page.display()))?;
-    }
+        let take = folder.map_or_else(String::new, |folder| format!("\ntake     {}", folder.display()));
+        context.out.text(&shown).and_then(|()| {
+            context.out.line(format_args!("{take}\npage     {} (with the frontier)", page.display()))
+        })
+    };
+    heard(told)?;
     Ok(Swept { open: open.len(), picked: taken.is_some() })
 }
 
@@ -154,7 +162,7 @@ fn choice(standings: &Standings, pick: Pick, picked: Option<&(usize, Vec<usize>)
     let unlike = match alike.len() {
         0 => String::new(),
         _ => format!(
-            " Within twice the standard error of the difference lie: {}.",
+            " Within twice the errors of both, or without an error, are: {}.",
             alike.iter().map(|&i| format!("`{}`", all[i].name)).collect::<Vec<_>>().join(", ")
         ),
     };

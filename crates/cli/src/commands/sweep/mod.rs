@@ -1,27 +1,29 @@
 //! `amend sweep`: one recipe at every point of a grid, and the point to take.
 
+mod swept;
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use amend_run::clock::now;
-use amend_run::folder::read_state;
+use amend_run::file::text_hash;
+use amend_run::folder::{is_in_use, read_state};
 use amend_run::frontier::Pick;
-use amend_run::sweep::{Axis, Point, Progress, Sweep, SweepError, recipe_of};
+use amend_run::sweep::{Axis, Point, PointState, Sweep, SweepError, recipe_of};
 use amend_run::{RecipeSource, shell};
 use clap::Args;
 use serde_json::json;
 
-use super::run::parse_seeds;
+use super::run::{parse_seeds, with_seeds};
 use crate::app::Exit;
 use crate::area;
-use crate::args::flags_for_all;
 use crate::context::Context;
-use crate::error::Error;
-use crate::interrupt::HandedOn;
+use crate::error::{Error, Topic};
+use crate::interrupt::{Ended, Workers};
 use crate::progress::duration;
 use crate::running::{base_of, compact, own_folder};
-use crate::swept::{self, Swept};
-use crate::{chosen, completing};
+use crate::{args, completing};
+use swept::Swept;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,9 +62,9 @@ pub(crate) struct SweepArgs {
     /// that keep enough, the one that forgot most (budget)
     #[arg(long, value_name = "HOW", default_value = "matched", value_parser = ["matched", "budget"])]
     pick: String,
-    /// The share that has to be kept, with --pick budget
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95, value_parser = parse_share)]
-    budget: f64,
+    /// The share that has to be kept, with --pick budget [default: 0.95]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    budget: Option<f64>,
 }
 
 fn parse_share(text: &str) -> Result<f64, String> {
@@ -73,10 +75,19 @@ fn parse_share(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn execute(args: SweepArgs, context: &mut Context) -> Result<Exit, Error> {
-    let pick = if args.pick == "budget" { Pick::Budget(args.budget) } else { Pick::Matched };
+    let pick = match (args.pick.as_str(), args.budget) {
+        ("budget", share) => Pick::Budget(share.unwrap_or(0.95)),
+        (_, None) => Pick::Matched,
+        (_, Some(_)) => {
+            return Err(Error::told(
+                "--budget says nothing without --pick budget",
+                "add it, or leave --budget out",
+            ));
+        }
+    };
     let (dir, sweep) = if args.what.is_dir() { go_on(args)? } else { begin(args, context)? };
-    let process = HandedOn::listen(&context.console)?;
-    let failed = work(&dir, &sweep, &process, context)?;
+    let workers = Workers::listen(&context.console)?;
+    let failed = work(&dir, &sweep, &workers, context)?;
     let Swept { open, picked } = swept::tell(&dir, &sweep, pick, &failed, context)?;
     match (failed.as_slice(), open, picked) {
         ([], 0, false) => Ok(Exit::Negative),
@@ -99,10 +110,7 @@ fn go_on(args: SweepArgs) -> Result<(PathBuf, Sweep), Error> {
     if !over.is_empty() || !set.is_empty() || seeds.is_some() || out.is_some() {
         return Err(Error::told(
             "a sweep goes on as it began: --over, --set, --seeds and --out are for a new one",
-            format!(
-                "leave them out, or begin with the recipe: amend sweep {}",
-                shell::path(&recipe_of(&what))
-            ),
+            "leave them out, or begin another sweep with the recipe",
         ));
     }
     Ok((what, sweep))
@@ -111,14 +119,14 @@ fn go_on(args: SweepArgs) -> Result<(PathBuf, Sweep), Error> {
 /// A new sweep, after a look at the recipe of every point.
 fn begin(args: SweepArgs, context: &Context) -> Result<(PathBuf, Sweep), Error> {
     let source = RecipeSource::read(&args.what)?;
-    let mut sets = args.set;
-    sets.extend(args.seeds.map(|seeds| format!("seeds={seeds}")));
     let sweep = Sweep {
         recipe_folder: base_of(source.folder()),
-        sets,
+        sets: with_seeds(args.set, args.seeds)?,
         axes: args.over,
-        command: std::env::args().collect(),
+        command: args::typed(),
+        recipe: text_hash(&source.text),
     };
+    sweep.check()?;
     for point in sweep.points() {
         area::read(source.clone(), &[&sweep.sets[..], &point.sets].concat())?;
     }
@@ -129,16 +137,20 @@ fn begin(args: SweepArgs, context: &Context) -> Result<(PathBuf, Sweep), Error> 
     Ok((dir, sweep))
 }
 
-/// Runs whatever is open and nobody else's, until there is nothing like that. Gives the points that failed.
-fn work(dir: &Path, sweep: &Sweep, process: &HandedOn, context: &Context) -> Result<Vec<Point>, Error> {
+/// Goes through the points once and runs what is open and nobody else's. Gives the points that failed.
+fn work(dir: &Path, sweep: &Sweep, workers: &Workers, context: &Context) -> Result<Vec<Point>, Error> {
     let points = sweep.points();
     let mut failed: Vec<Point> = Vec::new();
     for (index, point) in points.iter().enumerate() {
         let Some(_claim) = point.claim(dir)? else { continue };
         // Looked at once it is ours: another process may just have ended with it.
-        let Progress::Open { begun } = point.progress(dir) else { continue };
+        let PointState::Open { begun } = point.state(dir) else { continue };
+        // The run of a sweep that was killed may go on by itself, and somebody may have taken it up by hand.
+        if is_in_use(&point.folder(dir)) {
+            continue;
+        }
         announce(dir, &points, index, context);
-        match carry_out(dir, sweep, point, begun, process)? {
+        match carry_out(dir, sweep, point, begun, (workers, context))? {
             Ended::Well => {}
             Ended::Badly => {
                 context.console.warn(&format!("{} failed; the others go on", point.name));
@@ -154,7 +166,7 @@ fn work(dir: &Path, sweep: &Sweep, process: &HandedOn, context: &Context) -> Res
 fn announce(dir: &Path, points: &[Point], index: usize, context: &Context) {
     let done: Vec<f64> = points
         .iter()
-        .filter(|point| point.progress(dir) == Progress::Done)
+        .filter(|point| point.state(dir) == PointState::Done)
         .filter_map(|point| Some(read_state(&point.folder(dir)).ok()?.took()?.as_secs_f64()))
         .collect();
     let point = &points[index];
@@ -178,40 +190,26 @@ fn announce(dir: &Path, points: &[Point], index: usize, context: &Context) {
     }
 }
 
-/// How the process of a point ended.
-enum Ended {
-    /// With a verdict, whichever.
-    Well,
-    Badly,
-    Stopped,
-}
-
 /// Runs a point in a process of its own, so that one which runs out of memory takes nothing with it.
 fn carry_out(
     dir: &Path,
     sweep: &Sweep,
     point: &Point,
     begun: bool,
-    process: &HandedOn,
+    (workers, context): (&Workers, &Context),
 ) -> Result<Ended, Error> {
-    let system = |e: std::io::Error| Error::plain(format!("cannot start the run of {}: {e}", point.name));
-    let mut run = Command::new(std::env::current_exe().map_err(system)?);
     let folder = point.folder(dir);
+    let mut arguments: Vec<OsString> = Vec::new();
     if begun {
-        run.arg("resume").arg(&folder);
+        arguments.extend(["resume".into(), folder.into()]);
     } else {
-        run.arg("run").arg(recipe_of(dir)).arg("--base").arg(&sweep.recipe_folder).arg("--out").arg(&folder);
+        arguments.extend(["run".into(), recipe_of(dir).into(), "--out".into(), folder.into()]);
+        arguments.extend(["--base".into(), sweep.recipe_folder.clone().into()]);
         for set in sweep.sets.iter().chain(&point.sets) {
-            run.arg("--set").arg(set);
+            arguments.extend(["--set".into(), set.into()]);
         }
     }
-    run.args(flags_for_all(std::env::args())).stdin(Stdio::null()).stdout(Stdio::null());
-    Ok(match process.run(&mut run).map_err(system)?.code() {
-        _ if process.stopped() => Ended::Stopped,
-        Some(0 | 1) => Ended::Well,
-        Some(code) if code == i32::from(chosen::INTERRUPTED) => Ended::Stopped,
-        _ => Ended::Badly,
-    })
+    workers.run(&arguments, &context.flags)
 }
 
 impl From<SweepError> for Error {
