@@ -50,7 +50,8 @@ impl Default for AdapterRemoval {
 impl Attacker for AdapterRemoval {
     fn check(&self, _sets: &Sets, recipe: &UnlearnRecipe) -> Result<()> {
         if self.scales.is_empty() {
-            return Err(Error::conflict(
+            return Err(Error::conflict_at(
+                "unlearn.attack",
                 "attack = \"adapter-removal\": `scales` names none; give at least one, 0 for no adapter at all",
             ));
         }
@@ -64,7 +65,7 @@ impl Attacker for AdapterRemoval {
             )),
         });
         why.map_or(Ok(()), |why| {
-            Err(Error::conflict(format!(
+            Err(Error::conflict_at("unlearn.attack", format!(
                 "attack = \"adapter-removal\" takes an adapter away, and {why}: there is none; use `where = \"lora\"`, or leave \
                  the attack out"
             )))

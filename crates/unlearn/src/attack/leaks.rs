@@ -37,16 +37,22 @@ impl Question<'_> {
 /// Refuses recipes whose forget set has no questions, or that let no model answer.
 pub(super) fn check(attack: &str, sets: &Sets, recipe: &UnlearnRecipe) -> Result<()> {
     if recipe.eval.max_new_tokens == 0 {
-        return Err(Error::conflict(format!(
-            "attack = \"{attack}\" reads what models write, and [eval] `max_new_tokens` is 0; allow some tokens, or leave the \
+        return Err(Error::conflict_at(
+            "unlearn.attack",
+            format!(
+                "attack = \"{attack}\" reads what models write, and [eval] `max_new_tokens` is 0; allow some tokens, or leave the \
              attack out"
-        )));
+            ),
+        ));
     }
     if sets.forget_eval.iter().all(|record| matches!(record.content, Content::Text(_))) {
-        return Err(Error::conflict(format!(
-            "attack = \"{attack}\" asks questions, but the forget set has only documents; give records with questions \
+        return Err(Error::conflict_at(
+            "unlearn.attack",
+            format!(
+                "attack = \"{attack}\" asks questions, but the forget set has only documents; give records with questions \
              (`forget_eval` in [data]), or leave the attack out"
-        )));
+            ),
+        ));
     }
     Ok(())
 }

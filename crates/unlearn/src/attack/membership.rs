@@ -99,12 +99,14 @@ impl Default for Membership {
 impl Attacker for Membership {
     fn check(&self, sets: &Sets, _recipe: &UnlearnRecipe) -> Result<()> {
         if self.scores.is_empty() {
-            return Err(Error::conflict(
+            return Err(Error::conflict_at(
+                "unlearn.attack",
                 "attack = \"membership\": `scores` names none; give at least one, for example \"min-k\"",
             ));
         }
         if sets.holdout.is_empty() {
-            return Err(Error::conflict(
+            return Err(Error::conflict_at(
+                "unlearn.attack",
                 "attack = \"membership\" is not computable, it needs a holdout: give [data] `holdout`, records of the kind of the \
                  forget set that no model was trained on (in a generated world, `holdout` people), or leave the attack out",
             ));

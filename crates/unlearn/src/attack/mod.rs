@@ -35,6 +35,10 @@ use crate::measure::Said;
 use crate::recipe::UnlearnRecipe;
 use crate::rehearsal::Work;
 
+/// How most findings are to be read.
+const HIDDEN: &str =
+    "What comes back was hidden, not gone, but for what a model that never knew gives away as well.";
+
 /// Tries to get back what a model was made to forget.
 pub trait Attacker {
     /// Refuses data on which the attack could show nothing, and what else of a recipe it does not go with, before anything

@@ -57,10 +57,13 @@ impl Attacker for Probe {
             |records: &[Record]| records.iter().any(|r| !matches!(r.content, Content::Text(_)));
         for (records, what) in [(&sets.forget_eval, "forget"), (&sets.retain_eval, "retain")] {
             if !has_questions(records) {
-                return Err(Error::conflict(format!(
-                    "attack = \"probe\" reads answers to questions, and the {what} set has none; give records with questions, or \
+                return Err(Error::conflict_at(
+                    "unlearn.attack",
+                    format!(
+                        "attack = \"probe\" reads answers to questions, and the {what} set has none; give records with questions, or \
                      leave the attack out"
-                )));
+                    ),
+                ));
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::leaks::{self, Question, SAMPLES, mean, questions, write};
 use super::rewording::{Asking, Neighbours, with_question};
-use super::{Attacker, Findings, Target};
+use super::{Attacker, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
@@ -117,9 +117,10 @@ impl Attacker for Prompts {
         if self.kinds.is_empty() {
             let all: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
             let all = all.join(", ");
-            return Err(Error::conflict(format!(
-                "attack = \"prompts\": `kinds` names none; there are {all}"
-            )));
+            return Err(Error::conflict_at(
+                "unlearn.attack",
+                format!("attack = \"prompts\": `kinds` names none; there are {all}"),
+            ));
         }
         leaks::check("prompts", sets, recipe)
     }
@@ -172,10 +173,11 @@ impl Attacker for Prompts {
             Some(Said { question, expected, answer: format!("[{kind}] {text}") })
         });
         Ok(Findings {
-            reading: "Each model is asked about the forget set in other ways; a leak is the share of the right answer's content \
+            reading: format!(
+                "Each model is asked about the forget set in other ways; a leak is the share of the right answer's content \
                       words that it says. The first figure takes the most telling prompt of every question, the plain one \
-                      among them. What lies above the gold model was hidden, not gone."
-                .into(),
+                      among them. {HIDDEN}"
+            ),
             figures,
             before: vec![("leak".into(), before)],
             samples: said.take(SAMPLES).collect(),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::forms::{Form, SAMPLES, ask_all, findings, most_telling};
-use super::{Attacker, Curve, Findings, Target};
+use super::{Attacker, Curve, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::measure::ask;
 use crate::rehearsal::Work;
@@ -79,10 +79,11 @@ impl Attacker for Prune {
         };
         let names: Vec<String> = ways.iter().map(|blocks| name_of(blocks)).collect();
         let forms = ask_all(run, (target.model, "as it is"), &names, &without, context, 0)?;
-        let reading = "Blocks are left out of each model, every single one and then the last ones together, and the forget set is \
-                       measured again; the figures are the largest over all of these. What lies above the gold model was \
-                       hidden, not gone.";
-        let mut found = findings(reading.to_owned(), &forms);
+        let reading = format!(
+            "Blocks are left out of each model, every single one and then the last ones together, and the forget set is \
+                       measured again; the figures are the largest over all of these. {HIDDEN}"
+        );
+        let mut found = findings(reading, &forms);
         found.curves = curves(&forms, layers);
         if let Some(most) = most_telling(&forms).and_then(|form| form.checked_sub(1)) {
             found.samples = ask(&without(most)?, context, context.measured_forget(), SAMPLES)?;

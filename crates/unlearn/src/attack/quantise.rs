@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::forms::{ask_all, findings};
-use super::{Attacker, Findings, Target};
+use super::{Attacker, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::recipe::UnlearnRecipe;
@@ -87,7 +87,8 @@ impl Default for Quantise {
 impl Attacker for Quantise {
     fn check(&self, _sets: &Sets, _recipe: &UnlearnRecipe) -> Result<()> {
         if self.formats.is_empty() {
-            return Err(amend_learn::Error::conflict(
+            return Err(amend_learn::Error::conflict_at(
+                "unlearn.attack",
                 "attack = \"quantise\": `formats` names none; give at least one of \"int8\", \"int4\", \"nf4\"",
             ));
         }
@@ -111,7 +112,7 @@ impl Attacker for Quantise {
         let reading = format!(
             "Each model's linear weights are rounded to the nearest level of a coarse grid, in groups of {}, and the forget \
              set is measured again; the first figures are the largest over the formats, what is said is said in the format \
-             that gives most away. What lies above the gold model was hidden, not gone.",
+             that gives most away. {HIDDEN}",
             self.group
         );
         let mut found = findings(reading, &forms);

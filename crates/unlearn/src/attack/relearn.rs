@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Attacker, Curve, Findings, Target};
+use super::{Attacker, Curve, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::{ask, mean_probability, share_exact};
@@ -105,25 +105,24 @@ impl On {
     }
 
     /// How the findings are read, and what the curves show.
-    fn reading(self) -> (&'static str, &'static str) {
-        match self {
+    fn reading(self) -> (String, &'static str) {
+        let (reading, title) = match self {
             On::Disjoint => (
                 "Each model is fine-tuned on one half of the forgotten items; the curves show the other half, which the \
-                 attacker never sees. What comes back was hidden, not gone, but for what a model that never knew gives \
-                 away as well.",
+                 attacker never sees.",
                 "Forgotten items the attacker never saw",
             ),
             On::Same => (
                 "Each model is fine-tuned on the forgotten items themselves, which the curves show. Any model learns them in \
-                 the end; what is learnt sooner than by the gold model was hidden, not gone.",
+                 the end; what counts is how soon.",
                 "Forgotten items while they are learnt again",
             ),
             On::Unrelated => (
-                "Each model is fine-tuned on text that has nothing to do with the forgotten items, which the curves show. What \
-                 comes back was hidden, not gone, but for what a model that never knew gives away as well; nobody looked for it.",
+                "Each model is fine-tuned on text that has nothing to do with the forgotten items, which the curves show.",
                 "Forgotten items while something else is learnt",
             ),
-        }
+        };
+        (format!("{reading} {HIDDEN}"), title)
     }
 }
 
@@ -263,7 +262,7 @@ impl Relearn {
             points,
         };
         Findings {
-            reading: reading.into(),
+            reading,
             figures,
             curves: vec![curve("accuracy", accuracy), curve("probability", probability)],
             ..Findings::default()

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::leaks::{self, Question, SAMPLES, mean, questions, write};
-use super::{Attacker, Curve, Findings, Target};
+use super::{Attacker, Curve, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
@@ -105,8 +105,8 @@ fn findings(draws: usize, before: Figure, at: &dyn Fn(usize) -> Figure, samples:
     Findings {
         reading: format!(
             "Each model answers every question of the forget set {draws} times at random. leak@k is the share of the right \
-             answer's content words that the most telling of k answers says; the first figure is that of all {draws}. What \
-             lies above the gold model was hidden, not gone."
+             answer's content words that the most telling of k answers says; the first figure is that of all \
+             {draws}. {HIDDEN}"
         ),
         figures,
         before: vec![("leak".into(), before)],
