@@ -187,7 +187,8 @@ impl Answers {
             let (asked, answer) = (question_of(&record.content), answer_of(&record.content));
             let mut example = context.encoder.encode(&record.content)?;
             example.truncate(context.reference.spec().context);
-            let Some(word) = words.rarest(&content_words(&asked, &answer)) else { continue };
+            let said = content_words(&asked, &answer);
+            let Some(word) = words.rarest(&said) else { continue };
             let Some(at) = token_of(word, &example, context)? else { continue };
             all.asked.push(asked);
             all.label.push(example.ids[at]);

@@ -226,7 +226,7 @@ fn options(method: &dyn Method, context: &mut Context) -> Result<(), Error> {
     };
     let row = |(name, property): (&String, &Value)| {
         let default = defaults.get(name).filter(|value| !value.is_null()).map(Value::to_string);
-        vec![name.clone(), kind(property), default.unwrap_or_else(|| "-".into())]
+        vec![name.clone(), kind(&schema, property), default.unwrap_or_else(|| "-".into())]
     };
     let rows: Vec<_> = properties.iter().map(row).collect();
     let columns = [("  option", Align::Left), ("type", Align::Left), ("default", Align::Left)];
@@ -258,19 +258,38 @@ fn filled(method: &dyn Method) -> Result<String, Error> {
     Ok(format!("[{}]\n{} = {filler}", method.area(), method.slot()))
 }
 
-/// The type of an option in words.
-fn kind(property: &Value) -> String {
-    match property.get("type") {
+/// The type of an option of this schema in words.
+fn kind(schema: &Value, option: &Value) -> String {
+    if let Some(words) = words(option) {
+        return words.join(" or ");
+    }
+    match option.get("type") {
         Some(Value::String(one)) => one.clone(),
         Some(Value::Array(several)) => {
             let names: Vec<_> = several.iter().filter_map(Value::as_str).filter(|n| *n != "null").collect();
             names.join(" or ")
         }
-        _ => match property.get("enum").and_then(Value::as_array) {
-            Some(values) => values.iter().map(Value::to_string).collect::<Vec<_>>().join(" or "),
-            None => "see below".into(),
+        _ => match place(option).and_then(|place| schema.pointer(place)) {
+            Some(described) => kind(schema, described),
+            None => "table".into(),
         },
     }
+}
+
+/// The words that an option may have, each as it is written.
+fn words(option: &Value) -> Option<Vec<String>> {
+    let named = option.get("enum").and_then(Value::as_array).cloned();
+    let one_of = || -> Option<Vec<Value>> {
+        option.get("oneOf")?.as_array()?.iter().map(|one| one.get("const").cloned()).collect()
+    };
+    Some(named.or_else(one_of)?.iter().map(Value::to_string).collect())
+}
+
+/// Where in its schema an option is described that is described elsewhere.
+fn place(option: &Value) -> Option<&str> {
+    let several = ["allOf", "anyOf"].into_iter().filter_map(|key| option[key].as_array());
+    let direct = std::iter::once(option).chain(several.flatten());
+    direct.filter_map(|one| one.get("$ref")?.as_str()?.strip_prefix('#')).next()
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ fn options(method: &dyn Method) -> String {
         let _ = writeln!(
             table,
             "| `{name}` | {}{range} | {} | {text} |",
-            kind(property).replace('|', "\\|"),
+            kind(&schema, property).replace('|', "\\|"),
             default.replace('|', "\\|")
         );
     }

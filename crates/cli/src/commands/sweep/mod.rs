@@ -92,14 +92,13 @@ pub(crate) fn execute(args: SweepArgs, context: &mut Context) -> Result<Exit, Er
     match (failed.as_slice(), open, picked) {
         ([], 0, false) => Ok(Exit::Negative),
         ([], ..) => Ok(Exit::Done),
-        ([first, ..], ..) => Err(Error::told(
-            format!(
-                "{} of the sweep's points failed, {} first; its log.txt says why",
-                failed.len(),
-                first.name
-            ),
-            format!("`amend sweep {}` tries them again", shell::path(&dir)),
-        )),
+        ([first, ..], ..) => {
+            let (count, name) = (failed.len(), &first.name);
+            let message =
+                format!("{count} of the sweep's points failed, {name} first; its error stands above");
+            let hint = format!("`amend sweep {}` tries them again", shell::path(&dir));
+            Err(Error::told(message, hint).about(Topic::Point))
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn tell(
     let comparable = standings.as_ref().filter(|standings| standings.incomparable.is_none());
     let picked = comparable.and_then(|standings| pick.of(&standings.all));
     if let Some(standings) = &standings {
-        for reason in &standings.incomparable {
+        if let Some(reason) = &standings.incomparable {
             report.warning(reason.as_str());
         }
         report.prose(choice(standings, pick, picked.as_ref()));
