@@ -144,7 +144,7 @@ fn factors_of_other_shapes_and_unknown_layers_are_refused() {
     let turned = |layer: &str, weight: &Tensor| factors(layer, weight).map(|[a, b]| [b, a]);
     let error = model.attach_started_lora(&options(&["up_proj"]), turned).unwrap_err();
     assert!(matches!(error, Error::Tensor(_)) && error.to_string().contains("mlp.up_proj: A"), "{error}");
-    let error = model.attach_started_lora(&options(&["up"]), factors).unwrap_err().to_string();
+    let error = model.attach_started_lora(&options(&["upproj"]), factors).unwrap_err().to_string();
     assert!(error.contains("nearest is up_proj"), "{error}");
     let none = LoraOptions { r: 0, ..options(&[]) };
     assert!(model.attach_started_lora(&none, factors).unwrap_err().to_string().contains("r is 0"));
