@@ -32,7 +32,11 @@ fn every_point_is_a_run_and_one_is_taken() {
     let grid =
         ["--over", "optimizer.lr=1e-5,3e-2", "--over", "unlearn.forget=ga,{ name = \"npo\", beta = 0.2 }"];
     // One aim that a single step of the large rate comes down to, and no other.
-    let new = [&[bench.recipe.as_str(), "--out", arg, "--set", "stop.below=0.01"], &grid[..]].concat();
+    let new = [
+        &[bench.recipe.as_str(), "--out", arg, "--set", "stop.below=0.2", "--set", "model.scratch.epochs=40"],
+        &grid[..],
+    ]
+    .concat();
     let (told, code) = sweep(&new);
     assert_eq!(
         points(&dir),
