@@ -17,7 +17,8 @@ pub fn subject_tokens(text: &str, encoded: &Encoded, subject: Range<usize>) -> R
     let tokens = || encoded.offsets.iter().enumerate().filter_map(of_text);
     let named = text.get(subject.clone()).unwrap_or_default();
     let first = tokens().find(|(_, bytes)| bytes.end > subject.start && bytes.start < subject.end);
-    let last = tokens().filter(|(_, bytes)| bytes.start < subject.end && bytes.end >= subject.end).last();
+    let last =
+        tokens().filter(|(_, bytes)| bytes.start < subject.end && bytes.end >= subject.end).next_back();
     let (Some((first, _)), Some((last, bytes))) = (first, last) else {
         return Err(Error::invalid(format!(
             "no token of {text:?} stands for the end of the subject {named:?}"

@@ -18,8 +18,8 @@ pub struct Question {
     pub ids: Vec<u32>,
     /// Positions of the subject's tokens in it.
     pub subject: Range<usize>,
-    /// The token whose probability is looked at behind the prompt.
-    pub answer: u32,
+    /// The tokens whose probability, as a whole, is looked at behind the prompt; not empty.
+    pub answer: Vec<u32>,
 }
 
 /// How a subject is drowned, and what is brought back.
@@ -147,7 +147,8 @@ impl Tracing {
         };
         let width = model.spec().hidden;
         // As many positions at a time as make a batch; a position's sequences are its draws.
-        let at_a_time = (SCORING_TOKENS / (tokens * self.draws.max(1)).max(1)).max(1);
+        let length = tokens + question.answer.len();
+        let at_a_time = (SCORING_TOKENS / (length * self.draws.max(1)).max(1)).max(1);
         let positions: Vec<usize> = (0..tokens).collect();
         for layer in 0..layers {
             for piece in positions.chunks(at_a_time) {
@@ -203,12 +204,13 @@ impl Tracing {
 
 /// Probability of the answer in each of so many copies of the question.
 fn probabilities(model: &Model, question: &Question, copies: usize, taps: &Taps) -> Result<Vec<f64>> {
-    let example = Example::answer(&question.ids, &[question.answer]);
-    // The answer itself need not be read.
-    let batch = Batch::within(question.ids.len(), std::iter::repeat_n(&example, copies))?;
+    let example = Example::answer(&question.ids, &question.answer);
+    // The last token of the answer need not be read.
+    let batch = Batch::within(example.ids.len() - 1, std::iter::repeat_n(&example, copies))?;
     let mut g = Graph::inference(&model.params);
     let logprobs = model.token_logprobs(&mut g, &batch, taps)?;
-    Ok(logprobs.value().f32().iter().map(|&logprob| f64::from(logprob).exp()).collect())
+    let of_copy = |logprobs: &[f32]| logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>().exp();
+    Ok(logprobs.value().f32().chunks_exact(question.answer.len()).map(of_copy).collect())
 }
 
 fn mean(values: &[f64]) -> f64 {

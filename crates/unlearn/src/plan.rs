@@ -3,13 +3,14 @@
 use amend_engine::Example;
 use amend_eval::questions::Replies;
 use amend_learn::Result;
+use amend_learn::work::{Work, tokens};
 use amend_run::forecast::PlannedStage;
 use amend_run::{Content, Record};
 
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::recipe::{GivenModel, UnlearnRecipe};
-use crate::rehearsal::{StepCost, Work, tokens};
+use crate::rehearsal::StepCost;
 use crate::stages::Stages;
 
 /// A written answer takes about so many tokens for one of the right answer.

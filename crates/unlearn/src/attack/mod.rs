@@ -4,6 +4,7 @@ mod relearn;
 
 use amend_engine::Model;
 use amend_learn::Result;
+use amend_learn::work::Work;
 use amend_run::{Figure, Run, slot};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,6 @@ pub use relearn::Relearn;
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
-use crate::rehearsal::Work;
 
 /// Tries to get back what a model was made to forget.
 pub trait Attacker {

@@ -1,6 +1,7 @@
 //! Relearning: can a little fine-tuning bring back what was forgotten?
 
 use amend_engine::Model;
+use amend_learn::work::{Work, mean_tokens, tokens};
 use amend_learn::{Descent, Error, FineTuning, Optimizer, Result, train};
 use amend_run::step_log::{METRICS, StepLog, StepRow};
 use amend_run::{Figure, Run, in_short};
@@ -12,7 +13,6 @@ use super::{Attacker, Curve, Findings};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::{Said, ask, mean_probability, share_exact};
-use crate::rehearsal::{Work, mean_tokens, tokens};
 
 /// Questions of V put to the attacked model.
 const SAMPLES: usize = 4;
