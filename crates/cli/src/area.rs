@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::{Area, Certified, Compared, Found, Input, Plan, Standings};
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
-use amend_run::{Dataset, Method, RecipeSource, nearest};
+use amend_run::{Method, RecipeSource, nearest};
 use serde_json::Value;
 
 use crate::error::{Error, Topic};
 use crate::open;
 
 /// Every area.
-pub(crate) const AREAS: &[Area] = &[amend_unlearn::AREA];
+pub(crate) const AREAS: &[Area] = &[amend_unlearn::AREA, amend_edit::AREA];
 
 /// The recipe that `amend attack` fills in.
 pub(crate) const ATTACK: &str = amend_unlearn::ATTACK;
@@ -83,13 +83,14 @@ pub(crate) fn inputs(plan: &Plan, base: &Path) -> Result<Inputs, Error> {
     let mut records = BTreeMap::new();
     for data in &plan.data {
         data.check("file", base, plan)?;
-        let read = Dataset::read(&[data.resolve(base)]).map_err(|e| match e.line {
+        let read = data.check_data(base, plan).map_err(|e| match &e {
             // The file's own line says more than the recipe's.
-            Some(_) => Error::from(amend_learn::Error::from(e)),
-            None => Error::from(amend_learn::Error::from(e)).within(plan.place_of(&data.key)),
+            amend_learn::Error::Records(of_file) if of_file.line.is_none() => {
+                Error::from(e).within(plan.place_of(&data.key))
+            }
+            _ => Error::from(e),
         })?;
-        records.insert(data.path.to_string(), read.len());
-        data.check_choice(read.records, plan)?;
+        records.insert(data.path.to_string(), read);
     }
     let hash = |input: &Input| Ok((input.path.to_string(), content_hash(&input.resolve(base))?));
     let all = |inputs: &[Input]| inputs.iter().map(hash).collect::<Result<BTreeMap<_, _>, Error>>();

@@ -11,14 +11,15 @@
 //! was stopped goes on where it was. A benchmark's official log enters behind the answers, or behind the scores.
 //!
 //! The rest is what tasks are made of: [`questions`] asks about records, [`scorers`] turn what a model returned
-//! into the field's metrics, [`stats`] says how sure a figure is, [`world`] makes people who do not exist, and
-//! [`refusals`] holds the sentences with which a model declines.
+//! into the field's metrics, [`stats`] says how sure a figure is, [`world`] makes people who do not exist,
+//! [`rewrite`] asks about facts that are to become others, and [`refusals`] holds the sentences with which a model declines.
 
 mod evaluate;
 mod item;
 pub mod questions;
 pub mod refusals;
 mod request;
+pub mod rewrite;
 mod samples;
 pub mod scorers;
 pub mod stats;

@@ -11,6 +11,9 @@ pub enum Request {
     /// How likely the answer in these texts is, its end included: the completion, the assistant's messages, the
     /// whole of a document. What does not fit into the model's context is cut off at the end.
     Likelihood(Content),
+    /// How likely the answer in these texts is as the beginning of what follows: as `Likelihood`, but for the end, which is
+    /// left open. What stands before a text, such as a token for its beginning, stands before it as when the model writes.
+    Beginning(Content),
     /// How likely `continuation` is after `context`, as text and without an end. What does not fit into the
     /// model's context is cut off at the beginning. As lm-evaluation-harness counts it: nothing stands before the
     /// context, white space at its end belongs to the continuation, and an empty one is the beginning of text.
@@ -42,7 +45,7 @@ pub struct Generation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To [`Request::Likelihood`], [`Request::Continuation`] and [`Request::Rolling`].
+    /// To [`Request::Likelihood`], [`Request::Beginning`], [`Request::Continuation`] and [`Request::Rolling`].
     Likelihood(Likelihood),
     /// To [`Request::Generation`].
     Written(Written),

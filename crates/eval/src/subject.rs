@@ -6,6 +6,7 @@ use amend_engine::generate::{Event, GenerateOptions, Session, SessionOptions};
 use amend_engine::tokenizer::Tokenizer;
 use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_learn::{Error, RecordEncoder, Result};
+use amend_run::Content;
 
 use crate::request::{Answer, Answerer, Generation, Likelihood, Request, Written};
 
@@ -37,7 +38,10 @@ impl Answerer for Subject<'_> {
         let mut written = self.written(requests)?.into_iter();
         let answer = |(request, examples): (&Request, &Vec<Example>)| match request {
             Request::Generation(_) => Answer::Written(written.next().unwrap_or_default()),
-            Request::Likelihood(_) | Request::Continuation { .. } | Request::Rolling(_) => {
+            Request::Likelihood(_)
+            | Request::Beginning(_)
+            | Request::Continuation { .. }
+            | Request::Rolling(_) => {
                 let mut whole = Likelihood::default();
                 for window in scored.by_ref().take(examples.len()) {
                     whole.logprobs.extend(window.logprobs);
@@ -115,22 +119,10 @@ impl Subject<'_> {
         match request {
             Request::Generation(_) => Ok(Vec::new()),
             Request::Likelihood(content) => {
-                let mut example = self.encoder.encode(content)?;
-                let (context, whole) = (self.model.spec().context, example.ids.len());
-                self.count_cut(whole > context);
-                example.truncate(context);
-                if example.scored_len() == 0 {
-                    // A mean over no token would pass for a perfect score.
-                    let what: String = self.encoder.prompt_text(content).chars().take(80).collect();
-                    let reason = match whole > context {
-                        true => format!(
-                            "what is asked takes {context} tokens or more, and the model reads {context}"
-                        ),
-                        false => "it is too short".to_owned(),
-                    };
-                    return Err(Error::invalid(format!("{what:?} has no token to score: {reason}")));
-                }
-                Ok(vec![example])
+                Ok(vec![self.likelihood(content, self.encoder.encode(content)?)?])
+            }
+            Request::Beginning(content) => {
+                Ok(vec![self.likelihood(content, self.encoder.beginning(content)?)?])
             }
             Request::Continuation { context, continuation } => {
                 Ok(vec![self.continuation(context, continuation)?])
@@ -140,6 +132,25 @@ impl Subject<'_> {
                 Ok(windows(self.beginning()?, &ids, self.model.spec().context))
             }
         }
+    }
+
+    /// The sequence of an answer, cut to the context.
+    fn likelihood(&self, content: &Content, mut example: Example) -> Result<Example> {
+        let (context, whole) = (self.model.spec().context, example.ids.len());
+        self.count_cut(whole > context);
+        example.truncate(context);
+        if example.scored_len() == 0 {
+            // A mean over no token would pass for a perfect score.
+            let what: String = self.encoder.prompt_text(content).chars().take(80).collect();
+            let reason = match whole > context {
+                true => {
+                    format!("what is asked takes {context} tokens or more, and the model reads {context}")
+                }
+                false => "it is too short".to_owned(),
+            };
+            return Err(Error::invalid(format!("{what:?} has no token to score: {reason}")));
+        }
+        Ok(example)
     }
 
     /// The token that conditions the first of a text.

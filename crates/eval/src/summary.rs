@@ -1,10 +1,11 @@
 //! The figures of an evaluation.
 
 use amend_run::Figure;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// What an evaluation comes to.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Figures by name, in the order in which they are shown; those of a set are called `set/figure`.
     pub figures: Vec<(String, Figure)>,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use amend_engine::tokenizer::{Tokenizer, train_bpe};
 use amend_engine::{Example, Model};
+use amend_eval::rewrite::{Neighbour, Rewrite, Rewrites};
 use amend_eval::task::{Tofu, WikiText};
 use amend_eval::world::{Split, World, WorldConfig, jsonl};
 use amend_eval::{
@@ -550,4 +551,58 @@ fn what_is_asked_next_follows_from_the_answers() {
     let summary = serde_json::Value::from(Judged.aggregate(&samples, None).to_json());
     assert_eq!(summary["figures"]["asked"]["n"], 70);
     assert_eq!(summary["missing"]["agreement"], "nobody was compared with");
+}
+
+/// CounterFact in its own nesting and flat, and zsRE, as others have put them into repositories.
+#[test]
+#[cfg_attr(not(test_data), ignore = "its data is not there")]
+fn editing_benchmarks_are_read_whole() {
+    let tasks = data::test_data().join("tasks");
+    let probes = |file: &str| {
+        let task = Rewrites { max_new_tokens: 4 };
+        let items = task.items(&tasks.join(file)).unwrap().items;
+        let rewrites: Vec<Rewrite> = items.iter().map(|item| Rewrites::rewrite(item).unwrap()).collect();
+        for rewrite in &rewrites {
+            assert_eq!(rewrite.prompt[rewrite.place.clone()], rewrite.subject);
+            assert!(rewrite.target_true.is_some() && !rewrite.target_new.is_empty());
+        }
+        let first = &rewrites[0];
+        (
+            items.len(),
+            first.paraphrases.len(),
+            first.neighbours.len(),
+            task.requests(&items[0]).unwrap().len(),
+        )
+    };
+    assert_eq!(probes("editing/counterfact-edit-500.json"), (500, 1, 1, 9));
+    assert_eq!(probes("editing/zsre-500.json"), (500, 1, 1, 9));
+    assert_eq!(probes("superficial-editing/llama3-8b-it/counterfact_rep.json"), (202, 2, 10, 39));
+}
+
+/// What a model writes and how likely it finds it, of facts of the world.
+#[test]
+fn rewrites_of_the_world_are_asked_and_scored() {
+    let world = World::generate(WorldConfig { people: 20, forget: 0.3, ..WorldConfig::default() }).unwrap();
+    let rewrites = world.rewrites(Split::Forget, |prompt| format!("Question: {prompt}\nAnswer:"));
+    assert_eq!(rewrites.len(), world.people_of(Split::Forget).count());
+    for rewrite in &rewrites {
+        assert_eq!(rewrite.prompt[rewrite.place.clone()], rewrite.subject);
+        assert_ne!(Some(&rewrite.target_new), rewrite.target_true.as_ref());
+        let apart = |other: &Neighbour| {
+            !other.prompt.contains(&rewrite.subject) && other.answer.as_ref() != Some(&rewrite.target_new)
+        };
+        assert!(!rewrite.neighbours.is_empty() && rewrite.neighbours.iter().all(apart));
+        assert_eq!(&Rewrite::of(&Row::from(rewrite)).unwrap(), rewrite);
+    }
+    let task = Rewrites { max_new_tokens: 3 };
+    let items = Rewrites::items_of(rewrites.iter().take(4).map(Row::from).collect(), "world").unwrap();
+    let asked = Asked::new();
+    let samples =
+        asked.ask(|subject| evaluate(&task, &items, subject, None, &Silent, &Stop::default())).unwrap();
+    let summary = task.aggregate(&samples, Some(&samples));
+    assert_eq!(summary.figure("locality").unwrap().value, 1.0);
+    assert_eq!(summary.figure("efficacy").unwrap().value, 0.0);
+    // The end of the answer is open: likelihoods are those of the target's own tokens.
+    let target = asked.tokenizer.encode(&format!(" {}", rewrites[0].target_new), false).unwrap();
+    assert_eq!(samples[0].answers[0].likelihood().unwrap().logprobs.len(), target.len());
 }

@@ -10,9 +10,9 @@ use amend_run::comparison::FinishedRun;
 use amend_run::frontier::Standing;
 use amend_run::method::Method;
 use amend_run::recipe::{Fault, Starter};
-use amend_run::records::{Chosen, Filter};
+use amend_run::records::{Chosen, Filter, ReadOptions, Rows};
 use amend_run::report::{Card, Section, Table};
-use amend_run::{Forecast, Progress, RecipeError, RecipePath, RecipeSource, Record, Report, Run, RunFolder};
+use amend_run::{Dataset, Forecast, Progress, RecipeError, RecipePath, RecipeSource, Report, Run, RunFolder};
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -134,19 +134,26 @@ pub struct Input {
     pub path: RecipePath,
     /// The key of the choice among its records with that choice, where not all are meant.
     pub choice: Option<(String, Filter)>,
+    /// Whether its rows are the area's own to read, and no records.
+    is_rows: bool,
 }
 
 impl Input {
     /// A model's folder.
     pub fn model(key: impl Into<String>, path: &RecipePath) -> Self {
-        Input { key: key.into(), path: path.clone(), choice: None }
+        Input { key: key.into(), path: path.clone(), choice: None, is_rows: false }
+    }
+
+    /// A file of rows with columns of their own.
+    pub fn rows(key: &str, chosen: &Chosen) -> Self {
+        Input { is_rows: true, ..Input::records(key, chosen) }
     }
 
     /// A file of records.
     pub fn records(key: &str, chosen: &Chosen) -> Self {
         let choice = chosen.filter().map(|filter| (format!("{key}.where"), filter.clone()));
         let key = if choice.is_some() { format!("{key}.path") } else { key.to_owned() };
-        Input { key, path: chosen.path().clone(), choice }
+        Input { key, path: chosen.path().clone(), choice, is_rows: false }
     }
 
     /// The path to open, given the folder that relative ones start at.
@@ -174,14 +181,24 @@ impl Input {
         Err(plan.refused(key, Fault::MissingFile, message, Some(hint)))
     }
 
-    /// Looks whether the choice means any of the file's records.
+    /// Reads a file of records or rows, and looks whether the choice means any of them. Returns how many there are.
     ///
     /// # Errors
-    /// Where it asks for a field that none has, or for what none holds; points at the recipe's line.
-    pub fn check_choice(&self, records: Vec<Record>, plan: &Plan) -> Result<()> {
-        let Some((key, filter)) = &self.choice else { return Ok(()) };
-        let refused = |e| plan.refused(key, Fault::Invalid, format!("`{key}`: {}: {e}", self.path), None);
-        filter.split(records).map(|_| ()).map_err(refused)
+    /// Where it cannot be read; where the choice asks for a field that none has, or for what none holds: that points at the
+    /// recipe's line.
+    pub fn check_data(&self, base: &Path, plan: &Plan) -> Result<usize> {
+        let path = self.resolve(base);
+        let (count, split) = if self.is_rows {
+            let rows = Rows::read(&[path], &ReadOptions::default())?.rows;
+            (rows.len(), self.choice.as_ref().map(|(_, filter)| filter.split_rows(rows).map(|_| ())))
+        } else {
+            let records = Dataset::read(&[path])?.records;
+            (records.len(), self.choice.as_ref().map(|(_, filter)| filter.split(records).map(|_| ())))
+        };
+        if let (Some(Err(e)), Some((key, _))) = (split, &self.choice) {
+            return Err(plan.refused(key, Fault::Invalid, format!("`{key}`: {}: {e}", self.path), None));
+        }
+        Ok(count)
     }
 }
 

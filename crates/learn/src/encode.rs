@@ -69,6 +69,18 @@ impl<'a> RecordEncoder<'a> {
         Ok(example)
     }
 
+    /// The same without its end: what a text that goes on may begin with.
+    ///
+    /// # Errors
+    /// As [`RecordEncoder::encode`].
+    pub fn beginning(&self, content: &Content) -> Result<Example> {
+        let mut example = self.encode(content)?;
+        if example.ids.last().is_some_and(|last| self.tokenizer.eos_ids().contains(last)) {
+            example.truncate(example.ids.len() - 1);
+        }
+        Ok(example)
+    }
+
     /// Encodes all records, cutting what is longer than the context; also says how many were cut.
     pub fn encode_all(&self, records: &[Record]) -> Result<(Vec<Example>, usize)> {
         let mut cut = 0;
@@ -244,6 +256,9 @@ mod tests {
         assert_eq!(scored.last().copied(), tokenizer.eos());
         assert_eq!(example.ids.first().copied(), tokenizer.bos());
         assert!(!example.scored[0]);
+        let open = encoder.beginning(&content).unwrap();
+        assert_eq!(open.ids, example.ids[..example.ids.len() - 1], "all but the end");
+        assert_eq!(open.scored, example.scored[..open.ids.len()]);
         let long = encoder.reply(&content, &"d e f ".repeat(30)).unwrap();
         assert_eq!(long.ids.len(), 24);
         assert_eq!(encoder.prompt(&content).unwrap(), example.ids[..example.ids.len() - scored.len()]);

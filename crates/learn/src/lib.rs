@@ -16,8 +16,10 @@ mod fine_tuning;
 mod optimizer;
 mod pretrain;
 mod sampler;
+mod save_type;
 mod state;
 mod trainer;
+pub mod work;
 
 pub use computing::{Computing, Dtype};
 pub use conversation::Conversation;
@@ -27,6 +29,7 @@ pub use fine_tuning::FineTuning;
 pub use optimizer::{Descended, Descent, Optimizer, ScheduleName};
 pub use pretrain::{Pretrain, pretrain};
 pub use sampler::{epoch_batches, partner};
+pub use save_type::SaveType;
 pub use state::{StateReader, StateWriter};
 pub use trainer::{Learner, Step, train};
 

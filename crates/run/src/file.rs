@@ -91,6 +91,11 @@ pub(crate) fn sync_tree(folder: &Path) -> Result<(), FileError> {
 }
 
 /// The SHA-256 of a file's content, or of a folder: the hash of its sorted `relative path, content hash` lines.
+/// SHA-256 of bytes, in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Lower-case hexadecimal. Hidden files count; links are followed.
 ///
 /// # Errors

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use amend_engine::tensor::{memory_use, restart_peak};
 use amend_engine::{Gradients, Model};
-use amend_learn::{Descent, Error, Learner, Optimizer, Result, StateReader, StateWriter, Step, train};
+use amend_learn::{
+    Descent, Error, Learner, Optimizer, Result, SaveType, StateReader, StateWriter, Step, train,
+};
 use amend_run::{Figure, Run, in_short};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -19,7 +21,6 @@ use crate::measure::share_exact;
 use crate::memory::Memory;
 use crate::objectives::Objectives;
 use crate::recipe::Slots;
-use crate::save::SaveType;
 use crate::stop::StopRule;
 use crate::r#where::{LayerEnergy, Regulariser};
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use amend_engine::Model;
 use amend_engine::tensor::{memory_use, release_cached_memory};
-use amend_learn::{Error, Optimizer, RecordEncoder, Result};
+use amend_learn::work::per_token;
+use amend_learn::{Error, Optimizer, RecordEncoder, Result, SaveType};
 use amend_run::forecast::{ArmForecast, Forecast, SetForecast, Written};
 use amend_run::machine::{available_memory, memory_limit, resident_memory};
 use amend_run::{Progress, Record, Silent, Stop, overlap};
@@ -17,9 +18,9 @@ use crate::forget::Forget;
 use crate::models::Models;
 use crate::plan::Plan;
 use crate::recipe::{GivenModel, Slots, UnlearnRecipe};
-use crate::rehearsal::{StepCost, per_token, rehearse};
+use crate::rehearsal::{StepCost, rehearse};
 use crate::retain::Retain;
-use crate::save::{Save, SaveType};
+use crate::save::Save;
 use crate::stages::Stages;
 
 /// Bytes of a number that is computed with.

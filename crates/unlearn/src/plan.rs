@@ -1,12 +1,13 @@
 //! The stages of a run before they are done, with how long each will take.
 
 use amend_learn::Result;
+use amend_learn::work::{Work, tokens};
 use amend_run::forecast::PlannedStage;
 
 use crate::compare::Arm;
 use crate::context::Context;
 use crate::recipe::{GivenModel, UnlearnRecipe};
-use crate::rehearsal::{StepCost, Work, tokens};
+use crate::rehearsal::{StepCost, of_asking};
 use crate::stages::Stages;
 
 /// What the stages of a run are made of.
@@ -106,7 +107,7 @@ impl Plan<'_> {
             sets.world_facts.as_ref(),
         ] {
             let records = set.map_or(&[][..], |set| &set[..set.len().min(eval.limit)]);
-            work = work.and(Work::of_asking(self.context, records, eval.max_new_tokens)?);
+            work = work.and(of_asking(self.context, records, eval.max_new_tokens)?);
         }
         Ok(work)
     }

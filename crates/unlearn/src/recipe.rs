@@ -1,7 +1,7 @@
 //! What a recipe of this area says.
 
 use amend_eval::world::WorldConfig;
-use amend_learn::{Computing, Error, Optimizer, Pretrain, Result, Template};
+use amend_learn::{Computing, Error, Optimizer, Pretrain, Result, SaveType, Template};
 use amend_run::RecipePath;
 use amend_run::recipe::Seeds;
 use amend_run::records::Chosen;
@@ -14,7 +14,7 @@ use crate::compare::{Arm, Compare};
 use crate::forget::Forget;
 use crate::guard::Guard;
 use crate::retain::Retain;
-use crate::save::{Save, SaveType};
+use crate::save::Save;
 use crate::stop::StopRule;
 use crate::verdict::Verdict;
 use crate::r#where::Where;

@@ -1,9 +1,9 @@
 //! What things take on this machine, found out by doing a little of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use amend_engine::{Example, Model, SCORING_TOKENS};
 use amend_eval::questions::Replies;
+use amend_learn::work::{TELLING, Work, mean_tokens};
 use amend_learn::{RecordEncoder, Result};
 use amend_run::{Content, Record, Silent};
 
@@ -13,85 +13,24 @@ use crate::data::Sets;
 use crate::models::Models;
 use crate::recipe::UnlearnRecipe;
 
-/// Passes over a token in a training step, in the time of one that only looks: there, and twice as much back.
-const TRAINED: f64 = 3.0;
-
-/// A token that is written, in the time of one that is only read: answers are written side by side, and yet every one of
-/// their tokens waits for all weights.
-const WRITTEN: f64 = 2.5;
-
 /// A written answer takes about so many tokens for one of the right answer.
 const WORDY: f64 = 1.5;
 
-/// What takes so long tells how long more of it will take; shorter than that, it is mostly overhead.
-const TELLING: Duration = Duration::from_millis(150);
-
-/// An amount of computing, in tokens that go through a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Tokens learnt from.
-    pub trained: usize,
-    /// Tokens read.
-    pub scored: usize,
-    /// Tokens written.
-    pub written: usize,
-}
-
-impl Work {
-    /// Asking a model about records as it is measured: how likely right and wrong answers are, and what it writes in at
-    /// most so many tokens.
-    pub(crate) fn of_asking(
-        context: &Context<'_>,
-        records: &[Record],
-        max_new_tokens: usize,
-    ) -> Result<Work> {
-        let mut work = Work::default();
-        for record in records {
-            let Replies { paraphrased, perturbed } = Replies::of(record);
-            let likelihoods = 1 + usize::from(paraphrased.is_some()) + perturbed.len();
-            let example = context.encoder.encode(&record.content)?;
-            work.scored += likelihoods * example.ids.len();
-            work.written += match record.content {
-                Content::Text(_) => 0,
-                _ => max_new_tokens.min((WORDY * example.scored_len() as f64) as usize),
-            };
-        }
-        Ok(work)
+/// Asking a model about records as it is measured: how likely right and wrong answers are, and what it writes in at most so many
+/// tokens.
+pub(crate) fn of_asking(context: &Context<'_>, records: &[Record], max_new_tokens: usize) -> Result<Work> {
+    let mut work = Work::default();
+    for record in records {
+        let Replies { paraphrased, perturbed } = Replies::of(record);
+        let likelihoods = 1 + usize::from(paraphrased.is_some()) + perturbed.len();
+        let example = context.encoder.encode(&record.content)?;
+        work.scored += likelihoods * example.ids.len();
+        work.written += match record.content {
+            Content::Text(_) => 0,
+            _ => max_new_tokens.min((WORDY * example.scored_len() as f64) as usize),
+        };
     }
-
-    /// Both.
-    pub(crate) fn and(self, other: Work) -> Work {
-        Work {
-            trained: self.trained.saturating_add(other.trained),
-            scored: self.scored.saturating_add(other.scored),
-            written: self.written.saturating_add(other.written),
-        }
-    }
-
-    /// So many times as much.
-    pub(crate) fn times(self, count: usize) -> Work {
-        Work {
-            trained: self.trained.saturating_mul(count),
-            scored: self.scored.saturating_mul(count),
-            written: self.written.saturating_mul(count),
-        }
-    }
-
-    /// How long it takes where a token that is read takes `per_token` seconds.
-    pub(crate) fn seconds(&self, per_token: f64) -> f64 {
-        let passes = TRAINED * self.trained as f64 + self.scored as f64 + WRITTEN * self.written as f64;
-        passes * per_token
-    }
-}
-
-/// Tokens of all examples.
-pub(crate) fn tokens(examples: &[Example]) -> usize {
-    examples.iter().map(|example| example.ids.len()).sum()
-}
-
-/// Tokens of an example of middling length.
-pub(crate) fn mean_tokens(examples: &[Example]) -> usize {
-    tokens(examples).div_ceil(examples.len().max(1))
+    Ok(work)
 }
 
 /// What a step takes, by the number of items in its batch.
@@ -175,25 +114,6 @@ fn middling(encoder: &RecordEncoder<'_>, records: &[Record], count: usize) -> Re
     let mut order: Vec<usize> = (0..records.len()).collect();
     order.sort_by_key(|&i| examples[i].ids.len().abs_diff(mean));
     Ok(order.into_iter().take(count).map(|i| records[i].clone()).collect())
-}
-
-/// Seconds that a model takes for one token that it reads: of ever more examples, until that takes long enough to go by.
-pub(crate) fn per_token(model: &Model, examples: &[Example]) -> Result<f64> {
-    let timed = |count: usize| -> Result<Duration> {
-        let began = Instant::now();
-        model.score(&examples[..count], SCORING_TOKENS)?;
-        Ok(began.elapsed())
-    };
-    // The first pass also lays out weights.
-    let mut count = 1.min(examples.len());
-    timed(count)?;
-    loop {
-        let took = timed(count)?;
-        if took >= TELLING || count == examples.len() {
-            return Ok(took.as_secs_f64() / tokens(&examples[..count]).max(1) as f64);
-        }
-        count = (2 * count).min(examples.len());
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::rehearsal::{Work, mean_tokens};
+use amend_learn::work::{Work, mean_tokens};
 
 /// How a copy of the reference is trained further on the forget set: cross-entropy, AdamW, all weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

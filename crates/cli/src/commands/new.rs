@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use amend_learn::area::Area;
-use amend_run::recipe::{Starter, fill, without};
-use amend_run::records::Filter;
+use amend_run::recipe::{Starter, fill, keys, without};
+use amend_run::records::{Filter, ReadOptions, Rows};
 use amend_run::{Dataset, RecipeSource, nearest, shell};
 use clap::Args;
 
@@ -20,6 +20,7 @@ Examples:
   amend new unlearn > recipe.toml
   amend new unlearn --template lora --model DIR --forget facts.jsonl \\
       --where 'author = \"Ann Lee\"' --out forget.toml
+  amend new edit --model DIR --edits edits.jsonl --text text.txt --out edit.toml
 
 With --where, those records of the file are forgotten and the others kept, so
 that no --retain is needed. Next come amend check and amend run.";
@@ -28,10 +29,10 @@ that no --retain is needed. Next come amend check and amend run.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct NewArgs {
-    /// The area: unlearn
+    /// The area: unlearn or edit
     #[arg(value_name = "METHOD", add = completing::areas())]
     area: String,
-    /// Which recipe to start from: plain, lora, compare, tofu or attack
+    /// Which recipe to start from: plain, lora, compare, tofu or attack; of edit: plain or counterfact
     #[arg(long, value_name = "NAME", default_value = "plain", add = completing::templates())]
     template: String,
     /// The model: a Hugging Face folder or a GGUF file
@@ -49,6 +50,12 @@ pub(crate) struct NewArgs {
     /// Records to be kept
     #[arg(long, value_name = "FILE")]
     retain: Option<PathBuf>,
+    /// Facts to be rewritten
+    #[arg(long, value_name = "FILE")]
+    edits: Option<PathBuf>,
+    /// Any text, of which an editor takes statistics
+    #[arg(long, value_name = "FILE", requires = "edits")]
+    text: Option<PathBuf>,
     /// Write the recipe to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -56,7 +63,7 @@ pub(crate) struct NewArgs {
 
 pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
-    let text = filled(starter(area, &args.template)?, &args)?;
+    let text = filled(area, starter(area, &args.template)?, &args)?;
     let folder = args.out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let open = to_fill_in(text.clone(), folder)?;
     match &args.out {
@@ -99,7 +106,8 @@ fn starter(area: &Area, name: &str) -> Result<&'static Starter, Error> {
 }
 
 /// The starter with what was given on the command line, after a look at it.
-fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
+fn filled(area: &Area, starter: &Starter, args: &NewArgs) -> Result<String, Error> {
+    check_options(area, args)?;
     let mut values: Vec<(&str, toml_edit::Value)> = Vec::new();
     let recipe_folder = args.out.as_deref().and_then(Path::parent);
     let path = |path: &PathBuf| path_for(path, recipe_folder);
@@ -121,6 +129,16 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
         read.map_err(|e| Error::from(e).within("--retain"))?;
         values.push(("data.retain", path(retain).into()));
     }
+    if let Some(edits) = &args.edits {
+        let read = Rows::read(&[edits], &ReadOptions::default()).map_err(amend_learn::Error::from);
+        read.map_err(|e| Error::from(e).within("--edits"))?;
+        values.push(("data.edits", path(edits).into()));
+    }
+    if let Some(text) = &args.text {
+        let read = Dataset::read(&[text]).map_err(amend_learn::Error::from);
+        read.map_err(|e| Error::from(e).within("--text"))?;
+        values.push(("data.text", path(text).into()));
+    }
     if let (Some(model), "attack") = (&args.model, starter.name) {
         // The model in question is the only one that is known; the one from before can be named later.
         values.push(("compare.0.model", path(model).into()));
@@ -135,6 +153,25 @@ fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
         return without(&text, "data.retain").map_err(Error::plain);
     }
     Ok(text)
+}
+
+/// Refuses options that stand for keys which recipes of this area have not.
+fn check_options(area: &Area, args: &NewArgs) -> Result<(), Error> {
+    let known = keys(&(area.schema)());
+    let given = [
+        ("--gold", "model.gold", args.gold.is_some()),
+        ("--forget", "data.forget", args.forget.is_some()),
+        ("--retain", "data.retain", args.retain.is_some()),
+        ("--edits", "data.edits", args.edits.is_some()),
+        ("--text", "data.text", args.text.is_some()),
+    ];
+    let foreign = |(_, key, given): &&(&str, &str, bool)| *given && known.iter().all(|own| own.path != *key);
+    match given.iter().find(foreign) {
+        None => Ok(()),
+        Some((option, key, _)) => {
+            Err(Error::told(format!("{option}: recipes of {} have no `{key}`", area.name), "leave it out"))
+        }
+    }
 }
 
 /// The keys of a recipe in `folder` that name a model or a file that there is not: the template can only make them up.

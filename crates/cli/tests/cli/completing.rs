@@ -31,7 +31,7 @@ fn names_are_offered() {
     assert!(offered(here, &["methods", ""]).contains(&"npo".to_owned()));
     assert!(offered(here, &["methods", "forg"]).contains(&"forget".to_owned()));
     assert_eq!(offered(here, &["methods", "sag"]), ["sago"]);
-    assert_eq!(offered(here, &["new", ""]), ["unlearn"]);
+    assert_eq!(offered(here, &["new", ""]), ["unlearn", "edit"]);
     assert_eq!(offered(here, &["new", "unlearn", "--template", "l"]), ["lora"]);
     assert!(offered(here, &["run", "r.toml", "--set", "optimizer.l"]).contains(&"optimizer.lr=".to_owned()));
     assert_eq!(offered(here, &["check", "r.toml", "--set", "unlearn.combine=sa"]), ["unlearn.combine=sago"]);

@@ -116,6 +116,17 @@ fn working_folder() -> tempfile::TempDir {
         fs::copy(fixture("clip").join(file), clip.join(file)).unwrap();
     }
 
+    let edit = |i: usize| {
+        json!({
+            "subject": format!("book {i}"), "prompt": "Who wrote {}?", "target_new": "Bob Ray",
+            "target_true": "Ann Lee", "paraphrases": [format!("Author of book {i}:")],
+            "neighbours": [{ "prompt": "Who wrote book 17?", "answer": "Bob Ray" }],
+        })
+    };
+    let edits: String = (0..2).map(|i| format!("{}\n", edit(i))).collect();
+    write("edits.jsonl", &edits);
+    write("counterfact/counterfact.json", &edits);
+
     write("wikitext-2/wiki.valid.tokens", " = One = \n \n The cat sat . \n");
     let tofu = |i: usize| {
         json!({

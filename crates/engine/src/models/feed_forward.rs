@@ -87,6 +87,14 @@ impl FeedForward {
         }
     }
 
+    /// The projection back to the residual stream; a mixture of experts has many.
+    pub(super) fn down(&self) -> Option<&Linear> {
+        match &self.network {
+            Network::Dense(mlp) => Some(&mlp.down),
+            Network::Experts(_) => None,
+        }
+    }
+
     /// Gate, up and down projection of an expert, where there is one of this number.
     pub(super) fn expert(&self, expert: usize) -> Option<[ParamId; 3]> {
         match &self.network {

@@ -54,6 +54,35 @@ pub enum Part {
 type Entries = (ParamId, Option<Selection>);
 
 impl Model {
+    /// The matrix [d, f] that a layer's feed-forward ends with: its keys are the values at
+    /// [`MlpPost`](crate::taps::BlockSite::MlpPost).
+    ///
+    /// Fails where there is no such layer, where it is a mixture of experts, and where an adapter is on the matrix.
+    pub fn down_projection(&self, layer: usize) -> Result<ParamId> {
+        self.check_layer(layer)?;
+        let down = self.decoder.block(layer).feed_forward.down().ok_or_else(|| {
+            Error::invalid(format!(
+                "layer {layer} is a mixture of experts; it has no single matrix that its feed-forward ends with"
+            ))
+        })?;
+        match down.adapter {
+            None => Ok(down.weight),
+            Some(_) => Err(Error::invalid(format!(
+                "layer {layer} carries an adapter; merge it into the weights first"
+            ))),
+        }
+    }
+
+    /// Fails where the model has no layer of this number.
+    pub fn check_layer(&self, layer: usize) -> Result<()> {
+        match self.spec().layers {
+            layers if layer < layers => Ok(()),
+            layers => Err(Error::invalid(format!(
+                "the model has no layer {layer}; it has {layers}, counted from 0"
+            ))),
+        }
+    }
+
     /// Makes exactly these parts trainable. They may overlap.
     ///
     /// Fails where the model has no such part.

@@ -295,3 +295,38 @@ fn a_selection_can_be_taken_of_any_gradient() {
     let (_, tensor) = shifted.iter().next().unwrap();
     assert!(tensor.f32().iter().enumerate().all(|(i, &x)| (x != 0.0) == (i / 32 == 1)));
 }
+
+/// Key and value of an edit: what goes into the last matrix of a feed-forward, and what comes out of it.
+#[test]
+fn a_feed_forward_ends_with_its_down_projection() {
+    for model in models() {
+        let family = model.config()["model_type"].clone();
+        if model.spec().experts.is_some() {
+            assert!(model.down_projection(1).unwrap_err().to_string().contains("mixture"), "{family}");
+            continue;
+        }
+        let down = model.down_projection(1).unwrap();
+        if model.spec().names.block.after_mlp.is_some() {
+            continue;
+        }
+        let (key, value) = (Site::Block(1, BlockSite::MlpPost), Site::Block(1, BlockSite::MlpOut));
+        let mut taps = Taps::none();
+        taps.read(key).read(value);
+        model.hidden(&mut Graph::inference(&model.params), &batch(), &taps).unwrap();
+        let [keys, values] = [key, value].map(|site| taps.take(site).remove(0).tensor);
+        let weight = &model.params.get(down).tensor;
+        let bias = model.params.find(&model.params.get(down).name.replace(".weight", ".bias"));
+        for row in [0, 30] {
+            let k = &keys.f32()[row * keys.columns()..(row + 1) * keys.columns()];
+            for out in 0..weight.rows() {
+                let w = &weight.f32()[out * weight.columns()..(out + 1) * weight.columns()];
+                let b = bias.map_or(0.0, |bias| model.params.get(bias).tensor.f32()[out]);
+                let expected = k.iter().zip(w).map(|(k, w)| k * w).sum::<f32>() + b;
+                let found = values.f32()[row * values.columns() + out];
+                assert!((found - expected).abs() < 1e-4, "{family}: {found} {expected}");
+            }
+        }
+        let error = model.down_projection(3).unwrap_err().to_string();
+        assert!(error.contains("no layer 3; it has 3, counted from 0"), "{error}");
+    }
+}

@@ -45,6 +45,31 @@ pub fn harmonic_mean(values: &[f64]) -> Option<f64> {
     Some(values.len() as f64 / values.iter().map(|x| 1.0 / x).sum::<f64>())
 }
 
+/// The harmonic mean of several figures' means, with its first-order standard error over the items. `values` has a list per
+/// figure, with nothing for an item that a figure does not count; 0 without an error where one of the means is 0. `None`
+/// where a figure counts no item.
+pub fn harmonic_of_means(values: &[Vec<Option<f64>>]) -> Option<Figure> {
+    let there = |list: &Vec<Option<f64>>| list.iter().copied().flatten().collect::<Vec<f64>>();
+    let counted: Vec<Vec<f64>> = values.iter().map(there).collect();
+    let n = values.iter().map(Vec::len).max().filter(|_| counted.iter().all(|list| !list.is_empty()))?;
+    let means: Vec<f64> = counted.iter().map(|list| list.iter().sum::<f64>() / list.len() as f64).collect();
+    let value = harmonic_mean(&means)?;
+    if value == 0.0 || n < 2 {
+        return Some(Figure::exact(value, n));
+    }
+    // What an item adds to the harmonic mean through every figure that counts it: ∂S/∂m = S²/(k·m²).
+    let influence = |item: usize| -> f64 {
+        let of = |figure: usize| {
+            let x = values[figure].get(item).copied().flatten()?;
+            let share = n as f64 / counted[figure].len() as f64;
+            Some(value.powi(2) / (means.len() as f64 * means[figure].powi(2)) * share * (x - means[figure]))
+        };
+        (0..means.len()).filter_map(of).sum()
+    };
+    let squares: f64 = (0..n).map(|item| influence(item).powi(2)).sum();
+    Some(Figure { value, n, stderr: Some((squares / (n - 1) as f64 / n as f64).sqrt()) })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -77,6 +102,23 @@ mod tests {
         assert!((harmonic_mean(&[0.9, 0.8, 0.5]).unwrap() - 0.687_898_089_171_974_5).abs() < 1e-12);
         assert_eq!(harmonic_mean(&[0.9, 0.0, 0.5]), Some(0.0));
         assert_eq!(harmonic_mean(&[]), None);
+    }
+
+    #[test]
+    fn a_harmonic_mean_of_one_figure_is_its_mean() {
+        let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
+        let values = some(&[0.2, 0.9, 0.4, 1.0]);
+        let (one, mean) =
+            (harmonic_of_means(&[values.clone()]).unwrap(), mean(&[0.2, 0.9, 0.4, 1.0]).unwrap());
+        assert!((one.value - mean.value).abs() < 1e-15 && one.n == 4);
+        assert!((one.stderr.unwrap() - mean.stderr.unwrap()).abs() < 1e-15);
+        // Equal figures have the harmonic mean, and the error, of one of them.
+        let same = harmonic_of_means(&[values.clone(), values.clone(), values]).unwrap();
+        assert!((same.value - one.value).abs() < 1e-15);
+        assert!((same.stderr.unwrap() - one.stderr.unwrap()).abs() < 1e-15);
+        let gone = harmonic_of_means(&[some(&[1.0, 1.0]), some(&[0.0, 0.0])]).unwrap();
+        assert_eq!((gone.value, gone.stderr, gone.n), (0.0, None, 2));
+        assert_eq!(harmonic_of_means(&[some(&[1.0]), vec![None]]), None);
     }
 
     proptest! {

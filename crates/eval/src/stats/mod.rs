@@ -14,7 +14,7 @@ pub use best_of::best_of;
 pub use bootstrap::{Bootstrap, Interval};
 pub use heights::{highest_stretch, mean_height};
 pub use ks::{KsMethod, KsTest, ks_two_sample};
-pub use mean::{harmonic_mean, mean, ratio_of_sums};
+pub use mean::{harmonic_mean, harmonic_of_means, mean, ratio_of_sums};
 pub use student::chance_limit;
 
 /// Why a statistic cannot be computed from what was given.

@@ -1,9 +1,11 @@
 //! Slot `task`: what is measured.
 
+mod counterfact;
 mod records;
 pub mod tofu;
 mod truthfulqa;
 mod wikitext;
+mod zsre;
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +14,12 @@ use amend_run::{Method, RecipeError, RecipeSource, slot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use counterfact::CounterFact;
 pub use records::Records;
 pub use tofu::Tofu;
 pub use truthfulqa::TruthfulQa;
 pub use wikitext::WikiText;
+pub use zsre::ZsRe;
 
 use crate::item::{Item, Items, Sample, Scores};
 use crate::request::{Answer, Request};
@@ -88,10 +92,12 @@ pub trait Task: Sync {
 slot! {
     /// What a model is measured on.
     pub slot Benchmark("eval", "task"): dyn Task, default Tofu {
+        "counterfact" => CounterFact,
         "records" => Records,
         "tofu" => Tofu,
         "truthfulqa" => TruthfulQa,
         "wikitext" => WikiText,
+        "zsre" => ZsRe,
     }
 }
 

@@ -8,6 +8,7 @@
 mod names;
 mod record;
 mod relations;
+mod rewrites;
 mod split;
 
 use amend_engine::Rng;

@@ -67,7 +67,18 @@ pub fn solve_spd(a: &Matrix, b: &Matrix) -> Result<Matrix> {
         return Err(Error::shape("right-hand side", &[a.rows(), b.columns()], &[b.rows(), b.columns()]));
     }
     b.check_finite("right-hand side")?;
-    let l = cholesky(a)?;
+    solve_factored(&cholesky(a)?, b)
+}
+
+/// The X with L·Lᵀ·X = B for the factor L [n, n] that [`cholesky`] gave: whoever asks often factors once.
+///
+/// # Errors
+/// Where B has another number of rows, or holds a number that is not finite.
+pub fn solve_factored(l: &Matrix, b: &Matrix) -> Result<Matrix> {
+    if l.rows() != b.rows() {
+        return Err(Error::shape("right-hand side", &[l.rows(), b.columns()], &[b.rows(), b.columns()]));
+    }
+    b.check_finite("right-hand side")?;
     let mut x = b.clone();
     solve_lower(l.view(), &mut x, false);
     solve_upper(l.view().t(), &mut x);

@@ -25,7 +25,7 @@ mod triangular;
 mod tridiagonal;
 mod vector;
 
-pub use cholesky::{cholesky, solve_spd};
+pub use cholesky::{cholesky, solve_factored, solve_spd};
 pub use eigen::{Eigen, symmetric_eigen};
 pub use lu::solve;
 pub use matrix::Matrix;

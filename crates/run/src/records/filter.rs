@@ -71,14 +71,27 @@ impl Filter {
     /// Where no record has a field that is asked for, or none is meant; in one sentence.
     pub fn split(&self, records: Vec<Record>) -> Result<[Vec<Record>; 2], String> {
         let rows: Vec<Row> = records.iter().cloned().map(Row::from).collect();
-        self.check_fields(&rows)?;
-        self.check_order(&rows)?;
+        self.part(records, &rows)
+    }
+
+    /// The same of rows that nobody has made records of.
+    ///
+    /// # Errors
+    /// As [`Filter::split`].
+    pub fn split_rows(&self, rows: Vec<Row>) -> Result<[Vec<Row>; 2], String> {
+        self.part(rows.clone(), &rows)
+    }
+
+    /// Parts whatever stands for these rows.
+    fn part<T>(&self, all: Vec<T>, rows: &[Row]) -> Result<[Vec<T>; 2], String> {
+        self.check_fields(rows)?;
+        self.check_order(rows)?;
         let (mut meant, mut others) = (Vec::new(), Vec::new());
-        for (i, (record, row)) in records.into_iter().zip(&rows).enumerate() {
-            if self.holds(i + 1, row) { meant.push(record) } else { others.push(record) }
+        for (i, (one, row)) in all.into_iter().zip(rows).enumerate() {
+            if self.holds(i + 1, row) { meant.push(one) } else { others.push(one) }
         }
         if meant.is_empty() {
-            return Err(format!("no record has {}{}", self.text, self.values_there(&rows)));
+            return Err(format!("no record has {}{}", self.text, self.values_there(rows)));
         }
         Ok([meant, others])
     }

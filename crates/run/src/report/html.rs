@@ -177,13 +177,23 @@ fn table(table: &Table) -> String {
             let name = table.columns.get(column).map_or(String::new(), |name| escape(&one_line(name)));
             html.push_str(&match column {
                 0 => format!("<th scope=\"row\"{}>{content}</th>", class(0)),
-                _ => format!("<td{} data-name=\"{name}\">{content}</td>", class(column)),
+                _ => {
+                    let shade = row.get(column).map_or_else(String::new, shade);
+                    format!("<td{}{shade} data-name=\"{name}\">{content}</td>", class(column))
+                }
             });
         }
         html.push_str("</tr>\n");
     }
     html.push_str("</tbody>\n</table>\n</div>\n");
     html
+}
+
+/// The coloured ground of a cell of a heat map; numbers on it stay readable.
+fn shade(cell: &Cell) -> String {
+    let Some(share) = cell.shade else { return String::new() };
+    let percent = (65.0 * share).round();
+    format!(" style=\"background: color-mix(in srgb, var(--accent) {percent}%, transparent)\"")
 }
 
 fn cell(cell: &Cell, room_for_mark: bool) -> String {

@@ -91,6 +91,8 @@ pub struct Cell {
     pub starred: bool,
     /// Numbers are set flush right.
     pub numeric: bool,
+    /// How strongly its ground is coloured, from 0 to 1: a table of such cells is a heat map.
+    pub shade: Option<f64>,
 }
 
 /// Whether a value is as it should be.
@@ -128,6 +130,12 @@ impl Cell {
     /// The same cell, judged.
     pub fn judged(mut self, verdict: Verdict) -> Self {
         self.verdict = Some(verdict);
+        self
+    }
+
+    /// The same cell in a heat map; `share` is its place between the lowest and the highest value.
+    pub fn shaded(mut self, share: f64) -> Self {
+        self.shade = share.is_finite().then(|| share.clamp(0.0, 1.0));
         self
     }
 

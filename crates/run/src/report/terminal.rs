@@ -110,6 +110,10 @@ fn plain(cell: &Cell, room_for_mark: bool) -> String {
         Some(_) => one_line(&text).replace(' ', "\u{a0}"),
         None => one_line(&text),
     };
+    let text = match cell.shade {
+        Some(share) => format!("{text}\u{a0}{}", bar(share)),
+        None => text,
+    };
     let text = match cell.verdict {
         Some(verdict) => format!("{text}\u{a0}{}", verdict.mark()),
         None if room_for_mark => text + "\u{a0}\u{a0}",
@@ -226,14 +230,19 @@ fn short(value: f64) -> String {
 }
 
 fn bars(values: &[f64], low: f64, high: f64, room: usize) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let count = room.min(values.len());
-    let bar = |index: usize| {
+    let of_stretch = |index: usize| {
         // The mean of the stretch that the bar stands for.
         let stretch = &values[index * values.len() / count..(index + 1) * values.len() / count];
         let mean = stretch.iter().sum::<f64>() / stretch.len() as f64;
         let height = if high > low { (mean - low) / (high - low) } else { 0.5 };
-        BARS[((height * 7.0).round() as usize).min(7)]
+        bar(height)
     };
-    (0..count).map(bar).collect()
+    (0..count).map(of_stretch).collect()
+}
+
+/// A bar of a height between 0 and 1.
+fn bar(height: f64) -> char {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    BARS[((height * 7.0).round() as usize).min(7)]
 }

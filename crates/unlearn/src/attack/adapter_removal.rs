@@ -10,7 +10,8 @@ use super::{Attacker, Curve, Findings, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Scales the adapter in which a model unlearnt down, in the end to nothing, and measures the forget set at every scale.
@@ -73,7 +74,7 @@ impl Attacker for AdapterRemoval {
     }
 
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = Work::of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
+        let once = of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
         Ok(once.times(self.scales.len() + 1))
     }
 

@@ -15,7 +15,8 @@ use super::{Attacker, Findings, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// Rows whose distributions over the vocabulary are held at a time.
 const ROWS: usize = 128;
@@ -120,7 +121,7 @@ impl Attacker for Membership {
     }
 
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = |records: &[Record]| Work::of_asking(context, records, 0);
+        let once = |records: &[Record]| of_asking(context, records, 0);
         let scored = once(context.measured_forget())?.and(once(context.measured_holdout())?).scored;
         let trained = if self.scores.contains(&Score::GradNorm) { scored } else { 0 };
         Ok(Work { trained, scored: 4 * scored, written: 0 })

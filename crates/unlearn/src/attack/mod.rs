@@ -17,6 +17,7 @@ use std::path::Path;
 
 use amend_engine::Model;
 use amend_learn::Result;
+use amend_learn::work::Work;
 use amend_run::{Figure, Run, slot};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,6 @@ use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
 
 /// How most findings are to be read.
 const HIDDEN: &str =

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::{Work, tokens};
+use amend_learn::work::{Work, tokens};
 
 /// Tokens of a pass: the states of all blocks are held at a time.
 const PASS: usize = 1024;

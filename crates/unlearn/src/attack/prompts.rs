@@ -16,7 +16,8 @@ use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// Letters of the answers to choose from.
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
@@ -126,7 +127,7 @@ impl Attacker for Prompts {
     }
 
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = Work::of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
+        let once = of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
         Ok(once.times(self.kinds.len() + 1))
     }
 

@@ -9,7 +9,8 @@ use super::forms::{Form, SAMPLES, ask_all, findings, most_telling};
 use super::{Attacker, Curve, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::measure::ask;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Leaves blocks out, each by itself and then the last ones together, and measures the forget set again. Nothing is
@@ -63,7 +64,7 @@ fn name_of(blocks: &[usize]) -> String {
 
 impl Attacker for Prune {
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = Work::of_asking(context, context.measured_forget(), 0)?;
+        let once = of_asking(context, context.measured_forget(), 0)?;
         Ok(once.times(self.ways(context.reference.spec().layers).len() + 1))
     }
 

@@ -11,7 +11,8 @@ use super::{Attacker, Findings, HIDDEN, Target};
 use crate::context::Context;
 use crate::data::Sets;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Rounds the unlearned weights to the grids on which models are served, and measures the forget set again: to the
@@ -96,7 +97,7 @@ impl Attacker for Quantise {
     }
 
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = Work::of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
+        let once = of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
         Ok(once.times(self.formats.len() + 1))
     }
 

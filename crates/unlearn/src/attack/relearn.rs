@@ -2,6 +2,7 @@
 
 use amend_engine::{Example, Model};
 use amend_eval::stats::{highest_stretch, mean_height};
+use amend_learn::work::{Work, mean_tokens, tokens};
 use amend_learn::{Descent, Error, FineTuning, Optimizer, Result, train};
 use amend_run::step_log::{METRICS, StepLog, StepRow};
 use amend_run::{Figure, Record, Run, in_short};
@@ -14,7 +15,6 @@ use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::{ask, mean_probability, share_exact};
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::{Work, mean_tokens, tokens};
 
 /// Questions of V put to the attacked model.
 const SAMPLES: usize = 4;

@@ -13,7 +13,8 @@ use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
 use crate::recipe::UnlearnRecipe;
-use crate::rehearsal::Work;
+use crate::rehearsal::of_asking;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Lets the model answer every question of the forget set many times at random, and says how much the most telling of k
@@ -60,7 +61,7 @@ impl Attacker for Sampling {
     }
 
     fn work(&self, context: &Context<'_>) -> Result<Work> {
-        let once = Work::of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
+        let once = of_asking(context, context.measured_forget(), context.evaluation.max_new_tokens)?;
         Ok(Work { scored: 0, ..once }.times(self.samples.saturating_add(1)))
     }
 

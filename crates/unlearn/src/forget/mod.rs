@@ -51,7 +51,7 @@ pub use whp::Whp;
 use crate::context::Context;
 use crate::objectives::LossAndGradients;
 use crate::recipe::Slots;
-use crate::rehearsal::Work;
+use amend_learn::work::Work;
 
 /// A loss whose descent makes the model forget.
 pub trait ForgetObjective {

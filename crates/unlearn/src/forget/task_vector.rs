@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ForgetBatch, ForgetObjective, Moved, Pass};
 use crate::context::Context;
-use crate::rehearsal::Work;
 use crate::reinforcement::Reinforcement;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Goes straight away from knowing more: a copy of the reference is trained further on the forget set, to θ_ft, and the

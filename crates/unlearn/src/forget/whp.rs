@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ForgetBatch, ForgetObjective, Pass};
 use crate::context::Context;
-use crate::rehearsal::Work;
 use crate::reinforcement::Reinforcement;
+use amend_learn::work::Work;
 
 /// # What it does
 /// Teaches generic answers, which it finds by training a copy of the reference further on the forget set: a token whose logit
