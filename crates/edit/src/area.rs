@@ -112,6 +112,26 @@ fn figures(runs: &[FinishedRun], outcomes: &[Outcome]) -> Table {
     }
 }
 
+/// The same, a row for each run, with its verdict.
+fn by_run(runs: &[FinishedRun], outcomes: &[Outcome]) -> Table {
+    let turned = figures(runs, outcomes);
+    let row = |(index, (run, outcome)): (usize, (&FinishedRun, &Outcome))| {
+        let verdict = match outcome.passed {
+            None => Cell::from("nothing asked"),
+            Some(true) => Cell::from("passed").good(),
+            Some(false) => Cell::from("failed").bad(),
+        };
+        let cells = turned.rows.iter().filter_map(|row| row.get(index + 1).cloned());
+        [Cell::from(run.name.as_str()), verdict].into_iter().chain(cells).collect()
+    };
+    let names = turned.rows.iter().filter_map(|row| Some(row.first()?.text.clone()));
+    Table {
+        caption: turned.caption.clone(),
+        columns: ["run".to_owned(), "verdict".to_owned()].into_iter().chain(names).collect(),
+        rows: runs.iter().zip(outcomes).enumerate().map(row).collect(),
+    }
+}
+
 fn compare(runs: &[FinishedRun]) -> Result<Compared> {
     let outcomes = outcomes_of(runs)?;
     let of_run = |(run, outcome): (&FinishedRun, &Outcome)| json!({ "name": run.name, "editor": outcome.editor, "after": outcome.after.to_json() });
@@ -143,14 +163,13 @@ fn standings(runs: &[FinishedRun]) -> Result<Standings> {
         changed: "new targets not said".into(),
         aim: None,
         kept: "locality, running free".into(),
+        incomparable: None,
         all: runs.iter().zip(&outcomes).enumerate().map(standing).collect(),
-        table: figures(runs, &outcomes),
+        table: by_run(runs, &outcomes),
     })
 }
 
-fn certified(run: &FinishedRun) -> Result<Certified> {
-    Err(Error::invalid(format!(
-        "{}: a run of edits, which cannot be certified yet; runs of unlearning can",
-        run.dir.display()
-    )))
+fn certified(runs: &[FinishedRun]) -> Result<Certified> {
+    let run = runs.first().map_or_else(String::new, |run| format!("{}: ", run.dir.display()));
+    Err(Error::invalid(format!("{run}runs of edits cannot be certified; those of unlearning can")))
 }
