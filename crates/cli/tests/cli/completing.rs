@@ -40,7 +40,10 @@ fn names_are_offered() {
     assert_eq!(of_attack("unlearn.attack.1.optimizer.l"), ["unlearn.attack.1.optimizer.lr="]);
     assert_eq!(of_attack("unlearn.attack.0.name=rel"), ["unlearn.attack.0.name=relearn"]);
     assert!(offered(here, &["schema", "un"]).contains(&"unlearn".to_owned()));
-    assert_eq!(offered(here, &["eval", "--task", ""]), ["records", "tofu", "truthfulqa", "wikitext"]);
+    assert_eq!(
+        offered(here, &["eval", "--task", ""]),
+        ["counterfact", "records", "tofu", "truthfulqa", "wikitext", "zsre"]
+    );
     assert!(offered(here, &["eval", "--task", "tofu", "--set", "spl"]).contains(&"split=".to_owned()));
     assert_eq!(
         offered(here, &["eval", "--task", "tofu", "--set", "split="]),
