@@ -88,7 +88,7 @@ impl Learner for Edits<'_> {
             return Ok(());
         }
         let last = batch.end == self.requests.len();
-        if taken % self.evaluation.check_every == 0 || taken == 1 || last {
+        if taken.is_multiple_of(self.evaluation.check_every) || taken == 1 || last {
             let first = self.evaluation.watched.min(batch.end);
             let samples = self.asking.asked(&self.model, &self.asking.items[..first])?;
             let summary = self.figures_of(&samples);

@@ -17,8 +17,7 @@ pub fn subject_tokens(text: &str, encoded: &Encoded, subject: Range<usize>) -> R
     let tokens = || encoded.offsets.iter().enumerate().filter_map(of_text);
     let named = text.get(subject.clone()).unwrap_or_default();
     let first = tokens().find(|(_, bytes)| bytes.end > subject.start && bytes.start < subject.end);
-    let last =
-        tokens().filter(|(_, bytes)| bytes.start < subject.end && bytes.end >= subject.end).next_back();
+    let last = tokens().rfind(|(_, bytes)| bytes.start < subject.end && bytes.end >= subject.end);
     let (Some((first, _)), Some((last, bytes))) = (first, last) else {
         return Err(Error::invalid(format!(
             "no token of {text:?} stands for the end of the subject {named:?}"
@@ -73,7 +72,10 @@ mod tests {
     fn a_token_that_goes_beyond_the_subject_is_refused_by_name() {
         let error = subject_tokens("Ann Lees", &encoded(&[0..3, 3..8]), 0..7).unwrap_err().to_string();
         assert!(error.contains("\" Lees\"") && error.contains("\"Ann Lee\""), "{error}");
-        assert!(subject_tokens("Ann", &encoded(&[0..0]), 0..3).is_err(), "no token at all");
+        assert!(
+            subject_tokens("Ann", &encoded(std::slice::from_ref(&(0..0))), 0..3).is_err(),
+            "no token at all"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! What tracing and patching promise, on small models of random weights.
+#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
 use amend_engine::{Example, Model, Result};
 use amend_interpret::{Patch, Place, Question, Restored, Tracing, deviation_of_embeddings, patched, states};

@@ -148,7 +148,7 @@ impl Sweep {
         let mut all: Vec<Vec<String>> = vec![Vec::new()];
         for axis in &self.axes {
             let further = |point: &Vec<String>| -> Vec<Vec<String>> {
-                axis.values.iter().map(|value| [&point[..], &[value.clone()]].concat()).collect()
+                axis.values.iter().map(|value| [&point[..], std::slice::from_ref(value)].concat()).collect()
             };
             all = all.iter().flat_map(further).collect();
         }

@@ -109,7 +109,7 @@ mod tests {
         let some = |values: &[f64]| values.iter().copied().map(Some).collect::<Vec<_>>();
         let values = some(&[0.2, 0.9, 0.4, 1.0]);
         let (one, mean) =
-            (harmonic_of_means(&[values.clone()]).unwrap(), mean(&[0.2, 0.9, 0.4, 1.0]).unwrap());
+            (harmonic_of_means(std::slice::from_ref(&values)).unwrap(), mean(&[0.2, 0.9, 0.4, 1.0]).unwrap());
         assert!((one.value - mean.value).abs() < 1e-15 && one.n == 4);
         assert!((one.stderr.unwrap() - mean.stderr.unwrap()).abs() < 1e-15);
         // Equal figures have the harmonic mean, and the error, of one of them.

@@ -47,7 +47,7 @@ pub(super) fn ask_all(
     context: &Context<'_>,
     max_new_tokens: usize,
 ) -> Result<Vec<Form>> {
-    let mut bar = run.progress.begin(&run.stage()?, names.len() as u64 + 1, "models");
+    let mut bar = run.progress.begin(run.stage()?, names.len() as u64 + 1, "models");
     let mut all = vec![Form::ask(as_it_is, model, context, max_new_tokens)?];
     bar.advance(1, as_it_is);
     for (index, name) in names.iter().enumerate() {

@@ -132,7 +132,7 @@ impl Attacker for Membership {
         let sides = sides.map(|records| Texts::of(records, context));
         let [forget, holdout] = sides;
         let (forget, holdout) = (forget?, holdout?);
-        let mut bar = run.progress.begin(&run.stage()?, self.scores.len() as u64 + 1, "scores");
+        let mut bar = run.progress.begin(run.stage()?, self.scores.len() as u64 + 1, "scores");
         let mut areas = Vec::with_capacity(self.scores.len());
         // A model is no reference for itself.
         let known = |score: &&Score| **score != Score::Reference || context.gold.is_some();

@@ -86,7 +86,7 @@ impl Attacker for Probe {
         Rng::named(context.seed, "probe control").shuffle(&mut shuffled);
         let wanted: Vec<usize> = forgotten.label.iter().map(class).collect();
 
-        let mut bar = run.progress.begin(&run.stage()?, target.model.spec().layers as u64, "probes");
+        let mut bar = run.progress.begin(run.stage()?, target.model.spec().layers as u64, "probes");
         let mut blocks = Vec::new();
         if !wanted.is_empty() {
             let states = [states(target.model, &kept.read)?, states(target.model, &forgotten.read)?];

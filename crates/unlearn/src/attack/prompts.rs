@@ -135,7 +135,7 @@ impl Attacker for Prompts {
         let questions = questions(context);
         let neighbours = Neighbours::of(&context.sets.retain);
         let written = self.kinds.iter().filter(|kind| **kind != Kind::MultipleChoice).count();
-        let mut bar = run.progress.begin(&run.stage()?, written as u64 + 1, "ways of asking");
+        let mut bar = run.progress.begin(run.stage()?, written as u64 + 1, "ways of asking");
         let mut ask = |kind: Option<Kind>| -> Result<Vec<Option<Answer>>> {
             let said = self.ask(kind, &questions, &neighbours, target.model, context)?;
             bar.advance(1, kind.map_or("plain", Kind::name));

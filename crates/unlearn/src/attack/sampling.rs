@@ -69,7 +69,7 @@ impl Attacker for Sampling {
         let questions = questions(context);
         let prompt = |question: &Question<'_>| context.encoder.prompt(&question.record.content);
         let prompts = questions.iter().map(prompt).collect::<amend_engine::Result<Vec<_>>>()?;
-        let mut bar = run.progress.begin(&run.stage()?, 2, "ways of answering");
+        let mut bar = run.progress.begin(run.stage()?, 2, "ways of answering");
         let greedy = write(target.model, context, &prompts, 1, Draws::default())?;
         bar.advance(1, "greedy");
         let draws = Draws { temperature: self.temperature, seed: context.seed, ..Draws::default() };
@@ -83,12 +83,12 @@ impl Attacker for Sampling {
         let before = questions.iter().zip(&greedy).map(|pair| leaks_of(pair)?.first().copied());
         let leaks: Vec<Option<Vec<f64>>> = questions.iter().zip(&drawn).map(leaks_of).collect();
         let at = |k: usize| mean(leaks.iter().map(|leaks| best_of(leaks.as_ref()?, k)));
-        let said = |((question, said), leaks): ((&Question<'_>, &Option<Vec<String>>), &Option<Vec<f64>>)| {
-            let telling = most_telling(leaks.as_ref()?)?;
-            let (question, expected) = (question.asked.clone(), question.answer.clone());
-            Some(Said { question, expected, answer: said.as_ref()?.get(telling)?.clone() })
+        let said = |place: usize| {
+            let telling = most_telling(leaks[place].as_ref()?)?;
+            let (question, expected) = (questions[place].asked.clone(), questions[place].answer.clone());
+            Some(Said { question, expected, answer: drawn.get(place)?.as_ref()?.get(telling)?.clone() })
         };
-        let samples = questions.iter().zip(&drawn).zip(&leaks).filter_map(said).take(SAMPLES).collect();
+        let samples = (0..leaks.len()).filter_map(said).take(SAMPLES).collect();
         Ok(findings(self.samples, mean(before), &at, samples))
     }
 }
