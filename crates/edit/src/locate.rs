@@ -59,7 +59,7 @@ pub struct HeatMap {
     pub restored: Restored,
     /// The parts of a prompt that there are.
     pub places: Vec<Place>,
-    /// Probability that comes back, [layer][place]; n is the number of facts with such tokens.
+    /// Probability that comes back, `[layer][place]`; n is the number of facts with such tokens.
     pub layers: Vec<Vec<Figure>>,
 }
 

@@ -145,7 +145,7 @@ pub fn write(dir: &Path, origin: &Origin, moment: &Matrix) -> Result<()> {
     Ok(write_atomic(&file(dir, origin.layer), &bytes)?)
 }
 
-/// Reads what [`write`] wrote, where it is of this origin; nothing where it is of another, or not there.
+/// Reads what `write` wrote, where it is of this origin; nothing where it is of another, or not there.
 ///
 /// # Errors
 /// Where the file cannot be read or is damaged.

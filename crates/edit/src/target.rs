@@ -41,9 +41,9 @@ impl Default for TargetSearch {
 /// A target that was found.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// What was there: v₀, the mean over contexts [d].
+    /// What was there: v₀, the mean over contexts, `[d]`.
     pub start: Vec<f32>,
-    /// What has to be added to it: δ [d].
+    /// What has to be added to it: δ, `[d]`.
     pub shift: Vec<f32>,
     /// The new target's loss with it, in nats per token: the mean over contexts.
     pub nll: f64,

@@ -12,7 +12,7 @@ pub struct Patch {
     pub site: Site,
     /// At which token.
     pub position: usize,
-    /// The state: [d].
+    /// The state: `[d]`.
     pub state: Vec<f32>,
 }
 

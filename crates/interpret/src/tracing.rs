@@ -55,7 +55,7 @@ pub struct Trace {
     pub clean: f64,
     /// With noise on the subject: the mean over draws.
     pub corrupted: f64,
-    /// With noise, and one clean state put back: [layer][position], means over draws.
+    /// With noise, and one clean state put back: `[layer][position]`, means over draws.
     pub restored: Vec<Vec<f64>>,
 }
 

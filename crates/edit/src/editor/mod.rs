@@ -79,7 +79,7 @@ pub struct Bench {
 /// What an editor remembers of earlier edits of the same weights; whoever restores the weights starts with an empty one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
-    /// Keys of earlier edits, layer by layer: [f] each.
+    /// Keys of earlier edits, layer by layer: `[f]` each.
     pub keys: BTreeMap<usize, Vec<Vec<f32>>>,
 }
 

@@ -32,7 +32,7 @@ use crate::target::TargetSearch;
 /// everywhere, Gupta et al. 2024, Rebuilding ROME, arXiv 2403.07175.
 ///
 /// # Inferred parts
-/// v₀ is the mean over contexts, as k is. A ridge makes C invertible where the text was short ([statistics]).
+/// v₀ is the mean over contexts, as k is. A ridge makes C invertible where the text was short (`statistics`).
 ///
 /// # Expected result
 /// W·k = v* to rounding. On CounterFact with a model of some billion parameters an efficacy near 1, a generalisation above
