@@ -1,16 +1,10 @@
 //! CounterFact.
 
-use std::path::Path;
-
-use amend_learn::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Task;
-use crate::item::{Item, Items, Sample, Scores};
-use crate::request::{Answer, Request};
+use super::rewrites::OfRewrites;
 use crate::rewrite::Rewrites;
-use crate::summary::Summary;
 
 /// # What it does
 /// Asks whether a model says counterfactual statements instead of true ones: at the prompt of each, at the prompt in other
@@ -55,36 +49,8 @@ impl Default for CounterFact {
     }
 }
 
-impl CounterFact {
-    fn rewrites(&self) -> Rewrites {
-        Rewrites { max_new_tokens: self.max_new_tokens }
+impl OfRewrites for CounterFact {
+    fn asked(&self) -> (&str, Option<usize>, Rewrites) {
+        (&self.file, self.limit, Rewrites { max_new_tokens: self.max_new_tokens })
     }
-}
-
-impl Task for CounterFact {
-    fn items(&self, data: &Path) -> Result<Items> {
-        first(self.rewrites().items(&data.join(&self.file))?, self.limit)
-    }
-
-    fn requests(&self, item: &Item) -> Result<Vec<Request>> {
-        self.rewrites().requests(item)
-    }
-
-    fn score(&self, item: &Item, answers: &[Answer]) -> Result<Scores> {
-        self.rewrites().score(item, answers)
-    }
-
-    fn aggregate(&self, samples: &[Sample], reference: Option<&[Sample]>) -> Summary {
-        self.rewrites().aggregate(samples, reference)
-    }
-
-    fn uses_reference(&self) -> bool {
-        true
-    }
-}
-
-/// The first items.
-pub(super) fn first(mut items: Items, limit: Option<usize>) -> Result<Items> {
-    items.items.truncate(limit.unwrap_or(usize::MAX));
-    Ok(items)
 }

@@ -2,6 +2,7 @@
 
 mod counterfact;
 mod records;
+mod rewrites;
 pub mod tofu;
 mod truthfulqa;
 mod wikitext;

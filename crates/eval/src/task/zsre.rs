@@ -1,17 +1,10 @@
 //! zsRE.
 
-use std::path::Path;
-
-use amend_learn::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Task;
-use super::counterfact::first;
-use crate::item::{Item, Items, Sample, Scores};
-use crate::request::{Answer, Request};
+use super::rewrites::OfRewrites;
 use crate::rewrite::Rewrites;
-use crate::summary::Summary;
 
 /// # What it does
 /// Asks whether a model gives new answers to questions of zsRE: to each, to the question in other words, and whether it
@@ -56,30 +49,8 @@ impl Default for ZsRe {
     }
 }
 
-impl ZsRe {
-    fn rewrites(&self) -> Rewrites {
-        Rewrites { max_new_tokens: self.max_new_tokens }
-    }
-}
-
-impl Task for ZsRe {
-    fn items(&self, data: &Path) -> Result<Items> {
-        first(self.rewrites().items(&data.join(&self.file))?, self.limit)
-    }
-
-    fn requests(&self, item: &Item) -> Result<Vec<Request>> {
-        self.rewrites().requests(item)
-    }
-
-    fn score(&self, item: &Item, answers: &[Answer]) -> Result<Scores> {
-        self.rewrites().score(item, answers)
-    }
-
-    fn aggregate(&self, samples: &[Sample], reference: Option<&[Sample]>) -> Summary {
-        self.rewrites().aggregate(samples, reference)
-    }
-
-    fn uses_reference(&self) -> bool {
-        true
+impl OfRewrites for ZsRe {
+    fn asked(&self) -> (&str, Option<usize>, Rewrites) {
+        (&self.file, self.limit, Rewrites { max_new_tokens: self.max_new_tokens })
     }
 }

@@ -62,10 +62,10 @@ pub(crate) fn tell(
     let comparable = standings.as_ref().filter(|standings| standings.incomparable.is_none());
     let picked = comparable.and_then(|standings| pick.of(&standings.all));
     if let Some(standings) = &standings {
-        if let Some(reason) = &standings.incomparable {
-            report.warning(reason.as_str());
-        }
-        report.prose(choice(standings, pick, picked.as_ref()));
+        match &standings.incomparable {
+            Some(reason) => report.warning(reason.as_str()),
+            None => report.prose(choice(standings, pick, picked.as_ref())),
+        };
         report.push(Section::Table(with_standings(standings, picked.as_ref().map(|(best, _)| *best))));
     }
     let shown = report.to_terminal(table::width());
@@ -146,8 +146,8 @@ fn choice(standings: &Standings, pick: Pick, picked: Option<&(usize, Vec<usize>)
     let Some((best, alike)) = picked else {
         return match pick {
             Pick::Matched => format!(
-                "No point can be taken: in none did {changed} come down to its aim. Give them more steps, or \
-                 take the one that forgot most on a budget (--pick budget)."
+                "No point can be taken: in none did {changed} come down to its aim with a {kept} that is known. Give them \
+                 more steps, or take the one that forgot most on a budget (--pick budget)."
             ),
             Pick::Budget(least) => format!("No point can be taken: none has a {kept} of at least {least}."),
         };
