@@ -158,24 +158,32 @@ impl Gradients {
         Ok(out)
     }
 
-    /// Number of coordinates for which `rule(self_i, other_i)` holds. Absent entries count as zeros; a parameter that
-    /// both lack has no coordinates.
-    pub fn count(&self, other: &Gradients, rule: impl Fn(f32, f32) -> bool + Sync) -> usize {
-        // Added up in the width of the numbers, which the compiler makes vectors of.
-        let both = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| u32::from(rule(a, b))).sum::<u32>();
-        let ours = |a: &[f32]| a.iter().map(|&a| u32::from(rule(a, 0.0))).sum::<u32>();
-        let theirs = |b: &[f32]| b.iter().map(|&b| u32::from(rule(0.0, b))).sum::<u32>();
-        let of_parameter = |id| match (self.get(id), other.get(id)) {
-            (Some(a), Some(b)) => {
-                let pieces = a.f32().par_chunks(CHUNK).zip(b.f32().par_chunks(CHUNK));
-                pieces.map(|(a, b)| both(a, b) as usize).sum()
-            }
-            (Some(a), None) => a.f32().par_chunks(CHUNK).map(|a| ours(a) as usize).sum(),
-            (None, Some(b)) => b.f32().par_chunks(CHUNK).map(|b| theirs(b) as usize).sum(),
-            (None, None) => 0,
+    /// What `work` makes of all coordinates, piece by piece, on all threads: the pieces of several gradients side by side,
+    /// so that whatever is asked of them together reads them once. Absent entries count as zeros; a parameter that all
+    /// lack has no coordinates.
+    ///
+    /// Results come per parameter and in the order of its coordinates. Sums of [`kernels::dot`] over them have
+    /// the bits of [`Gradients::dot`].
+    pub fn side_by_side<const N: usize, T: Send>(
+        of: [&Gradients; N],
+        work: impl Fn([&[f32]; N]) -> T + Sync,
+    ) -> Vec<Vec<T>> {
+        const PIECE: usize = kernels::PARTIAL;
+        static ZEROS: [f32; PIECE] = [0.0; PIECE];
+        let parameters = of.iter().map(|gradients| gradients.entries.len()).max().unwrap_or(0);
+        let of_parameter = |id| {
+            let entries = of.map(|gradients| gradients.get(id).map(Tensor::f32));
+            let length = entries.iter().flatten().map(|entry| entry.len()).max().unwrap_or(0);
+            let pieces = (0..length.div_ceil(PIECE)).into_par_iter().map(|piece| {
+                let range = piece * PIECE..length.min((piece + 1) * PIECE);
+                work(entries.map(|entry| match entry {
+                    Some(entry) => &entry[range.clone()],
+                    None => &ZEROS[..range.len()],
+                }))
+            });
+            pieces.collect()
         };
-        let parameters = self.entries.len().max(other.entries.len());
-        (0..parameters).map(|i| of_parameter(ParamId(i))).sum()
+        (0..parameters).map(|i| of_parameter(ParamId(i))).collect()
     }
 
     /// Leaves only the gradients of parameters for which `rule` holds. The others then sit a step of AdamW out, where

@@ -59,4 +59,4 @@ pub use rope::rope;
 pub use rows::{argmax, log_sum_exp, scaled_exp, softmax_row, softmax_rows};
 pub use simd::simd_level;
 pub use tensor::{DType, Device, Tensor};
-pub use vector::{add, axpy, dot, mul, scale};
+pub use vector::{PARTIAL, add, axpy, dot, mul, scale};

@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 /// Elements of one task.
 const CHUNK: usize = 1 << 16;
-/// Elements whose products are summed before they join the total. Part of the numerical
+/// Elements whose products [`dot`] sums before they join the total. Part of the numerical
 /// contract: the order of that sum is the same on any number of threads.
-const PARTIAL: usize = 4096;
+pub const PARTIAL: usize = 4096;
 
 multiversion! { fn axpy_chunk(alpha: f32, x: &[f32], y: &mut [f32]) = axpy_body; }
 multiversion! { fn scale_chunk(alpha: f32, x: &mut [f32]) = scale_body; }

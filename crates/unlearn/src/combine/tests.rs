@@ -1,6 +1,6 @@
 //! The theory's invariants, on random gradients.
 
-use amend_engine::{DType, Gradients, Params, Tensor};
+use amend_engine::{DType, Gradients, Params, Rng, Tensor};
 use proptest::prelude::*;
 
 use super::*;
@@ -192,8 +192,18 @@ fn what_the_forget_gradient_did_not_reach_counts_as_zeros() {
     // Written out as zeros, the same.
     let zeros = gradients(&params, &[-1.0, 0.0, -1.0, 0.0, 0.0]);
     assert_eq!(Geometry::of(&zeros, &retain, &update).row(), geometry.row());
-    let both_positive = |a: f32, b: f32| a >= 0.0 && b >= 0.0;
-    for (a, b) in [(&forget, &retain), (&retain, &forget)] {
-        assert_eq!(a.count(b, both_positive), 3);
-    }
+}
+
+/// What is measured piece by piece has the bits of the whole gradients' own products.
+#[test]
+fn geometry_has_the_bits_of_whole_products() {
+    let params = params(&[10_000, 5]);
+    let mut rng = Rng::named(1, "geometry");
+    let mut random = || gradients(&params, &(0..10_005).map(|_| rng.normal() as f32).collect::<Vec<_>>());
+    let (forget, retain, update) = (random(), random(), random());
+    let geometry = Geometry::of(&forget, &retain, &update);
+    assert_eq!((geometry.norm_forget, geometry.norm_retain), (forget.norm(), retain.norm()));
+    assert_eq!(geometry.cos_forget_retain, forget.cosine(&retain));
+    assert_eq!(geometry.cos_update_retain, update.cosine(&retain));
+    assert_eq!(geometry.cos_update_forget, update.cosine(&forget));
 }
