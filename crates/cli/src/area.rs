@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use amend_learn::area::{Area, Certified, Compared, Found, Input, Plan, Standings};
 use amend_run::comparison::FinishedRun;
 use amend_run::file::content_hash;
-use amend_run::{Method, RecipeSource, nearest};
+use amend_run::recipe::Fault;
+use amend_run::{Method, RecipeError, RecipeSource, nearest};
 use serde_json::Value;
 
 use crate::error::{Error, Topic};
@@ -33,7 +34,35 @@ pub(crate) struct Inputs {
 
 /// Reads a recipe of whatever area it names.
 pub(crate) fn read(source: RecipeSource, sets: &[String]) -> Result<Plan, Error> {
+    if !sets.iter().any(|set| set.trim_start().starts_with("method")) {
+        refuse_unknown_method(&source, sets)?;
+    }
     Ok((area_of(&source.text).plan)(source, sets)?)
+}
+
+/// Fails where a recipe names no area there is: what an area's schema would say of it is about another area's keys.
+fn refuse_unknown_method(source: &RecipeSource, sets: &[String]) -> Result<(), Error> {
+    // What is no TOML is for the parser to say.
+    if source.text.parse::<toml_edit::DocumentMut>().is_err() {
+        return Ok(());
+    }
+    let names: Vec<&str> = AREAS.iter().map(|area| area.name).collect();
+    let all = names.join(", ");
+    let named = toml_method(&source.text);
+    let (fault, message, hint) = match named.as_deref() {
+        Some(name) if names.contains(&name) => return Ok(()),
+        Some(name) => {
+            let near = nearest(name, names.iter().copied()).map(|near| format!("did you mean {near:?}? "));
+            let hint = format!("{}valid values: {all}", near.unwrap_or_default());
+            (Fault::UnknownValue, format!("unknown value {name:?} for `method`"), hint)
+        }
+        None => (
+            Fault::MissingKey,
+            "`method` is missing".to_owned(),
+            format!("add `method = \"…\"`, one of {all}"),
+        ),
+    };
+    Err(Error::from(RecipeError::at(source, sets, "method", (fault, message, Some(&hint)))))
 }
 
 /// Reads the results of a finished run again. `recipe` is the resolved one.

@@ -62,24 +62,27 @@ pub(crate) fn show(recipe: &Path, forecast: &Forecast, context: &mut Context) ->
         .iter()
         .map(|stage| vec![stage.name.clone(), stage.part.clone(), seconds(stage.seconds)]);
     let stages: Vec<Vec<String>> = stages.collect();
-    let columns = [("stage", Align::Left), ("", Align::Left), ("at most", Align::Right)];
+    let columns = [("stage", Align::Left), ("", Align::Left), ("about", Align::Right)];
     for line in table::lines(&columns, &stages) {
         out.line(line)?;
     }
-    out.line(format_args!("\ntime     {}", at_most(forecast)))?;
+    out.line(format_args!("\ntime     {}", as_forecast(forecast)))?;
     out.line(format_args!("memory   about {}", BinaryBytes(forecast.memory)))?;
     out.line(format_args!("disk     {}", disk(forecast)))?;
     out.line(format_args!("         checkpoints take {} while it lasts", DecimalBytes(forecast.checkpoints)))
 }
 
-/// One line for before a run: `about 12m 30s at most, about 1.20 GiB of memory; leaves 2 unlearned models of 269 MB each`.
+/// One line for before a run: `about 12m 30s if every step is taken, about 1.20 GiB of memory; leaves 2 unlearned models of 269 MB each`.
 pub(crate) fn in_short(forecast: &Forecast) -> String {
-    format!("{}, about {} of memory; {}", at_most(forecast), BinaryBytes(forecast.memory), disk(forecast))
+    format!("{}, about {} of memory; {}", as_forecast(forecast), BinaryBytes(forecast.memory), disk(forecast))
 }
 
-fn at_most(forecast: &Forecast) -> String {
+fn as_forecast(forecast: &Forecast) -> String {
     // Nothing takes no time.
-    format!("about {} at most", duration(Duration::from_secs_f64(forecast.seconds().clamp(1.0, 1e9))))
+    format!(
+        "about {} if every step is taken",
+        duration(Duration::from_secs_f64(forecast.seconds().clamp(1.0, 1e9)))
+    )
 }
 
 fn disk(forecast: &Forecast) -> String {

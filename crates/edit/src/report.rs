@@ -141,7 +141,8 @@ fn located(report: &mut Report, traced: &Traced) {
     report.heading("Where the facts are").prose(format!(
         "With noise on the subject, the probability of the answer falls from {} to {}. The tables show how much of it comes back \
          where one clean state is put back, layer by layer and token by token: what then comes back came through there. At the \
-         subject's last token, the residual stream behind layer {} brings most of it back; that is where an edit is read.",
+         subject's last token, the residual stream behind layer {} brings more of it back than that behind any other layer; that is \
+         where an edit is read.",
         traced.clean, traced.corrupted, traced.layer
     ));
     for map in &traced.maps {

@@ -13,6 +13,7 @@ pub mod combine;
 pub mod compare;
 pub mod context;
 pub mod data;
+pub mod entity;
 pub mod features;
 mod forecast;
 pub mod forget;

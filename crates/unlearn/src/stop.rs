@@ -44,12 +44,13 @@ impl Watched {
         }
     }
 
-    /// The figure in a measurement, on the part of the forget set that is measured.
-    pub(crate) fn measured(self, snapshot: &Snapshot) -> Option<f64> {
+    /// The figure in a measurement, on the part of the forget set that is measured; of data without wrong answers there is
+    /// no choice.
+    pub(crate) fn measured(self, snapshot: &Snapshot) -> Option<Figure> {
         match self {
-            Watched::Probability => Some(snapshot.forget.probability.value),
-            Watched::Accuracy => Some(snapshot.forget.accuracy.value),
-            Watched::Choice => snapshot.forget.choice.as_ref().map(|c| c.value),
+            Watched::Probability => Some(snapshot.forget.probability),
+            Watched::Accuracy => Some(snapshot.forget.accuracy),
+            Watched::Choice => snapshot.forget.choice,
         }
     }
 }
@@ -81,7 +82,9 @@ impl Default for StopRule {
 impl StopRule {
     /// Where unlearning stops: the recipe's own value, or the gold model's.
     pub fn aim(&self, gold: Option<&Snapshot>) -> f64 {
-        self.below.or(gold.and_then(|g| self.watch.measured(g))).unwrap_or(DEFAULT_AIM)
+        self.below
+            .or(gold.and_then(|g| self.watch.measured(g)).map(|figure| figure.value))
+            .unwrap_or(DEFAULT_AIM)
     }
 
     /// The aim in words.

@@ -71,7 +71,7 @@ pub(crate) fn execute(args: CompareArgs, context: &mut Context) -> Result<Exit, 
         report.push(Section::Table(side_by_side("recipe", &recipes, &runs)));
     }
     if setup.is_empty() {
-        report.prose("Version, machine, and the content of what was read are the same.");
+        report.prose("Version and machine are the same, and so are the files that were read.");
     } else {
         report.push(Section::Table(side_by_side("besides the recipe", &setup, &runs)));
     }

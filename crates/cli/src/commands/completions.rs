@@ -26,6 +26,11 @@ pub(crate) struct CompletionsArgs {
 }
 
 pub(crate) fn execute(args: CompletionsArgs, context: &mut Context) -> Result<Exit, Error> {
-    context.out.text(&completing::script(&args.shell.to_string())?)?;
+    let shell = args.shell.to_string();
+    let script = completing::script(&shell)?;
+    match context.json {
+        true => context.out.json_document(&serde_json::json!({ "shell": shell, "script": script }))?,
+        false => context.out.text(&script)?,
+    }
     Ok(Exit::Done)
 }

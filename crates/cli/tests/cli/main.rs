@@ -21,6 +21,7 @@ mod generating;
 mod listing;
 mod messages;
 mod miniature;
+mod naming;
 mod newcomers;
 mod parity;
 mod runs;

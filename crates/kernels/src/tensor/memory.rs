@@ -21,6 +21,14 @@ static POOL: Mutex<BTreeMap<usize, Vec<Lines>>> = Mutex::new(BTreeMap::new());
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static FROM_SYSTEM: AtomicUsize = AtomicUsize::new(0);
+/// Bytes in the pool.
+static CACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// The pool may grow to what was ever in use at one time and this share of it beyond that: of shapes that change from step
+/// to step it would otherwise keep one of each.
+const IDLE_SHARE: usize = 4;
+/// So much it may hold in any case.
+const IDLE_BYTES: usize = 64 << 20;
 
 /// Below this the system allocator is as fast as the pool and wastes nothing.
 const SMALL_LINES: usize = 16;
@@ -100,10 +108,21 @@ impl Block {
             let mut pool = POOL.lock().ok()?;
             pool.range_mut(class..=class + extra).find_map(|(_, free)| free.pop())
         };
-        let lines = (class > SMALL_LINES).then(reuse).flatten().unwrap_or_else(|| {
-            FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
-            fresh(class)
-        });
+        let lines = match (class > SMALL_LINES).then(reuse).flatten() {
+            Some(lines) => {
+                CACHED.fetch_sub(lines.bytes().len(), Ordering::Relaxed);
+                lines
+            }
+            None => {
+                FROM_SYSTEM.fetch_add(usize::from(class > SMALL_LINES), Ordering::Relaxed);
+                let used = LIVE.load(Ordering::Relaxed) + CACHED.load(Ordering::Relaxed) + 64 * class;
+                let peak = PEAK.load(Ordering::Relaxed);
+                if used > peak + peak / IDLE_SHARE + IDLE_BYTES {
+                    release_cached_memory();
+                }
+                fresh(class)
+            }
+        };
         let size = lines.bytes().len();
         let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
         PEAK.fetch_max(live, Ordering::Relaxed);
@@ -142,6 +161,7 @@ impl Drop for Block {
         if class > SMALL_LINES
             && let Ok(mut pool) = POOL.lock()
         {
+            CACHED.fetch_add(64 * class, Ordering::Relaxed);
             pool.entry(class).or_default().push(lines);
         }
     }
@@ -182,13 +202,26 @@ pub fn restart_peak() {
 /// Gives all cached blocks back to the system: between phases whose shapes have nothing in common.
 pub fn release_cached_memory() {
     if let Ok(mut pool) = POOL.lock() {
+        let bytes = pool.values().flatten().map(|lines| lines.bytes().len()).sum::<usize>();
         pool.clear();
+        CACHED.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Shapes that never come again do not pile up.
+    #[test]
+    fn idle_blocks_are_bounded_by_what_was_in_use() {
+        for i in 0..64 {
+            drop(Block::stale((32 << 20) + i * (5 << 20)));
+            let (cached, peak) = (CACHED.load(Ordering::Relaxed), PEAK.load(Ordering::Relaxed));
+            // Tests beside this one use the pool too; without a bound it would hold 11 GB in the end.
+            assert!(cached <= 2 * peak + IDLE_BYTES, "{cached} of {peak} at block {i}");
+        }
+    }
 
     #[test]
     fn classes_waste_at_most_an_eighth() {

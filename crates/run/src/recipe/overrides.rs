@@ -39,11 +39,13 @@ pub(crate) fn apply(
     let mut node = root;
     let path: Vec<&str> = keys.iter().map(toml_edit::Key::get).collect();
     for (depth, key) in leading.iter().enumerate() {
+        refuse_missing_list(node, key.get(), &origin, &path[..depth]).map_err(&refuse)?;
         node = step_into(node, key.get(), &origin, || long_form(schema, &path[..depth])).map_err(|what| {
             let so_far: Vec<&str> = leading[..depth].iter().map(toml_edit::Key::get).collect();
             refuse(format!("`{}` is {what}, so it has no key `{}`", so_far.join("."), key.get()))
         })?;
     }
+    refuse_missing_list(node, last.get(), &origin, &path[..leading.len()]).map_err(&refuse)?;
     let target = step_into(node, last.get(), &origin, || long_form(schema, &path[..leading.len()])).map_err(
         |what| {
             let so_far: Vec<&str> = leading.iter().map(toml_edit::Key::get).collect();
@@ -98,6 +100,18 @@ fn long_form(schema: &serde_json::Value, path: &[&str]) -> String {
         Some(key) if shapes.iter().all(|shape| shape.tag("name").is_none()) => (*key).to_owned(),
         _ => "name".to_owned(),
     }
+}
+
+/// Fails where `key` counts the entries of a list that the recipe does not have.
+fn refuse_missing_list(node: &Node, key: &str, origin: &Origin, path: &[&str]) -> Result<(), String> {
+    let is_new = node.at == *origin && matches!(&node.value, Value::Table(entries) if entries.is_empty());
+    if !is_new || key.parse::<usize>().is_err() {
+        return Ok(());
+    }
+    let list = path.join(".");
+    Err(format!(
+        "the recipe has no list `{list}`, so there is no entry {key} of it to change; write one with --set '{list}=[{{ … }}]'"
+    ))
 }
 
 /// The value under `key`, created where absent. `Err` says what the node is instead of a table.

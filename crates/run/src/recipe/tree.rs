@@ -68,9 +68,23 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
         let message = format!("malformed TOML: {}", lines.next().unwrap_or("not readable"));
         let problem = Problem::new(Fault::Syntax, e.span(), message);
         let rest: Vec<&str> = lines.collect();
+        if let Some(quoted) = e.span().and_then(|span| unquoted(text, span.start)) {
+            return problem.hint(format!("texts stand in quotes: {quoted}"));
+        }
         if rest.is_empty() { problem } else { problem.hint(rest.join("; ")) }
     })?;
     Ok(from_table(document.as_table(), Origin::Nowhere))
+}
+
+/// The line at a byte as it should be, where it gives a key a word without quotes.
+fn unquoted(text: &str, at: usize) -> Option<String> {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let (key, value) = text[start..].lines().next()?.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let inner = |c: char| c.is_alphanumeric() || "_-./ ".contains(c);
+    let is_text =
+        value.starts_with(|c: char| c.is_alphabetic() || "_./".contains(c)) && value.chars().all(inner);
+    is_text.then(|| format!("{} = \"{value}\"", key.trim()))
 }
 
 fn from_table(table: &dyn TableLike, at: Origin) -> Node {

@@ -6,6 +6,7 @@ use amend_run::step_log::StepRow;
 use serde_json::Value;
 
 use super::{Attacked, Shown, together};
+use crate::arm::RETAIN_LOOK;
 use crate::attack::{Curve, Findings};
 use crate::outcome::SeedResult;
 use crate::stages::Stages;
@@ -17,7 +18,8 @@ pub(super) fn progress(runs: &[Shown<'_>]) -> Vec<Plot> {
     let all: Vec<&Shown<'_>> = runs.iter().collect();
     let mut plots: Vec<Plot> = watched(&all).into_iter().map(|watched| forgetting(&all, watched)).collect();
     // Whole sets are measured before and after, the first of the retain set meanwhile: a curve of that alone.
-    let retained = of_arms(&all, ["Retained knowledge", "retain accuracy"], "retain_accuracy", &|_| None);
+    let part = format!("accuracy on the first {RETAIN_LOOK} of the retain set");
+    let retained = of_arms(&all, ["Retained knowledge", &part], "retain_accuracy", &|_| None);
     let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.before.retain.accuracy.value));
     plots.push(with_levels(retained, &all, "before", &before).holding([0.0, 1.0]));
     if all.iter().any(|run| run.outcome.watched != Watched::Accuracy) {
@@ -50,7 +52,7 @@ fn forgetting(runs: &[&Shown<'_>], watched: Watched) -> Plot {
     let before = |run: &Shown<'_>| mean(run, &|seed| Some(seed.watched_before.value));
     let aim = |run: &Shown<'_>| mean(run, &|seed| Some(seed.arms.first()?.unlearned.aim));
     let gold = |run: &Shown<'_>| {
-        let gold = mean(run, &|seed| watched.measured(seed.gold.as_ref()?))?;
+        let gold = mean(run, &|seed| Some(watched.measured(seed.gold.as_ref()?)?.value))?;
         aim(run).is_none_or(|aim| (aim - gold).abs() > NEAR).then_some(gold)
     };
     let titles = ["Forgetting", &format!("forget {}", watched.name())];

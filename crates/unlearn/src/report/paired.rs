@@ -85,9 +85,11 @@ impl Measure {
     }
 }
 
-/// Whether a difference of `n` values is more than chance would make of it; unknown where it has no standard error.
+/// Whether a difference of `n` values is more than chance would make of it; unknown where it has no standard error, and
+/// where all values are the same: how far chance moves them did not show.
 pub(super) fn is_significant(difference: &Figure) -> Option<bool> {
-    difference.stderr.map(|error| difference.value.abs() > chance_limit(difference.n) * error)
+    let error = difference.stderr.filter(|&error| error > 0.0 || difference.value == 0.0)?;
+    Some(difference.value.abs() > chance_limit(difference.n) * error)
 }
 
 /// A difference with its sign, starred where it is significant.
@@ -134,5 +136,7 @@ mod tests {
         assert_eq!(is_significant(&Figure { n: 40, ..difference }), Some(false), "2.0 against 2.02");
         assert_eq!(is_significant(&Figure { n: 100, ..difference }), Some(true));
         assert_eq!(is_significant(&Figure::exact(1.0, 0)), None);
+        let same = Figure { value: -0.686, n: 2, stderr: Some(0.0) };
+        assert_eq!((is_significant(&same), cell(same).starred), (None, false));
     }
 }

@@ -193,7 +193,9 @@ pub(super) fn reading(outcome: &Outcome) -> String {
         return said.join(" ");
     }
     let rivals = contenders.iter().filter(|(_, c)| c.shown.goodness() == claim.shown.goodness()).count();
-    if outcome.arms.len() > 1 && rivals == 1 && claim.shown.goodness().is_finite() {
+    // A claim that nothing can be said of puts nobody before anybody.
+    let is_judged = claim.pass.is_some() && claim.shown.goodness().is_finite();
+    if outcome.arms.len() > 1 && rivals == 1 && is_judged {
         let (name, shown) = (&best.name, &claim.shown);
         said.push(format!(
             "Of those that get so far, `{name}` stands best: {} {}.",

@@ -32,7 +32,6 @@ pub struct Forgotten {}
 
 impl Judgement for Forgotten {
     fn claims(&self, evidence: &Evidence<'_>) -> Vec<Claim> {
-        let judged_by = evidence.judged_by;
         let forgotten = evidence.known_before && evidence.results().all(|arm| arm.unlearned.reached);
         let aim = evidence.over(|_, arm| Figure::exact(arm.unlearned.aim, 0));
         let watched = evidence.over(|_, arm| arm.unlearned.watched);
@@ -43,9 +42,10 @@ impl Judgement for Forgotten {
             threshold: Some(aim.value),
             pass: Some(forgotten),
             asked: false,
+            // Of the model as it was written.
             shown: Quantity::low(
-                format!("forget {}", judged_by.name()),
-                evidence.over(|_, arm| judged_by.figure(&arm.after.forget)),
+                format!("forget {}", evidence.stop.watch.name()),
+                evidence.over(|_, arm| evidence.stop.watch.measured(&arm.after).unwrap_or(watched)),
             ),
             advice: Some(advice(evidence, watched.value)),
         }]
@@ -55,7 +55,7 @@ impl Judgement for Forgotten {
 /// What to do where the watched figure did not come down to its aim, going by which way it moved.
 fn advice(evidence: &Evidence<'_>, watched: f64) -> String {
     if !evidence.known_before {
-        return "a lower `below` in [stop] asks for more.".into();
+        return "choose what the model knows, or the model that learnt it.".into();
     }
     let before = evidence.watched_before();
     if watched > before {

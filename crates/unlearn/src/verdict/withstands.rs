@@ -78,8 +78,9 @@ impl Withstands {
             |arm: &ArmResult| arm.attacks.get(attack).is_some_and(|(_, found)| found.weak.is_some());
         // That a weak attack brought nothing back is no evidence; that it brought something back is.
         let pass = holds.filter(|holds| !holds || !evidence.results().any(is_weak));
+        let is_weak = holds.is_some() && pass.is_none();
         let answer = match pass {
-            None if holds.is_some() => "not shown, the attack was weak".into(),
+            None if is_weak => "not shown, the attack was weak".into(),
             Some(true) => yes_or_no(true),
             Some(false) => format!("no, {}", excess.words),
             None if came_back.value.is_finite() => excess.words,
@@ -89,11 +90,20 @@ impl Withstands {
             name: format!("withstands {name}"),
             answer,
             judged: Quantity::low(excess.name, excess.figure),
-            threshold: Some(self.margin),
+            threshold: holds.map(|_| self.margin),
             pass,
             asked: false,
             shown: Quantity::low(format!("{name}: {what}"), came_back),
-            advice: Some("forget further (`below` in [stop]), or change all weights.".into()),
+            advice: Some(match holds {
+                Some(_) if is_weak => "give the attack more steps, or another learning rate.".into(),
+                Some(_) => {
+                    "forget further (`below` in [stop]); an adapter withstands less than all weights.".into()
+                }
+                None if !evidence.known_before => {
+                    "choose what the model knows, or the model that learnt it.".into()
+                }
+                None => "name a model that never knew (`model.gold`), or attack with `relearn`.".to_owned(),
+            }),
         }
     }
 }
@@ -130,10 +140,11 @@ fn recovered(evidence: &Evidence<'_>, attack: usize, name: &str, what: &str, cam
     let lost = before - unlearned;
     let words = match lost {
         lost if lost.is_nan() => "not judged, needs a gold model".to_owned(),
-        lost if lost <= 0.0 => "nothing was lost".to_owned(),
+        lost if lost <= 0.0 || !evidence.known_before => "nothing was lost".to_owned(),
         _ => format!("{what} {unlearned:.2} → {:.2} ({before:.2} before)", came_back.value),
     };
-    let share = if lost > 0.0 { (came_back.value - unlearned) / lost } else { f64::NAN };
+    let share =
+        if lost > 0.0 && evidence.known_before { (came_back.value - unlearned) / lost } else { f64::NAN };
     Excess {
         figure: Figure::exact(share, 0),
         name: format!("{name}: share of the lost {what} that came back"),

@@ -15,15 +15,21 @@ use crate::context::Context;
 use crate::error::{Error, Topic};
 use crate::open;
 
+mod entity;
+
 const EXAMPLES: &str = "\
 Examples:
   amend new unlearn > recipe.toml
   amend new unlearn --template lora --model DIR --forget facts.jsonl \\
       --where 'author = \"Ann Lee\"' --out forget.toml
+  amend new unlearn --template lora --model DIR --entity 'Ann Lee' \\
+      --neighbour 'Joan Ray' --neighbour 'Mary Fox' --out forget.toml
   amend new edit --model DIR --edits edits.jsonl --text text.txt --out edit.toml
 
 With --where, those records of the file are forgotten and the others kept, so
-that no --retain is needed. Next come amend check and amend run.";
+that no --retain is needed. With --entity the model is asked: what it says
+about the name is forgotten, what it says about the neighbours is kept. Next
+come amend check and amend run.";
 
 /// Print a commented recipe, or write one
 #[derive(Debug, Args)]
@@ -50,6 +56,12 @@ pub(crate) struct NewArgs {
     /// Records to be kept
     #[arg(long, value_name = "FILE")]
     retain: Option<PathBuf>,
+    /// Whom or what to forget, by name: the model's own answers become the records
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["forget", "retain"], requires = "model", requires = "out")]
+    entity: Option<String>,
+    /// Whom or what to keep beside it, by name; several times for several. Without it the model is asked for some
+    #[arg(long, value_name = "NAME", requires = "entity")]
+    neighbour: Vec<String>,
     /// Facts to be rewritten
     #[arg(long, value_name = "FILE")]
     edits: Option<PathBuf>,
@@ -61,16 +73,25 @@ pub(crate) struct NewArgs {
     out: Option<PathBuf>,
 }
 
-pub(crate) fn execute(args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
+pub(crate) fn execute(mut args: NewArgs, context: &mut Context) -> Result<Exit, Error> {
     let area = area::find(&args.area)?;
-    let text = filled(area, starter(area, &args.template)?, &args)?;
+    let starter = starter(area, &args.template)?;
+    check_options(area, &args)?;
+    let made = entity::make(&args, context)?;
+    if let Some(made) = &made {
+        (args.forget, args.retain) = (Some(made.forget.clone()), Some(made.retain.clone()));
+    }
+    let text = filled(starter, &args)?;
     let folder = args.out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let open = to_fill_in(text.clone(), folder)?;
     match &args.out {
         Some(out) => {
             write_new(out, &text)?;
             if context.json {
-                let told = serde_json::json!({ "method": area.name, "file": out, "to_fill_in": open });
+                let mut told = serde_json::json!({ "method": area.name, "file": out, "to_fill_in": open });
+                if let Some(made) = made {
+                    told["entity"] = made.told;
+                }
                 context.out.json_line(&told)?;
             } else {
                 let fill_in = match open.as_slice() {
@@ -106,8 +127,7 @@ fn starter(area: &Area, name: &str) -> Result<&'static Starter, Error> {
 }
 
 /// The starter with what was given on the command line, after a look at it.
-fn filled(area: &Area, starter: &Starter, args: &NewArgs) -> Result<String, Error> {
-    check_options(area, args)?;
+fn filled(starter: &Starter, args: &NewArgs) -> Result<String, Error> {
     let mut values: Vec<(&str, toml_edit::Value)> = Vec::new();
     let recipe_folder = args.out.as_deref().and_then(Path::parent);
     let path = |path: &PathBuf| path_for(path, recipe_folder);
@@ -162,6 +182,7 @@ fn check_options(area: &Area, args: &NewArgs) -> Result<(), Error> {
         ("--gold", "model.gold", args.gold.is_some()),
         ("--forget", "data.forget", args.forget.is_some()),
         ("--retain", "data.retain", args.retain.is_some()),
+        ("--entity", "data.forget", args.entity.is_some()),
         ("--edits", "data.edits", args.edits.is_some()),
         ("--text", "data.text", args.text.is_some()),
     ];
