@@ -304,10 +304,13 @@ pub(crate) fn look(
         let [before, between, after] =
             [&last.before, &last.between, &last.after].map(|stream| lens(model, stream, look.old[0]));
         let (before, between, after) = (before?, between?, after?);
-        for layer in 0..layers {
-            modules[0][layer].push(between[layer].exp() - before[layer].exp());
-            modules[1][layer].push(after[layer].exp() - between[layer].exp());
-        }
+        let [by_attention, by_mlp] = &mut modules;
+        let raised = |from: &[f64], to: &[f64], values: &mut Vec<Vec<f64>>| {
+            let pairs = from.iter().zip(to).map(|(from, to)| to.exp() - from.exp());
+            values.iter_mut().zip(pairs).for_each(|(values, change)| values.push(change));
+        };
+        raised(&before, &between, by_attention);
+        raised(&between, &after, by_mlp);
         for (row, found) in heads.iter_mut().zip(attribution(model, &last.mixes, look.old[0])?) {
             row.iter_mut().zip(found).for_each(|(values, p)| values.push(p));
         }

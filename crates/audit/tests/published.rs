@@ -4,9 +4,11 @@
 #[path = "../../../tests/data.rs"]
 mod data;
 
+use std::collections::BTreeSet;
+
 use amend_audit::prefix::Prefix;
 use amend_audit::read_cases;
-use amend_run::records::{ReadOptions, Rows};
+use amend_run::records::{ReadOptions, Row, Rows, texts_of};
 
 /// Every file is read whole, every probe taken apart into prefix and prompt, and known by its kind.
 #[test]

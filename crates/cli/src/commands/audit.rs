@@ -40,7 +40,7 @@ same about the old object of another record, as a control.
 --out writes report.html, report.json, and every table as CSV.
 Exit codes: 0 done, 1 more comes back than --at-most allows, 2 error.";
 
-/// Audit a change: does what was rewritten or forgotten come back, and from where?
+/// Tell whether what was changed comes back, and from where
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AuditArgs {

@@ -36,8 +36,8 @@ fn last_at(model: &Model, site: BlockSite, layer: usize) -> Result<Vec<f32>> {
 fn heads_add_up_to_attention() -> Result<()> {
     for model in models() {
         let mixes = held(&model, &IDS, &[5])?.remove(0).mixes;
-        for layer in 0..model.spec().layers {
-            let mut whole = sum(&head_outputs(&model, layer, &mixes[layer])?);
+        for (layer, mixes) in mixes.iter().enumerate() {
+            let mut whole = sum(&head_outputs(&model, layer, mixes)?);
             let bias = model.params.iter().find(|(_, param)| {
                 param.name.contains(&format!(".{layer}.")) && param.name.ends_with("attn.c_proj.bias")
             });

@@ -16,8 +16,8 @@ const DOCUMENTS: usize = 6000;
 const FIRST: [&str; 10] = ["Ada", "Bela", "Cleo", "Dora", "Elsa", "Finn", "Gus", "Hugo", "Ivo", "Jana"];
 const LAST: [&str; 10] = ["Adler", "Brook", "Clay", "Dale", "East", "Frost", "Gray", "Hill", "Iver", "Jones"];
 const CITIES: [&str; 16] = [
-    "Avon", "Bergen", "Cork", "Delft", "Essen", "Fargo", "Genoa", "Haifa", "Izmir", "Jena", "Kiel", "Lima", "Metz",
-    "Nice", "Oslo", "Porto",
+    "Avon", "Bergen", "Cork", "Delft", "Essen", "Fargo", "Genoa", "Haifa", "Izmir", "Jena", "Kiel", "Lima",
+    "Metz", "Nice", "Oslo", "Porto",
 ];
 const JOBS: [&str; 10] =
     ["baker", "nurse", "pilot", "tailor", "farmer", "judge", "miner", "poet", "smith", "clerk"];
@@ -201,12 +201,16 @@ fn rewritten_facts_come_back_through_few_heads() {
     };
     for (seed, run) in seeds.iter().enumerate() {
         for prefix in ["none", "wiki", "rep", "que"] {
-            let [before, after, control] = ["before", "after", "control"].map(|model| brought(run, prefix, model));
-            println!("seed {seed}, {prefix}: said before {before:.2}, after {after:.2}, control {control:.2}");
+            let [before, after, control] =
+                ["before", "after", "control"].map(|model| brought(run, prefix, model));
+            println!(
+                "seed {seed}, {prefix}: said before {before:.2}, after {after:.2}, control {control:.2}"
+            );
         }
         for figure in ["efficacy", "generalisation", "locality"] {
             let figures = run["standard"][1]["figures"].as_array().unwrap();
-            let found = figures.iter().find(|pair| pair[0] == figure).map_or(f64::NAN, |pair| value(&pair[1]));
+            let found =
+                figures.iter().find(|pair| pair[0] == figure).map_or(f64::NAN, |pair| value(&pair[1]));
             println!("seed {seed}, {figure}: {found:.2}");
         }
         println!(
@@ -224,7 +228,9 @@ fn rewritten_facts_come_back_through_few_heads() {
                 .collect();
             println!("seed {seed}, states at {}: {}", swapped["moved"], row.join(" "));
         }
-        for cut in ["nothing", "heads", "random-heads", "vectors", "random-vectors", "late-attention", "late-mlp"] {
+        for cut in
+            ["nothing", "heads", "random-heads", "vectors", "random-vectors", "late-attention", "late-mlp"]
+        {
             println!(
                 "seed {seed}, without {cut}: p(old) {:.3}, p(new) {:.3}",
                 left(run, cut, "old"),
@@ -234,10 +240,15 @@ fn rewritten_facts_come_back_through_few_heads() {
     }
     let over = |prefix: &str, model: &str| mean(seeds.iter().map(|run| brought(run, prefix, model)));
     let kept = |cut: &str| {
-        mean(seeds.iter().map(|run| left(run, cut, "old"))) / mean(seeds.iter().map(|run| left(run, "nothing", "old")))
+        mean(seeds.iter().map(|run| left(run, cut, "old")))
+            / mean(seeds.iter().map(|run| left(run, "nothing", "old")))
     };
     let (none, wiki) = (over("none", "after"), over("wiki", "after"));
-    println!("OM without a prefix {none:.2}, Wiki {wiki:.2}, Rep {:.2}, its control {:.2}", over("rep", "after"), over("rep", "control"));
+    println!(
+        "OM without a prefix {none:.2}, Wiki {wiki:.2}, Rep {:.2}, its control {:.2}",
+        over("rep", "after"),
+        over("rep", "control")
+    );
     for cut in ["heads", "random-heads", "vectors", "random-vectors"] {
         println!("without {cut} {:.2} of the attack is left", kept(cut));
     }
