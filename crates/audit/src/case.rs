@@ -250,7 +250,7 @@ mod tests {
         read_cases(rows, "probes.json", 0)
     }
 
-    fn of<'c>(case: &'c Case, prefix: Prefix) -> Vec<&'c Probe> {
+    fn of(case: &Case, prefix: Prefix) -> Vec<&Probe> {
         case.probes.iter().filter(|probe| probe.prefix == prefix).collect()
     }
 

@@ -160,7 +160,7 @@ fn audited(dir: &Path, seed: u64) -> Value {
     amend(&["run", &path("recipe.toml"), "--set", &seeded, "--out", &path("run")]).assert().code(0);
     json_of(&[
         "audit",
-        &path("run/base"),
+        &path("run/models/base"),
         &path("run/model"),
         "--probes",
         &path("edits.jsonl"),
