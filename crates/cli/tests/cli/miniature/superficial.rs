@@ -182,6 +182,12 @@ fn mean(of: impl Iterator<Item = f64>) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// Behind a text about the old home, or the home said ten times, what ROME has rewritten comes back, and more often than another
+/// town is merely repeated; few heads and a few of their directions carry it, and other directions of the same heads do not.
+///
+/// That other heads of the same layers carry less of it does not hold here and is not asserted: without them 0.76 of the attack is
+/// left, as without the heads that say most of the old home (0.71). A model of 24 heads has none to spare. Twelve edits one after
+/// the other on the same weights are also more than so small a model takes (efficacy 0.33 to 0.67, locality 0 to 0.5).
 #[test]
 #[ignore = "takes minutes; run it with `just miniatures`"]
 fn rewritten_facts_come_back_through_few_heads() {
@@ -254,6 +260,6 @@ fn rewritten_facts_come_back_through_few_heads() {
     }
     assert!(wiki >= none + 0.3, "Wiki {wiki}, without a prefix {none}");
     assert!(over("rep", "after") > over("rep", "control") + 0.2);
-    assert!(kept("heads") <= 0.8 && kept("random-heads") >= 0.95);
-    assert!(kept("vectors") <= 0.8 && kept("random-vectors") >= 0.95);
+    assert!(kept("heads") <= 0.8, "heads");
+    assert!(kept("vectors") <= 0.8 && kept("random-vectors") >= 0.95, "vectors");
 }
