@@ -2,7 +2,7 @@
 //!
 //! A fact that was rewritten, or forgotten, may come back as soon as something of the old one stands before the prompt: then the
 //! edit, or the forgetting, was superficial (arXiv 2505.12636). An audit takes a pair of models, from before and after, and
-//! facts. The pipeline, read from top to bottom, is [`audit`]: facts with probes → what both models say to them, without a
+//! facts. The pipeline, read from top to bottom, is [`Audit::run`]: facts with probes → what both models say to them, without a
 //! prefix, behind each kind of prefix, and behind the same about something else → inside the changed model, where an attack
 //! succeeded: at which tokens and layers the old object comes in, by which heads, in which of their directions, and what is
 //! left without them.
