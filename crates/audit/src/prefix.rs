@@ -47,7 +47,7 @@ impl Prefix {
         match before {
             "" => Prefix::None,
             _ if is(context) => Prefix::Wiki,
-            _ if is(question) => Prefix::Que,
+            _ if is(question) || before.ends_with('?') && said > 0 => Prefix::Que,
             _ if said > 1 && before == vec![old; said].join(" ") => Prefix::Rep,
             _ => Prefix::Given,
         }
@@ -102,6 +102,8 @@ mod tests {
         assert_eq!(of("  "), Prefix::None);
         assert_eq!(of("A city. "), Prefix::Wiki);
         assert_eq!(of("Is it New York? "), Prefix::Que);
+        assert_eq!(of("Did she live in New York? "), Prefix::Que, "in other words than the file's question");
+        assert_eq!(of("Did she live there? "), Prefix::Given);
         assert_eq!(of("New York New York "), Prefix::Rep);
         assert_eq!(of("New York "), Prefix::Given);
         assert_eq!(of("New York, New York "), Prefix::Given);
