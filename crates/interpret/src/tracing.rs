@@ -9,7 +9,7 @@ use amend_engine::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::patching::states_at;
+use crate::patching::{probabilities_within, states_at};
 
 /// What is asked of a model.
 #[derive(Debug, Clone)]
@@ -206,11 +206,7 @@ impl Tracing {
 fn probabilities(model: &Model, question: &Question, copies: usize, taps: &Taps) -> Result<Vec<f64>> {
     let example = Example::answer(&question.ids, &question.answer);
     // The last token of the answer need not be read.
-    let batch = Batch::within(example.ids.len() - 1, std::iter::repeat_n(&example, copies))?;
-    let mut g = Graph::inference(&model.params);
-    let logprobs = model.token_logprobs(&mut g, &batch, taps)?;
-    let of_copy = |logprobs: &[f32]| logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>().exp();
-    Ok(logprobs.value().f32().chunks_exact(question.answer.len()).map(of_copy).collect())
+    probabilities_within(model, example.ids.len() - 1, std::iter::repeat_n(&example, copies), taps)
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod attack;
+mod audit;
 mod bench;
 mod certify;
 mod chat;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Sweep(sweep::SweepArgs),
     Certify(certify::CertifyArgs),
     Attack(attack::AttackArgs),
+    Audit(audit::AuditArgs),
     Methods(methods::MethodsArgs),
     Schema(schema::SchemaArgs),
     Eval(eval::EvalArgs),
@@ -66,6 +68,7 @@ pub(crate) fn dispatch(command: Command, context: &mut Context) -> Result<Exit, 
         Command::Resume(args) => resume::execute(args, context),
         Command::Demo(args) => demo::execute(args, context),
         Command::Attack(args) => attack::execute(args, context),
+        Command::Audit(args) => audit::execute(args, context),
         Command::New(args) => new::execute(args, context),
         Command::Methods(args) => methods::execute(args, context),
         Command::Schema(args) => schema::execute(args, context),

@@ -1,6 +1,7 @@
 //! The binary as a user calls it.
 #![expect(clippy::unwrap_used, reason = "a test that fails says so")]
 
+mod auditing;
 mod bad_input;
 mod bad_models;
 mod benching;

@@ -1,6 +1,7 @@
 //! The papers' claims in miniature, with their inequalities asserted. Minutes; `just miniatures` runs them.
 
 mod reglu;
+mod superficial;
 
 use serde_json::Value;
 

@@ -99,6 +99,14 @@ impl Block {
         })
     }
 
+    /// Rows of attention's output as they are added to the residual stream: [n, d] → [n, d].
+    pub(super) fn behind_attention(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        match &self.around_attention.after {
+            Some(norm) => norm.forward(g, x),
+            None => Ok(x.clone()),
+        }
+    }
+
     /// Every linear layer that adapters may change.
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.attention.linears().into_iter().chain(self.feed_forward.linears())

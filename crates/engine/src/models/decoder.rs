@@ -78,6 +78,11 @@ impl Decoder {
         }
     }
 
+    /// The last norm, of any rows of a residual stream: [n, d] → [n, d].
+    pub(super) fn final_norm(&self, g: &mut Graph<'_>, x: &Var) -> Result<Var> {
+        self.norm.forward(g, x)
+    }
+
     /// The block of a layer there is.
     pub(super) fn block(&self, layer: usize) -> &Block {
         self.stack.block(layer)

@@ -209,6 +209,21 @@ impl Model {
         tower_sites::check_taps(&[self.decoder.sites()], taps)
     }
 
+    /// The last norm of any rows of a residual stream, for those who read it before its end: [n, d] → [n, d].
+    pub fn final_norm<'m>(&'m self, g: &mut Graph<'m>, rows: &Var) -> Result<Var> {
+        self.decoder.final_norm(g, rows)
+    }
+
+    /// Rows of what a layer's attention makes as they are added to the residual stream: through the norm behind attention, where
+    /// the family has one: [n, d] → [n, d].
+    ///
+    /// # Errors
+    /// Where there is no such layer.
+    pub fn behind_attention<'m>(&'m self, g: &mut Graph<'m>, layer: usize, rows: &Var) -> Result<Var> {
+        self.check_layer(layer)?;
+        self.decoder.block(layer).behind_attention(g, rows)
+    }
+
     /// How hidden states become logits.
     pub fn head(&self) -> Head {
         self.decoder.head()

@@ -10,7 +10,7 @@ use super::decoder::Decoder;
 use super::mixture::{ExpertsSpec, FusedPart};
 use super::model::Model;
 use super::source::{Source, Taken, Wanted};
-use super::spec_of;
+use super::{Spec, spec_of};
 use crate::checkpoint::{Checkpoint, StoredType};
 use crate::params::Params;
 use crate::{DType, Error, Result};
@@ -66,6 +66,16 @@ impl Model {
         );
         let generation_config = checkpoint.generation_config().cloned();
         Ok(Model::of(params, decoder, config, generation_config, dtype))
+    }
+}
+
+impl Spec {
+    /// What a checkpoint's model is made of, as its config says; no weight is read.
+    ///
+    /// # Errors
+    /// A config that is not understood.
+    pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        spec_of(&Config::new(checkpoint.config(), checkpoint.config_place()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::Model;
 use crate::params::{Param, ParamId};
+use crate::tape::Linear;
 use crate::{Error, Result, Selection};
 
 /// A part of a model, by name. As text: `model.norm.weight`, `rows 3..5 of model.norm.weight`,
@@ -65,12 +66,16 @@ impl Model {
                 "layer {layer} is a mixture of experts; it has no single matrix that its feed-forward ends with"
             ))
         })?;
-        match down.adapter {
-            None => Ok(down.weight),
-            Some(_) => Err(Error::invalid(format!(
-                "layer {layer} carries an adapter; merge it into the weights first"
-            ))),
-        }
+        unadapted(down, layer)
+    }
+
+    /// The matrix [d, heads·head_dim] by which a layer's attention writes: of head h the columns `h·w..(h + 1)·w`, of what is
+    /// at [`Z`](crate::taps::BlockSite::Z).
+    ///
+    /// Fails where there is no such layer, and where an adapter is on the matrix.
+    pub fn output_projection(&self, layer: usize) -> Result<ParamId> {
+        self.check_layer(layer)?;
+        unadapted(self.decoder.block(layer).attention.output(), layer)
     }
 
     /// Fails where the model has no layer of this number.
@@ -175,6 +180,16 @@ impl Model {
 
     fn tensor(&self, name: &str) -> Result<ParamId> {
         self.params.find(name).ok_or_else(|| Error::invalid(format!("the model has no tensor {name}")))
+    }
+}
+
+/// The weight of a layer that carries no adapter.
+fn unadapted(linear: &Linear, layer: usize) -> Result<ParamId> {
+    match linear.adapter {
+        None => Ok(linear.weight),
+        Some(_) => {
+            Err(Error::invalid(format!("layer {layer} carries an adapter; merge it into the weights first")))
+        }
     }
 }
 

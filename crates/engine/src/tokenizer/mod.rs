@@ -196,6 +196,13 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The first id that two vocabularies spell differently, with both spellings; nothing where they are the same.
+    pub fn first_difference(&self, other: &Tokenizer) -> Option<(u32, [Option<String>; 2])> {
+        let ids = self.vocab_size().max(other.vocab_size()) as u32;
+        let spelled = |id| (id, [self.token_of(id), other.token_of(id)]);
+        (0..ids).map(spelled).find(|(_, [ours, theirs])| ours != theirs)
+    }
+
     /// Whether `id` is a control token rather than text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special_ids.contains(&id)

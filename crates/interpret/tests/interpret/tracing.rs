@@ -1,18 +1,7 @@
 //! What tracing and patching promise, on small models of random weights.
-#![expect(clippy::unwrap_used, reason = "a test that fails says so")]
-
-use amend_engine::{Example, Model, Result};
+use crate::support::llama as model;
+use amend_engine::{Example, Result};
 use amend_interpret::{Patch, Place, Question, Restored, Tracing, deviation_of_embeddings, patched, states};
-use serde_json::json;
-
-fn model() -> Model {
-    let config = json!({
-        "model_type": "llama", "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3,
-        "num_key_value_heads": 1, "intermediate_size": 40, "vocab_size": 50, "max_position_embeddings": 64,
-        "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "initializer_range": 0.4,
-    });
-    Model::random(config.as_object().unwrap().clone(), 5).unwrap()
-}
 
 fn question() -> Question {
     Question { ids: vec![3, 17, 8, 41, 22, 9], subject: 1..3, answer: vec![30] }
