@@ -239,6 +239,13 @@ pub struct Choice {
     wrong: Vec<Example>,
 }
 
+impl Choice {
+    /// Tokens of all its answers, questions included.
+    pub(crate) fn tokens(&self) -> usize {
+        std::iter::once(&self.right).chain(&self.wrong).map(|example| example.ids.len()).sum()
+    }
+}
+
 /// The choices of a set's first `limit` records that have wrong answers.
 pub(crate) fn choices(
     encoder: &RecordEncoder<'_>,
