@@ -48,15 +48,17 @@ pub type RowImportance = BTreeMap<String, Vec<f64>>;
 /// For every layer, the factors that an adapter begins at: A₀ [r, in] and B₀ [out, r].
 pub type Starts = BTreeMap<String, [Tensor; 2]>;
 
+/// Something of every site, by what was asked for, as JSON, and the sites.
+type BySites<T> = BTreeMap<(String, Vec<Site>), Rc<Vec<T>>>;
+
 /// What has been computed.
 #[derive(Default)]
 pub(crate) struct Features {
     outputs: RefCell<BTreeMap<(Key, Pooling), Rc<LayerOutputs>>>,
     importance: RefCell<BTreeMap<Key, Rc<RowImportance>>>,
     starts: RefCell<BTreeMap<String, Rc<Starts>>>,
-    /// By what was asked for, as JSON, and the sites.
-    pub(crate) minor: RefCell<BTreeMap<(String, Vec<Site>), Rc<Vec<MinorBasis>>>>,
-    pub(crate) minor_lengths: RefCell<BTreeMap<(String, Vec<Site>), Rc<Vec<f64>>>>,
+    pub(crate) minor: RefCell<BySites<MinorBasis>>,
+    pub(crate) minor_lengths: RefCell<BySites<f64>>,
 }
 
 impl Context<'_> {

@@ -378,7 +378,7 @@ fn components_are_kept_with_the_run_and_shown() {
         let found = &arm.attacks[0].1;
         assert_eq!(found.components.len(), 5);
         assert!(found.components.iter().any(|component| component.change.value > 0.0), "{}", arm.name);
-        let rebound = found.figures.iter().any(|(name, _)| name == "right among wrong, rebound");
+        let rebound = found.figures.iter().any(|(name, _)| name == "renormalised probability, rebound");
         assert!(rebound, "{:?}", found.figures);
         // Two looks, and what was there before.
         assert_eq!(found.curves[0].points.len(), 3);

@@ -29,8 +29,8 @@ fn came(findings: &Value) -> Came {
     let start =
         |measure: &str| figure(&format!("{measure}, smoothed")) - figure(&format!("{measure}, rebound"));
     Came {
-        before: start("right among wrong"),
-        relearned: figure("right among wrong, smoothed"),
+        before: start("renormalised probability"),
+        relearned: figure("renormalised probability, smoothed"),
         probability: [start("probability"), figure("probability, smoothed")],
     }
 }

@@ -22,7 +22,8 @@ impl Seen {
     pub(super) const ACCURACY: Seen = Seen { key: "test_accuracy", name: "accuracy", is_share: true };
     pub(super) const PROBABILITY: Seen =
         Seen { key: "test_probability", name: "probability", is_share: false };
-    pub(super) const CHOICE: Seen = Seen { key: "test_choice", name: "right among wrong", is_share: false };
+    pub(super) const RENORMALISED: Seen =
+        Seen { key: "test_renormalised", name: "renormalised probability", is_share: false };
 }
 
 pub(super) type Points = Vec<(f64, f64)>;

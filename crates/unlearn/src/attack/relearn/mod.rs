@@ -17,7 +17,7 @@ pub use learning::{Learning, Learns, On};
 use super::{Attacker, Findings, Target};
 use crate::context::Context;
 use crate::data::Sets;
-use crate::measure::{Choice, ask, choices, mean_choice, mean_probability, share_exact};
+use crate::measure::{Choice, ask, choices, mean_probability, mean_renormalised, share_exact};
 use crate::minor::{Compared, Component, compare};
 use crate::recipe::UnlearnRecipe;
 use findings::{Seen, component_curves, weakness};
@@ -42,7 +42,8 @@ const SAMPLES: usize = 4;
 /// # What it logs
 /// `loss`: cross-entropy on the step's items of T, in nats per token. At every look, on all of V: `test_accuracy`, the
 /// share of answers that are word for word the model's first choice, and `test_probability`, the mean of their
-/// length-normalised probabilities; with `choice` also `test_choice`, the mean probability of the right answer among wrong ones.
+/// length-normalised probabilities; with `choice` also `test_renormalised`, the mean of
+/// P(right) / (P(right) + Σ P(wrong)) with P the probability of a whole answer: whether V is known, however answers are worded.
 /// Figures are the largest of the way; the largest mean of `window` looks, which no single look makes; the rebound, by which
 /// that is above what it was before the attack; and the mean height of the whole curve, its area divided by its width.
 ///
@@ -90,7 +91,7 @@ pub struct Relearn {
     /// Looks over which a curve is smoothed before its largest value is taken.
     #[schemars(range(min = 1))]
     pub window: usize,
-    /// Whether the right answer's probability among wrong ones is watched, too, where V has wrong ones.
+    /// Whether the right answer's probability is also watched renormalised over right and wrong ones, where V has wrong ones.
     pub choice: bool,
     /// Which components of hidden states are compared before and after: `{ layer = 2, k = 16 }`; default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,7 +225,7 @@ impl Relearn {
             (&Seen::PROBABILITY, mean_probability(model, test)?.value),
         ];
         if !choices.is_empty() {
-            seen.push((&Seen::CHOICE, mean_choice(model, choices)?.value));
+            seen.push((&Seen::RENORMALISED, mean_renormalised(model, choices)?.value));
         }
         Ok(seen)
     }
