@@ -68,6 +68,11 @@ impl Gradients {
         self.entries.get(id.0)?.as_ref()
     }
 
+    /// The gradient of one parameter, for changing it; `None` means zero.
+    pub fn get_mut(&mut self, id: ParamId) -> Option<&mut Tensor> {
+        self.entries.get_mut(id.0)?.as_mut()
+    }
+
     /// Sets the gradient of one parameter.
     pub fn set(&mut self, id: ParamId, gradient: Tensor) {
         self.entries[id.0] = Some(gradient);

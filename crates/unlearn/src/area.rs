@@ -59,6 +59,8 @@ fn plan(source: RecipeSource, sets: &[String]) -> Result<Plan> {
         ("data.world_facts", &data.world_facts),
         ("data.holdout", &data.holdout),
         ("data.unrelated", &data.unrelated),
+        ("data.attack", &data.attack),
+        ("data.attack_test", &data.attack_test),
     ];
     let data = files.iter().filter_map(|(key, chosen)| Some(Input::records(key, chosen.as_ref()?))).collect();
     let (looked_at, revisable, revised) = (recipe.clone(), recipe.clone(), recipe.clone());

@@ -16,13 +16,14 @@ use serde_json::{Map, Value, json};
 use crate::combine::{self, Geometry, Weights};
 use crate::compare::Arm;
 use crate::context::Context;
-use crate::forget;
 use crate::measure::share_exact;
 use crate::memory::Memory;
+use crate::minor::{minor_dir, write_bases};
 use crate::objectives::Objectives;
 use crate::recipe::Slots;
 use crate::stop::StopRule;
 use crate::r#where::{LayerEnergy, Regulariser};
+use crate::{forget, guard};
 
 /// Retain items looked at while unlearning goes on: enough for a curve.
 pub(crate) const RETAIN_LOOK: usize = 64;
@@ -47,6 +48,7 @@ impl Arm {
     /// Refuses slots whose fillers do not go together.
     pub(crate) fn check(&self) -> Result<()> {
         forget::check(&self.slots).map_err(|e| Error::refused_at(&self.key("forget"), e))?;
+        guard::check(&self.slots).map_err(|e| Error::refused_at(&self.key("guard"), e))?;
         combine::check(&self.slots.combine, self.slots.retain.filler().is_active())
             .map_err(|e| Error::refused_at(&self.key("combine"), e))
     }
@@ -124,22 +126,28 @@ impl Arm {
         Ok((memory_use().peak, began.elapsed()))
     }
 
-    /// Writes the unlearned model to `dir`, and the adapter it came from beside it where there is one. `base_dir` is
-    /// the folder of the model it was made of.
+    /// Writes the unlearned model to `dir`, and beside it the adapter it came from, where there is one, and the components that
+    /// were left alone. `base_dir` is the folder of the model it was made of.
     pub(crate) fn save(
         &self,
         model: &Model,
         base_dir: &Path,
         dir: &Path,
         dtype: Option<SaveType>,
+        context: &Context<'_>,
     ) -> Result<()> {
         let dtype = dtype.map(SaveType::dtype);
         let adapter_dir = adapter_dir(dir);
-        for stale in [dir, &adapter_dir] {
+        for stale in [dir, &adapter_dir, &minor_dir(dir)] {
             if stale.exists() {
                 std::fs::remove_dir_all(stale)
                     .map_err(|e| amend_engine::Error::io(stale, "cannot replace", e))?;
             }
+        }
+        let left_alone =
+            [self.slots.forget.filler().bases(context)?, self.slots.guard.filler().bases(model, context)?];
+        if let Some(bases) = left_alone.into_iter().flatten().next() {
+            write_bases(&bases, dir)?;
         }
         if !model.is_adapted() {
             return Ok(model.save(dir, Some(base_dir), dtype)?);
@@ -204,7 +212,7 @@ impl Learner for Unlearning<'_> {
         row.insert("loss_retain".into(), json!(retain_loss));
         row.extend(Geometry::of(&forget.gradients, &retain, &update).row());
         self.descent.step(&mut self.model.params, &mut update, step, objectives.items())?.log(&mut row);
-        guard.filler().after_step(&mut self.model, step, &mut memory)?;
+        guard.filler().after_step(&mut self.model, self.context, step, &mut memory)?;
         self.memory = memory;
         let shown = format!("loss {:.3}", retain_loss.unwrap_or(forget.loss));
         Ok(Step { row, shown, ..Step::default() })

@@ -41,6 +41,12 @@ impl Sets {
     pub fn prepare(recipe: &UnlearnRecipe, base: &Path, seed: u64, progress: &dyn Progress) -> Result<Self> {
         let (data, trains) = (&recipe.data, recipe.trains());
         let sets = match (&data.world, &data.forget, &data.retain) {
+            (Some(_), None, None) if data.attack.is_some() || data.attack_test.is_some() => {
+                return Err(Error::conflict_at(
+                    "data",
+                    "[data]: a `world` has an attacker's part of its own; remove `attack` and `attack_test`, or give files",
+                ));
+            }
             (Some(config), None, None) => Self::of_world(&world(config, seed)?, seed)?,
             (None, Some(forget), retain) if retain.is_some() || forget.filter().is_some() || !trains => {
                 Self::from_files(recipe, forget, retain.as_ref(), base, seed, progress)?
@@ -94,7 +100,21 @@ impl Sets {
             }
             None => others,
         };
-        let (attack, attack_test) = halves(&forget, seed);
+        let (attack, attack_test) = match (optional(&data.attack)?, optional(&data.attack_test)?) {
+            (Some(attack), Some(test)) => (attack, test),
+            (None, None) => halves(&forget, seed),
+            (given, _) => {
+                let (given, missing) =
+                    if given.is_some() { ("attack", "attack_test") } else { ("attack_test", "attack") };
+                return Err(Error::conflict_at(
+                    format!("data.{given}"),
+                    format!(
+                        "[data]: `{given}` is one part of the forget set, and `{missing}` is missing: the other; give both, \
+                         or neither for random halves"
+                    ),
+                ));
+            }
+        };
         Ok(Sets {
             forget_eval: optional(&data.forget_eval)?.unwrap_or_else(|| forget.clone()),
             retain_eval: optional(&data.retain_eval)?.unwrap_or_else(|| retain.clone()),

@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use amend_engine::kernels::linalg::Matrix;
 use amend_engine::optim::nll_gradients;
-use amend_engine::{Error, Example, Result, Rng, SCORING_TOKENS, Tensor};
+use amend_engine::{Error, Example, Result, Rng, SCORING_TOKENS, Site, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, Side};
+use crate::minor::MinorBasis;
 
 /// How the outputs at the tokens of a sequence become one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -47,12 +48,17 @@ pub type RowImportance = BTreeMap<String, Vec<f64>>;
 /// For every layer, the factors that an adapter begins at: A₀ [r, in] and B₀ [out, r].
 pub type Starts = BTreeMap<String, [Tensor; 2]>;
 
+/// Something of every site, by what was asked for, as JSON, and the sites.
+type BySites<T> = BTreeMap<(String, Vec<Site>), Rc<Vec<T>>>;
+
 /// What has been computed.
 #[derive(Default)]
 pub(crate) struct Features {
     outputs: RefCell<BTreeMap<(Key, Pooling), Rc<LayerOutputs>>>,
     importance: RefCell<BTreeMap<Key, Rc<RowImportance>>>,
     starts: RefCell<BTreeMap<String, Rc<Starts>>>,
+    pub(crate) minor: RefCell<BySites<MinorBasis>>,
+    pub(crate) minor_lengths: RefCell<BySites<f64>>,
 }
 
 impl Context<'_> {
@@ -63,7 +69,7 @@ impl Context<'_> {
     /// Where the set is empty, or there is no layer of such a path.
     pub fn outputs(&self, of: &Sampled<'_>, pooling: Pooling) -> Result<Rc<LayerOutputs>> {
         kept(&self.features.outputs, (of.key(), pooling), || {
-            let examples = self.sample(of)?;
+            let examples = self.sampled(of)?;
             let mut outputs = self.reference.summed_outputs(&examples, of.layers)?;
             if pooling == Pooling::Mean {
                 for matrix in outputs.values_mut() {
@@ -87,7 +93,7 @@ impl Context<'_> {
             let mut model = self.reference.clone();
             let weights: Vec<String> = of.layers.iter().map(|layer| format!("{layer}.weight")).collect();
             model.params.set_trainable(|name| weights.iter().any(|weight| weight == name));
-            let examples = self.sample(of)?;
+            let examples = self.sampled(of)?;
             let mut all = Vec::new();
             for (layer, weight) in of.layers.iter().zip(&weights) {
                 let id = model.params.find(weight);
@@ -130,11 +136,22 @@ impl Context<'_> {
     }
 
     /// The sequences, in the order of their set.
-    fn sample(&self, of: &Sampled<'_>) -> Result<Vec<&Example>> {
-        let (all, name) = match of.side {
+    fn sampled(&self, of: &Sampled<'_>) -> Result<Vec<&Example>> {
+        let (all, _) = self.set(of.side);
+        Ok(self.sample(of)?.into_iter().map(|i| &all[i]).collect())
+    }
+
+    /// A set, and what it is called.
+    fn set(&self, side: Side) -> (&[Example], &'static str) {
+        match side {
             Side::Forget => (&self.forget, "forget"),
             Side::Retain => (&self.retain, "retain"),
-        };
+        }
+    }
+
+    /// Which sequences of their set these are, ascending.
+    pub(crate) fn sample(&self, of: &Sampled<'_>) -> Result<Vec<usize>> {
+        let (all, name) = self.set(of.side);
         if all.is_empty() {
             return Err(Error::invalid(format!(
                 "the {name} set is empty, so that no subspace can be found in it"
@@ -144,7 +161,7 @@ impl Context<'_> {
         Rng::named(self.seed, &format!("features of the {name} set")).shuffle(&mut chosen);
         chosen.truncate(of.sequences);
         chosen.sort_unstable();
-        Ok(chosen.into_iter().map(|i| &all[i]).collect())
+        Ok(chosen)
     }
 }
 
@@ -155,7 +172,7 @@ impl Sampled<'_> {
 }
 
 /// What is kept under a key, made where there is nothing yet.
-fn kept<K: Ord, T>(
+pub(crate) fn kept<K: Ord, T>(
     cache: &RefCell<BTreeMap<K, Rc<T>>>,
     key: K,
     make: impl FnOnce() -> Result<T>,

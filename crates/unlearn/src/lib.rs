@@ -20,6 +20,7 @@ pub mod forget;
 pub mod guard;
 pub mod measure;
 pub mod memory;
+pub mod minor;
 pub mod models;
 pub mod objectives;
 pub mod outcome;
@@ -173,7 +174,7 @@ impl Seed<'_> {
         let unlearned = run.once(&self.stages.unlearn(&arm.name), |run| -> Result<_> {
             let aim = recipe.stop.aim(self.gold);
             let (model, unlearned) = arm.unlearn(run, &recipe.stop, aim, context)?;
-            arm.save(&model, &self.models.base_dir, &dir, recipe.save_dtype)?;
+            arm.save(&model, &self.models.base_dir, &dir, recipe.save_dtype, context)?;
             Ok(unlearned)
         })?;
         let mut model = recipe.engine.open(&dir)?;

@@ -239,6 +239,13 @@ pub struct Choice {
     wrong: Vec<Example>,
 }
 
+impl Choice {
+    /// Tokens of all its answers, questions included.
+    pub(crate) fn tokens(&self) -> usize {
+        std::iter::once(&self.right).chain(&self.wrong).map(|example| example.ids.len()).sum()
+    }
+}
+
 /// The choices of a set's first `limit` records that have wrong answers.
 pub(crate) fn choices(
     encoder: &RecordEncoder<'_>,
@@ -258,12 +265,22 @@ pub(crate) fn choices(
     Ok(out)
 }
 
-/// Mean probability of the right answer among the wrong ones.
+/// Mean probability of the right answer among the wrong ones, each by the mean of its tokens.
 pub(crate) fn mean_choice(model: &Model, choices: &[Choice]) -> Result<Figure> {
+    mean_share(model, choices, AnswerLoss::mean)
+}
+
+/// The same by whole answers: exp(−NLL) of the right one, renormalised over all. What answers have in common, the frame in
+/// which they are given, has no influence.
+pub(crate) fn mean_renormalised(model: &Model, choices: &[Choice]) -> Result<Figure> {
+    mean_share(model, choices, |loss| loss.nll)
+}
+
+fn mean_share(model: &Model, choices: &[Choice], of: fn(&AnswerLoss) -> f64) -> Result<Figure> {
     let flat: Vec<Example> =
         choices.iter().flat_map(|c| std::iter::once(&c.right).chain(&c.wrong)).cloned().collect();
     // An answer of which no token is scored has no probability, and leaves the figure without a value.
-    let mut losses = losses(model, &flat)?.into_iter().map(|loss| loss.map_or(f64::NAN, |loss| loss.mean()));
+    let mut losses = losses(model, &flat)?.into_iter().map(|loss| loss.as_ref().map_or(f64::NAN, of));
     let mut chosen = Vec::with_capacity(choices.len());
     for choice in choices {
         let right = losses.next().unwrap_or(f64::NAN);

@@ -19,7 +19,7 @@ pub struct LossAndGradients {
 /// The two objectives of one step, with the items drawn for it.
 pub struct Objectives<'a> {
     slots: &'a Slots,
-    seed: u64,
+    context: &'a Context<'a>,
     step: u64,
     forget: ForgetBatch<'a>,
     retain: RetainBatch<'a>,
@@ -30,12 +30,17 @@ impl<'a> Objectives<'a> {
     pub fn draw(slots: &'a Slots, context: &'a Context<'a>, step: u64) -> Result<Self> {
         let forget = ForgetBatch::draw(context, slots.batch_size, step)?;
         let retain = RetainBatch::draw(context, forget.items.len(), step);
-        Ok(Objectives { slots, seed: context.seed, step, forget, retain })
+        Ok(Objectives { slots, context, step, forget, retain })
     }
 
     /// The seed of everything random.
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.context.seed
+    }
+
+    /// What the objectives compare with.
+    pub fn context(&self) -> &'a Context<'a> {
+        self.context
     }
 
     /// Which step it is, counted from 0.

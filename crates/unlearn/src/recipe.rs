@@ -157,6 +157,12 @@ pub struct Data {
     /// Text that has nothing to do with either set, for an attacker who learns from that; default: the retain set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrelated: Option<Chosen>,
+    /// Part T of the forget set, which a relearning attacker learns from, with `attack_test`; default: a random half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Chosen>,
+    /// Part V of the forget set, which that attacker wants back. Wordings of one fact belong to one part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack_test: Option<Chosen>,
     /// A generated world of fictitious people; its seed is the run's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world: Option<WorldConfig>,

@@ -1,5 +1,6 @@
 //! The papers' claims in miniature, with their inequalities asserted. Minutes; `just miniatures` runs them.
 
+mod mcu;
 mod reglu;
 mod superficial;
 

@@ -162,7 +162,7 @@ impl Model {
         taps: &'m Taps,
     ) -> Result<Var> {
         self.check_taps(taps)?;
-        let recompute = self.recompute && g.is_recording();
+        let recompute = self.recompute && g.is_recording() && !taps.holds();
         let context = ForwardContext { tower: TOWER, layout, caches: None, taps, recompute };
         self.decoder.forward(g, tokens, context)
     }
@@ -187,7 +187,7 @@ impl Model {
             )));
         }
         self.check_taps(taps)?;
-        let recompute = self.recompute && g.is_recording();
+        let recompute = self.recompute && g.is_recording() && !taps.holds();
         let context = ForwardContext { tower: TOWER, layout: &batch.layout, caches: None, taps, recompute };
         self.decoder.residual(g, Tokens::from(&batch.ids), context, layer + 1)
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::Model;
+use super::block::Block;
 use crate::params::{Param, ParamId};
 use crate::tape::Linear;
 use crate::{Error, Result, Selection};
@@ -76,6 +77,32 @@ impl Model {
     pub fn output_projection(&self, layer: usize) -> Result<ParamId> {
         self.check_layer(layer)?;
         unadapted(self.decoder.block(layer).attention.output(), layer)
+    }
+
+    /// The parameters whose rows are what a layer's feed-forward gives: weight [d, f] and bias `[d]` of its down projection, or of
+    /// every expert's, and the factor B [d, r] of a LoRA adapter on it. None where there is no such layer.
+    pub fn feed_forward_outputs(&self, layer: usize) -> Vec<ParamId> {
+        let mut all = Vec::new();
+        for linear in self.block_of(layer).into_iter().flat_map(|block| block.feed_forward.outputs()) {
+            all.extend([Some(linear.weight), linear.bias, self.lora_factor(linear)].into_iter().flatten());
+        }
+        all
+    }
+
+    /// Weights and biases of a layer's feed-forward, of all its experts where it has some. None where there is no such layer.
+    pub fn feed_forward_parameters(&self, layer: usize) -> Vec<ParamId> {
+        let linears = self.block_of(layer).into_iter().flat_map(|block| block.feed_forward.linears());
+        linears.flat_map(|linear| [Some(linear.weight), linear.bias].into_iter().flatten()).collect()
+    }
+
+    fn block_of(&self, layer: usize) -> Option<&Block> {
+        (layer < self.spec().layers).then(|| self.decoder.block(layer))
+    }
+
+    /// B of the LoRA adapter on a layer.
+    fn lora_factor(&self, linear: &Linear) -> Option<ParamId> {
+        let module = self.params.get(linear.weight).name.strip_suffix(".weight")?;
+        self.params.find(&format!("{module}.lora_B.weight"))
     }
 
     /// Fails where the model has no layer of this number.

@@ -101,6 +101,12 @@ pub(super) struct BlockSpec<'a> {
 }
 
 impl Spec {
+    /// Whether a norm stands between what feed-forwards give and the residual stream.
+    pub fn has_norm_after_feed_forward(&self) -> bool {
+        let names = &self.names.block;
+        names.after_mlp.is_some() || names.after_mlp_sum.is_some()
+    }
+
     /// What block `l` is made of.
     pub(super) fn block(&self, l: usize) -> BlockSpec<'_> {
         BlockSpec {

@@ -19,6 +19,8 @@ pub type TapFunction = dyn for<'m> Fn(&mut Graph<'m>, &Var, &[Origin]) -> Result
 pub enum Action {
     /// Copy it out; fetch it with [`Taps::take`](super::Taps::take).
     Read,
+    /// Keep the value itself, which the same graph can go on computing with; [`Taps::held`](super::Taps::held) has it.
+    Hold,
     /// Put these values in its place. Shape: [selected rows, selected columns], or one row for all.
     Replace(Tensor),
     /// Add these values. Shape as for `Replace`.
@@ -50,7 +52,7 @@ impl Action {
         origins: &[Origin],
     ) -> Result<Var> {
         match self {
-            Action::Read => Ok(x.clone()),
+            Action::Read | Action::Hold => Ok(x.clone()),
             Action::Replace(values) => Ok(Var::constant(rows_of(values, x, site)?)),
             Action::Add(values) => {
                 let values = Var::constant(rows_of(values, x, site)?);

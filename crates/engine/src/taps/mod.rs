@@ -39,6 +39,7 @@ pub struct Reading {
 pub struct Taps {
     actions: BTreeMap<Site, Vec<Tap>>,
     readings: Mutex<BTreeMap<TowerSite, Vec<Reading>>>,
+    held: Mutex<BTreeMap<TowerSite, Var>>,
     /// Taps of some sequences alone.
     members: Vec<Member>,
 }
@@ -74,6 +75,23 @@ impl Taps {
     /// Adds a reading of the whole value of a site.
     pub fn read(&mut self, site: impl Into<TowerSite>) -> &mut Self {
         self.add(site, Selector::default(), Action::Read)
+    }
+
+    /// Asks for the value of a site itself, to go on computing with in the graph of the pass: what a loss of hidden states is
+    /// made of. While anything is held, blocks are kept whole for the backward pass, whatever
+    /// [`Model::recompute`](crate::Model::recompute) says: a block that is run again makes other values.
+    pub fn hold(&mut self, site: impl Into<TowerSite>) -> &mut Self {
+        self.add(site, Selector::default(), Action::Hold)
+    }
+
+    /// What is held of a site, of the last pass, under the name it was asked for by; `None` where no pass came there.
+    pub fn held(&self, site: impl Into<TowerSite>) -> Option<Var> {
+        self.held.lock().ok()?.get(&site.into()).cloned()
+    }
+
+    /// Whether the value of any site is held.
+    pub(crate) fn holds(&self) -> bool {
+        self.actions.values().flatten().any(|tap| matches!(tap.action, Action::Hold))
     }
 
     /// Asks for the gradient of the whole value of a site, which comes under the id that is returned.
@@ -144,6 +162,13 @@ impl Taps {
     ) -> Result<Var> {
         let (mut x, mut read) = (x, Vec::new());
         for Tap { tower, selector, action } in self.at_site(site) {
+            if let Action::Hold = action {
+                let asked = TowerSite { tower: *tower, site: site.site };
+                if let Ok(mut held) = self.held.lock() {
+                    held.insert(asked, x.clone());
+                }
+                continue;
+            }
             let Selected { region, origins } = selector.select(site, x.value(), layout)?;
             if let Action::Read = action {
                 // Under activation checkpointing a block runs twice; the first run has been read.

@@ -325,3 +325,35 @@ fn a_residual_is_what_its_site_reads_and_can_be_differentiated() {
         assert!(beyond.is_err());
     }
 }
+
+/// A loss of a value that is held is the loss of what a pass ends with there, whether blocks are run again or not.
+#[test]
+fn a_loss_of_a_held_value_has_its_gradient() {
+    let batch = batch();
+    let site = Site::Block(0, BlockSite::ResidPost);
+    for recompute in [false, true] {
+        let model = recomputing(&llama(), recompute);
+        let loss = |g: &mut Graph<'_>, x: &Var| {
+            let squares = g.mul(x, x).unwrap();
+            g.sum(&squares).unwrap()
+        };
+        let none = Taps::none();
+        let mut g = Graph::recording(&model.params);
+        let last = model.residual(&mut g, &batch, 0, &none).unwrap();
+        let wanted = loss(&mut g, &last);
+        let gradients = g.backward(&wanted).unwrap();
+
+        let mut taps = Taps::none();
+        taps.hold(site);
+        assert!(taps.held(site).is_none(), "no pass came there yet");
+        let mut g = Graph::recording(&model.params);
+        model.residual(&mut g, &batch, 1, &taps).unwrap();
+        let found = loss(&mut g, &taps.held(site).unwrap());
+        assert_eq!(found.scalar(), wanted.scalar());
+        let held = g.backward(&found).unwrap();
+        assert!(held.norm() > 0.0);
+        for (id, gradient) in gradients.iter() {
+            assert_eq!(held.get(id).unwrap().f32(), gradient.f32(), "{}", model.params.get(id).name);
+        }
+    }
+}

@@ -27,12 +27,13 @@ pub use probe::Probe;
 pub use prompts::{Kind, Prompts};
 pub use prune::Prune;
 pub use quantise::{Format, Quantise};
-pub use relearn::{On, Relearn};
+pub use relearn::{Learning, Learns, On, Relearn};
 pub use sampling::Sampling;
 
 use crate::context::Context;
 use crate::data::Sets;
 use crate::measure::Said;
+use crate::minor::Component;
 use crate::recipe::UnlearnRecipe;
 
 /// How most findings are to be read.
@@ -85,6 +86,9 @@ pub struct Findings {
     pub beside: Vec<(String, Figure)>,
     /// How it came back.
     pub curves: Vec<Curve>,
+    /// What became of the components of hidden states, where the attack compares them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
     /// What the attacked model says.
     pub samples: Vec<Said>,
     /// Why the attack was weak, where the attacker hardly learnt even what it trained on: a clause with its figures.

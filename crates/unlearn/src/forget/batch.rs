@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 
-use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor};
+use amend_engine::{Batch, Error, Graph, Model, Result, Site, Taps, Tensor};
 use amend_learn::epoch_batches;
 
-use crate::context::{Context, once};
+use crate::context::{Context, Side, once};
+use crate::minor::{Tokens, each_site};
 use crate::reinforcement::Reinforcement;
 
 /// The forget items of one step. What an objective does not ask for is not computed.
@@ -40,6 +41,19 @@ impl<'a> ForgetBatch<'a> {
     /// The seed of everything random.
     pub fn seed(&self) -> u64 {
         self.context.seed
+    }
+
+    /// What the items are compared with.
+    pub fn context(&self) -> &'a Context<'a> {
+        self.context
+    }
+
+    /// The positions of these tokens in every item.
+    ///
+    /// # Errors
+    /// As [`Context::positions`].
+    pub fn positions(&self, tokens: Tokens) -> Result<Vec<Vec<usize>>> {
+        self.items.iter().map(|&i| self.context.positions(Side::Forget, i, tokens)).collect()
     }
 
     /// The same questions with answers to other questions, drawn anew in every step.
@@ -79,6 +93,19 @@ impl<'a> ForgetBatch<'a> {
     pub fn answer_logprobs(&self) -> Result<Vec<f64>> {
         let all = self.context.answer_logprobs()?;
         Ok(self.items.iter().flat_map(|&i| &all[i]).map(|&logprob| f64::from(logprob)).collect())
+    }
+
+    /// What the reference holds at sites within its blocks while it reads the answers, site by site: [T, d] each. The blocks
+    /// behind the last site are not run.
+    pub fn reference_outputs(&self, sites: &[Site]) -> Result<Vec<Tensor>> {
+        let mut found = vec![None; sites.len()];
+        each_site(self.context.reference, &self.answers, sites, |at, tensor| {
+            found[at] = Some(tensor);
+            Ok(())
+        })?;
+        let missing =
+            |site: &Site| Error::invalid(format!("{site} is no site of this model's hidden states"));
+        found.into_iter().zip(sites).map(|(tensor, site)| tensor.ok_or_else(|| missing(site))).collect()
     }
 
     /// Logits of the reference that predict every scored token of the answers: [n, V].

@@ -11,6 +11,7 @@ mod ihl;
 mod llmu;
 mod maximise_entropy;
 pub(crate) mod misdirection;
+mod mlp_breaking;
 mod npo;
 mod pass;
 mod pdu;
@@ -22,6 +23,8 @@ mod tnpo;
 mod undial;
 mod wga;
 mod whp;
+
+use std::rc::Rc;
 
 use amend_engine::{Error, Model, Result, Taps, Var};
 use amend_run::slot;
@@ -36,6 +39,8 @@ pub use idk_dpo::IdkDpo;
 pub use ihl::Ihl;
 pub use llmu::Llmu;
 pub use maximise_entropy::MaximiseEntropy;
+pub use mlp_breaking::MlpBreaking;
+pub(crate) use mlp_breaking::layers as usual_layers;
 pub use npo::Npo;
 pub use pass::Pass;
 pub use pdu::Pdu;
@@ -49,6 +54,7 @@ pub use wga::Wga;
 pub use whp::Whp;
 
 use crate::context::Context;
+use crate::minor::MinorBasis;
 use crate::objectives::LossAndGradients;
 use crate::recipe::Slots;
 use amend_learn::work::Work;
@@ -72,6 +78,16 @@ pub trait ForgetObjective {
 
     /// The model after step number `step`, counted from 0, of an objective that gives weights.
     fn weights(&self, _model: &Model, _context: &Context<'_>, _step: u64) -> Result<Option<Moved>> {
+        Ok(None)
+    }
+
+    /// What it does in a pass of `model`, beside reading what the pass ends with: sites whose values it holds.
+    fn taps(&self, _model: &Model) -> Result<Taps> {
+        Ok(Taps::none())
+    }
+
+    /// Dominant components that it leaves alone, kept with the run; `None` where it leaves none.
+    fn bases(&self, _context: &Context<'_>) -> Result<Option<Rc<Vec<MinorBasis>>>> {
         Ok(None)
     }
 
@@ -114,7 +130,7 @@ pub fn gradients(
     model: &Model,
     batch: &ForgetBatch<'_>,
 ) -> Result<LossAndGradients> {
-    let taps = Taps::none();
+    let taps = objective.taps(model)?;
     let mut pass = Pass::new(model, &taps);
     let loss = objective.loss(&mut pass, batch)?;
     Ok(LossAndGradients { loss: f64::from(loss.scalar()), gradients: pass.g.backward(&loss)? })
@@ -137,6 +153,7 @@ slot! {
         "me" => MaximiseEntropy,
         "flat" => Flat,
         "rmu" => Rmu,
+        "mlp-breaking" => MlpBreaking,
         "pdu" => Pdu,
         "llmu" => Llmu,
         "altpo" => AltPo,

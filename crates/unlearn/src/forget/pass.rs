@@ -1,6 +1,6 @@
 //! One differentiated pass of a model over a batch, and what objectives are made of.
 
-use amend_engine::{Batch, Graph, Model, Result, Taps, Tensor, Var};
+use amend_engine::{Batch, Error, Graph, Model, Result, Site, Taps, Tensor, Var};
 
 /// A model and the graph that its losses are recorded in.
 pub struct Pass<'m> {
@@ -38,6 +38,14 @@ impl<'m> Pass<'m> {
     /// The residual stream after block `layer`: [T, d].
     pub fn residual(&mut self, batch: &'m Batch, layer: usize) -> Result<Var> {
         self.model.residual(&mut self.g, batch, layer, self.taps)
+    }
+
+    /// What the pass has held of a site that the objective's taps hold.
+    ///
+    /// # Errors
+    /// Where they do not, or the pass did not come there.
+    pub fn held(&self, site: Site) -> Result<Var> {
+        self.taps.held(site).ok_or_else(|| Error::invalid(format!("nothing is held of {site}")))
     }
 
     /// `mean weight(ln p_t) · ln p_t` over the scored tokens: gradient ascent in which each counts by a weight of its own, a

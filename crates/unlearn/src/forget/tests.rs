@@ -6,6 +6,7 @@ use amend_engine::{Batch, Example, Graph, Tensor};
 
 use super::*;
 use crate::context::{Context, Side};
+use crate::minor::Minor;
 use crate::small::{QUESTIONS, assert_close, assert_descends, flat, model, tokenizer, with_context};
 
 fn batch<'a>(context: &'a Context<'a>) -> ForgetBatch<'a> {
@@ -253,6 +254,8 @@ fn every_objective_descends_as_its_gradient_says() {
             Forget::MaximiseEntropy(MaximiseEntropy::default()),
             Forget::Flat(Flat::default()),
             Forget::Rmu(Rmu::default()),
+            Forget::Rmu(Rmu { minor: Some(Minor { k: 4, ..Minor::default() }), ..Rmu::default() }),
+            Forget::MlpBreaking(MlpBreaking::default()),
             Forget::Pdu(Pdu::default()),
             Forget::Llmu(Llmu { delta: 0.5 }),
             Forget::AltPo(AltPo::default()),
@@ -319,7 +322,7 @@ fn the_context_reads_hidden_states_of_every_item_once() {
 fn misdirection_is_the_mean_of_the_answers_distances() {
     with_context(|context, model| {
         let batch = batch(context);
-        let objective = Rmu { layer: Some(0), coefficient: 3.0 };
+        let objective = Rmu { layer: Some(0), coefficient: 3.0, ..Rmu::default() };
         let found = gradients(&objective, model, &batch).unwrap();
         let direction = rmu::direction(context.seed, 24);
         let each = batch.items.iter().map(|&i| {
@@ -364,7 +367,9 @@ fn at_the_point_itself_misdirection_is_nothing() {
         let back: Vec<f32> = direction.iter().map(|u| -2.0 * u).collect();
         let back = Var::constant(Tensor::from_f32(&back, &[24]).unwrap());
         let away = pass.g.add_columns(&there, &back).unwrap();
-        assert_eq!(misdirection::mean_square(&mut pass, &away, &batch.answers).unwrap().scalar(), 0.0);
+        let positions = batch.positions(crate::minor::Tokens::Answer).unwrap();
+        let looked = misdirection::Looked::at(&batch.answers, &positions).unwrap();
+        assert_eq!(misdirection::mean_square(&mut pass, &away, &looked).unwrap().scalar(), 0.0);
     });
     assert_eq!([1, 2, 4, 16, 32].map(misdirection::usual), [0, 1, 2, 3, 7]);
 }

@@ -2,6 +2,7 @@
 
 mod curvature;
 mod gradient_penalty;
+mod mcu;
 mod none;
 mod sam;
 mod smoothing;
@@ -9,20 +10,27 @@ mod sure;
 mod walk;
 mod weight_average;
 
-use amend_engine::{Model, Result};
+use std::rc::Rc;
+
+use amend_engine::{Error, Model, Result};
 use amend_run::slot;
 use serde_json::{Map, Value};
 
 pub use curvature::CurvaturePenalty;
 pub use gradient_penalty::GradientPenalty;
+pub use mcu::{Mcu, Of};
 pub use none::NoGuard;
 pub use sam::Sam;
 pub use smoothing::RandomisedSmoothing;
 pub use sure::Sure;
 pub use weight_average::WeightAverage;
 
+use crate::context::Context;
 use crate::memory::Memory;
+use crate::minor::{MinorBasis, Projection};
 use crate::objectives::{LossAndGradients, Objectives};
+use crate::recipe::Slots;
+use crate::r#where::Where;
 
 /// The gradients of one step, as the combination gets them.
 #[derive(Debug, Clone)]
@@ -46,8 +54,19 @@ pub trait Safeguard {
 
     /// What follows once the optimiser has taken step number `step`, counted from 0. It may change the weights, and keeps
     /// in `memory` what it needs again.
-    fn after_step(&self, _model: &mut Model, _step: u64, _memory: &mut Memory) -> Result<()> {
+    fn after_step(
+        &self,
+        _model: &mut Model,
+        _context: &Context<'_>,
+        _step: u64,
+        _memory: &mut Memory,
+    ) -> Result<()> {
         Ok(())
+    }
+
+    /// Dominant components that it leaves alone in `model`, kept with the run; `None` where it leaves none.
+    fn bases(&self, _model: &Model, _context: &Context<'_>) -> Result<Option<Rc<Vec<MinorBasis>>>> {
+        Ok(None)
     }
 
     /// The model that the steps so far have led to. It is what is looked at, stopped by and saved, where it is another one
@@ -65,6 +84,25 @@ pub trait Safeguard {
 /// The forget objective as a function of the weights.
 type Forgetting<'f> = dyn Fn(&Model) -> Result<LossAndGradients> + 'f;
 
+/// Refuses beside a guard what it could not keep its promise with.
+pub fn check(slots: &Slots) -> Result<()> {
+    let Guard::Mcu(mcu) = &slots.guard else { return Ok(()) };
+    if mcu.minor.projection != Projection::Orthonormal {
+        return Err(Error::invalid(
+            "guard = \"mcu\" needs `projection = \"orthonormal\"`: components that are taken off one after the other leave \
+             something of the first",
+        ));
+    }
+    match &slots.r#where {
+        place @ (Where::Reglu(_) | Where::Fila(_)) => Err(Error::invalid(format!(
+            "guard = \"mcu\" holds what an adapter adds to nothing, and that of where = \"{}\" begins with something; use \
+             where = \"lora\", or \"layers\" with modules = [\"down_proj\"]",
+            place.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 slot! {
     /// What stands around the step.
     pub slot Guard("unlearn", "guard"): dyn Safeguard, default NoGuard {
@@ -75,6 +113,7 @@ slot! {
         "cr" => CurvaturePenalty,
         "wa" => WeightAverage,
         "sure" => Sure,
+        "mcu" => Mcu,
     }
 }
 

@@ -180,6 +180,10 @@ fn smoothing_over_nothing_is_no_guard() {
 /// The average of the weights after each step that counts; before there is one, the model that takes the steps.
 #[test]
 fn weights_are_averaged_from_the_step_on_that_is_asked_for() {
+    with_context(|context, _| averaged(context));
+}
+
+fn averaged(context: &Context<'_>) {
     let guard = WeightAverage { start: 1 };
     let mut memory = Memory::default();
     let first = |model: &Model, memory: &Memory| {
@@ -190,7 +194,7 @@ fn weights_are_averaged_from_the_step_on_that_is_asked_for() {
     for (step, (weight, average)) in [(8.0, 8.0), (1.0, 1.0), (2.0, 1.5), (6.0, 3.0)].into_iter().enumerate()
     {
         let mut model = at(&[weight]);
-        guard.after_step(&mut model, step as u64, &mut memory).unwrap();
+        guard.after_step(&mut model, context, step as u64, &mut memory).unwrap();
         assert_eq!(first(&model, &memory), average, "after step {step}");
         let (_, norm) = model.params.iter().find(|(_, p)| p.trainable).unwrap();
         assert_eq!(norm.tensor.f32()[0], weight, "the steps go on from where they were");

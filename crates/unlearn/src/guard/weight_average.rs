@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{NoGuard, Pair, Safeguard};
+use crate::context::Context;
 use crate::memory::Memory;
 use crate::objectives::Objectives;
 
@@ -52,7 +53,7 @@ impl Safeguard for WeightAverage {
         NoGuard::default().gradients(model, objectives, row)
     }
 
-    fn after_step(&self, model: &mut Model, step: u64, memory: &mut Memory) -> Result<()> {
+    fn after_step(&self, model: &mut Model, _: &Context<'_>, step: u64, memory: &mut Memory) -> Result<()> {
         if step < self.start {
             return Ok(());
         }

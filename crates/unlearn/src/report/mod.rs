@@ -4,6 +4,7 @@
 mod answers;
 mod card;
 mod comparison;
+mod components;
 mod curves;
 mod differences;
 mod energies;
@@ -82,6 +83,9 @@ pub fn report(outcome: &Outcome, dir: &Path) -> Result<Report> {
         report.heading(format!("Attack: {}", attack.name));
         report.prose(attack.reading());
         report.push(Section::Table(figures::findings(&attack)));
+        if let Some(components) = components::of_attack(&attack) {
+            report.push(Section::Table(components));
+        }
         for plot in curves::findings(&attack) {
             report.push(Section::Plot(plot));
         }

@@ -2,6 +2,7 @@
 
 mod answer_preservation;
 mod kl;
+mod mlp_breaking;
 mod nll;
 mod none;
 mod pdu;
@@ -14,13 +15,15 @@ use serde_json::{Map, Value};
 
 pub use answer_preservation::AnswerPreservation;
 pub use kl::Kl;
+pub use mlp_breaking::MlpBreaking;
 pub use nll::Nll;
 pub use none::NoRetain;
 pub use pdu::Pdu;
 pub use rmu::Rmu;
 
-use crate::context::Context;
+use crate::context::{Context, Side};
 use crate::memory::Memory;
+use crate::minor::Tokens;
 use crate::objectives::LossAndGradients;
 
 /// The retain items of one step.
@@ -39,6 +42,14 @@ impl<'a> RetainBatch<'a> {
         let items = partner(context.seed, "retain", context.retain.len(), size, step);
         let examples = items.iter().map(|&i| &context.retain[i]).collect();
         RetainBatch { context, items, examples }
+    }
+
+    /// The positions of these tokens in every item.
+    ///
+    /// # Errors
+    /// As [`Context::positions`].
+    pub fn positions(&self, tokens: Tokens) -> Result<Vec<Vec<usize>>> {
+        self.items.iter().map(|&i| self.context.positions(Side::Retain, i, tokens)).collect()
     }
 
     /// The same questions with a refusal as their answer.
@@ -74,6 +85,7 @@ slot! {
         "kl" => Kl,
         "ap" => AnswerPreservation,
         "rmu" => Rmu,
+        "mlp-breaking" => MlpBreaking,
         "pdu" => Pdu,
         "none" => NoRetain,
     }

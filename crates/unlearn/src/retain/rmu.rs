@@ -5,15 +5,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RetainBatch, RetainObjective};
-use crate::forget::{Pass, misdirection};
+use crate::forget::Pass;
+use crate::forget::misdirection::{self, Looked};
+use crate::minor::Tokens;
 use crate::objectives::LossAndGradients;
 
 /// # What it does
-/// Keeps the hidden states of one layer where they were: ‖h_θ − h_ref‖²/d, the mean over the scored tokens of every sequence
-/// and then over sequences.
+/// Keeps the hidden states of one layer where they were: ‖h_θ − h_ref‖²/d, the mean over the tokens of every answer and then over
+/// answers, or over other `tokens`.
 ///
 /// # When to use it
-/// With the forget objective `rmu`, at the same layer. What comes behind the layer has no gradient.
+/// With the forget objective `rmu`, at the same layer or behind it, and at no fewer tokens than are driven there. What comes behind the layer has no gradient.
 ///
 /// # What it logs
 /// `loss_retain`: the distance above, in squared units of the hidden states; 0 at the first step.
@@ -33,6 +35,8 @@ pub struct Rmu {
     /// The layer, counted from 0, behind which hidden states are compared; default: as of the forget objective `rmu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<usize>,
+    /// The tokens whose states are compared: `answer`, `text` or `subject`.
+    pub tokens: Tokens,
 }
 
 impl RetainObjective for Rmu {
@@ -45,7 +49,8 @@ impl RetainObjective for Rmu {
         let mut pass = Pass::new(model, &taps);
         let hidden = pass.residual(&packed, layer)?;
         let away = pass.g.sub(&hidden, &before)?;
-        let loss = misdirection::mean_square(&mut pass, &away, &packed)?;
+        let looked = Looked::at(&packed, &batch.positions(self.tokens)?)?;
+        let loss = misdirection::mean_square(&mut pass, &away, &looked)?;
         Ok(Some(LossAndGradients { loss: f64::from(loss.scalar()), gradients: pass.g.backward(&loss)? }))
     }
 }

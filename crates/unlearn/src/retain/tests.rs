@@ -1,6 +1,6 @@
 //! Values and gradients that need no training, and what constraints do over steps.
 
-use amend_engine::Example;
+use amend_engine::{Batch, Example, Graph, Taps};
 use serde_json::json;
 
 use super::*;
@@ -43,7 +43,7 @@ fn answers_are_preserved_against_refusals() {
 fn hidden_states_are_held_at_the_reference() {
     with_context(|context, other| {
         let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
-        let objective = Rmu { layer: Some(0) };
+        let objective = Rmu { layer: Some(0), ..Rmu::default() };
         let here = objective.gradients(context.reference, &batch).unwrap().unwrap();
         assert!(here.loss == 0.0 && here.gradients.norm() == 0.0, "{}", here.loss);
         let there = objective.gradients(other, &batch).unwrap().unwrap();
@@ -54,8 +54,42 @@ fn hidden_states_are_held_at_the_reference() {
         let mut again = other.clone();
         again.recompute = true;
         assert_eq!(loss(&again), there.loss);
-        let unknown = Rmu { layer: Some(2) }.gradients(other, &batch).unwrap_err().to_string();
+        let unknown =
+            Rmu { layer: Some(2), ..Rmu::default() }.gradients(other, &batch).unwrap_err().to_string();
         assert!(unknown.contains("retain: `layer = 2`"), "{unknown}");
+    });
+}
+
+/// mean ‖h − h⁰‖ / mean ‖h⁰‖, from readings; without a gradient where nothing has moved.
+#[test]
+fn distances_are_held_for_the_length_of_states() {
+    with_context(|context, other| {
+        let batch = RetainBatch::draw(context, QUESTIONS.len(), 0);
+        let objective = MlpBreaking { layer: Some(1), ..MlpBreaking::default() };
+        let here = objective.gradients(context.reference, &batch).unwrap().unwrap();
+        assert!(here.loss == 0.0 && here.gradients.norm() == 0.0, "{}", here.loss);
+        let lengths = |rows: Vec<Vec<f32>>| -> f64 {
+            rows.iter().map(|row| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()).sum()
+        };
+        let states = |model: &Model| -> Vec<Vec<f32>> {
+            let of_example = |example: &&Example| {
+                let (packed, taps) = (Batch::new([*example]).unwrap(), Taps::none());
+                let mut g = Graph::inference(&model.params);
+                let hidden = model.residual(&mut g, &packed, 1, &taps).unwrap();
+                hidden.value().f32().chunks(24).skip(1).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            };
+            batch.examples.iter().flat_map(of_example).collect()
+        };
+        let (before, after) = (states(context.reference), states(other));
+        let away = before.iter().zip(&after).map(|(b, a)| b.iter().zip(a).map(|(b, a)| a - b).collect());
+        let wanted = lengths(away.collect()) / lengths(before.clone());
+        let there = objective.gradients(other, &batch).unwrap().unwrap();
+        assert!((there.loss - wanted).abs() < 1e-4 * wanted, "{} {wanted}", there.loss);
+        let loss = |moved: &Model| objective.gradients(moved, &batch).unwrap().unwrap().loss;
+        assert_descends("mlp-breaking", other, &there.gradients, 2e-3, loss);
+        let deep =
+            MlpBreaking { layer: Some(2), ..objective }.gradients(other, &batch).unwrap_err().to_string();
+        assert!(deep.contains("retain: `layer = 2` of a model whose layers are 0 to 1"), "{deep}");
     });
 }
 

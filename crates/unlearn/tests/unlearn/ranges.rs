@@ -74,6 +74,8 @@ fn numbers_out_of_their_range_are_refused_with_key_value_and_range() {
             "at least 0 and at most 1",
         ),
         (list("attack", "relearn", "window"), "unlearn.attack[0].window", counts, "at least 1"),
+        (list("attack", "relearn", "epochs"), "unlearn.attack[0].epochs", counts, "at least 1"),
+        (list("attack", "relearn", "early_layers"), "unlearn.attack[0].early_layers", counts, "at least 1"),
         (list("attack", "relearn", "every"), "unlearn.attack[0].every", counts, "at least 1"),
         (list("attack", "prompts", "examples"), "unlearn.attack[0].examples", counts, "at least 1"),
         (list("attack", "sampling", "samples"), "unlearn.attack[0].samples", counts, "at least 1"),

@@ -84,6 +84,12 @@ const GIVES_WEIGHTS: (&str, &str) = ("forget", "task-vector");
 fn goes(fills: &[(&str, &str)]) -> bool {
     let only =
         [("retain", "none"), ("combine", "sum"), ("guard", "none"), ("where", "all"), ("where", "layers")];
+    // What an adapter adds to nothing is held; those two begin elsewhere.
+    if fills.contains(&("guard", "mcu"))
+        && (fills.contains(&("where", "reglu")) || fills.contains(&("where", "fila")))
+    {
+        return false;
+    }
     !fills.contains(&GIVES_WEIGHTS) || fills.iter().all(|fill| *fill == GIVES_WEIGHTS || only.contains(fill))
 }
 
@@ -279,6 +285,113 @@ fn misdirection_below_what_may_change_is_refused() {
     let error = carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("`where`") && error.contains("`rmu`") && error.contains("layer"), "{error}");
     assert!(!scratch.path().join("run/models").exists(), "nothing was trained");
+}
+
+/// What minor components cannot be held or found for is refused with the reason, before anything is computed.
+#[test]
+fn what_cannot_leave_components_alone_is_refused() {
+    for (set, key, words) in [
+        ("unlearn.guard=mcu|unlearn.where=reglu", "guard", "where = \"reglu\" begins with something"),
+        ("unlearn.guard=mcu|unlearn.where=fila", "guard", "where = \"fila\" begins with something"),
+        ("unlearn.guard={ name = \"mcu\", minor = { projection = \"sequential\" } }", "guard", "orthonormal"),
+        (
+            "unlearn.guard=mcu|unlearn.where={ name = \"layers\", modules = [\"up_proj\"] }",
+            "",
+            "choose `down_proj`",
+        ),
+        (
+            "unlearn.forget={ name = \"rmu\", minor = { k = 33 } }",
+            "",
+            "k = 33 of hidden states that have 32 components",
+        ),
+        (
+            "unlearn.forget={ name = \"rmu\", layer = 2 }",
+            "",
+            "`layer = 2` of a model whose layers are 0 to 1",
+        ),
+        (
+            "unlearn.forget={ name = \"mlp-breaking\", layers = [0, 7] }",
+            "",
+            "layer 7 of a model whose layers are 0 to 1",
+        ),
+        (
+            "unlearn.retain={ name = \"mlp-breaking\", layer = 2 }",
+            "",
+            "`layer = 2` of a model whose layers are 0 to 1",
+        ),
+        (
+            "unlearn.attack=[{ name = \"relearn\", components = { layer = 5 } }]",
+            "",
+            "names layer 5 of a model",
+        ),
+        (
+            "unlearn.attack=[{ name = \"relearn\", early_layers = 3 }]",
+            "",
+            "`early_layers = 3` of a model of 2 layers",
+        ),
+        ("data.attack=T.jsonl", "data", "a `world` has an attacker's part of its own"),
+    ] {
+        let sets: Vec<&str> = set.split('|').collect();
+        let refused = recipe(&sets);
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = create(&scratch.path().join("run"), &refused);
+        let error =
+            carry_out(folder, &refused, &Silent, Stop::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(key), "{set}: {error}");
+        assert!(!scratch.path().join("run/models").exists(), "{set}: something was trained");
+    }
+}
+
+/// The components that were left alone lie beside the model, and a report shows what became of them.
+#[test]
+fn components_are_kept_with_the_run_and_shown() {
+    let attack = "unlearn.attack=[{ name = \"relearn\", epochs = 2, batch_size = 4, learns = \"text\", weights = \"mlp\", \
+                  early_layers = 1, choice = true, components = { layer = 1, k = 5 } }]";
+    let arms = "compare=[{ name = \"rmu\", forget = \"rmu\" }, \
+                { name = \"minor\", forget = { name = \"rmu\", layer = 1, tokens = \"subject\", minor = { k = 3, tokens = \"subject\" } } }, \
+                { name = \"filter\", guard = \"mcu\" }, { name = \"adapter\", guard = \"mcu\", where = \"lora\" }, \
+                { name = \"breaking\", forget = \"mlp-breaking\", retain = \"mlp-breaking\" }]";
+    let (outcome, folder) = run(&[attack, arms, "unlearn.combine=sum"]);
+    let arms = &outcome.seeds[0].arms;
+    for (arm, sites) in arms.iter().zip([&[][..], &[1], &[0, 1], &[0, 1], &[0]]) {
+        let file =
+            arm.model.as_ref().unwrap().with_file_name(format!("{}-minor/minor_basis.safetensors", arm.name));
+        assert_eq!(file.exists(), !sites.is_empty(), "{}", arm.name);
+        if sites.is_empty() {
+            continue;
+        }
+        let kept = amend_engine::checkpoint::SafetensorsFile::open(&file).unwrap();
+        let name = |layer: &usize| match arm.name.as_str() {
+            "breaking" => format!("blocks.{layer}.hook_mlp_out"),
+            _ => format!("blocks.{layer}.hook_resid_post"),
+        };
+        assert_eq!(kept.names().count(), 3 * sites.len(), "{}", arm.name);
+        for site in sites.iter().map(name) {
+            let k = if arm.name == "minor" { 3 } else { 8 };
+            kept.tensor_f32(&format!("{site}.components"), &[k, 32]).unwrap();
+            kept.tensor_f32(&format!("{site}.mean"), &[32]).unwrap();
+            let variances = kept.tensor_f32(&format!("{site}.eigenvalues"), &[32]).unwrap();
+            assert!(variances.f32().is_sorted_by(|a, b| a >= b));
+        }
+    }
+    for arm in arms {
+        let found = &arm.attacks[0].1;
+        assert_eq!(found.components.len(), 5);
+        assert!(found.components.iter().any(|component| component.change.value > 0.0), "{}", arm.name);
+        let rebound = found.figures.iter().any(|(name, _)| name == "renormalised probability, rebound");
+        assert!(rebound, "{:?}", found.figures);
+        // Two looks, and what was there before.
+        assert_eq!(found.curves[0].points.len(), 3);
+    }
+    assert!(outcome.seeds[0].gold_findings[0].1.components.is_empty(), "it never moved away from the model");
+    let page = amend_unlearn::report(&outcome, &folder.path().join("run")).unwrap().to_html();
+    for part in [
+        "Components of the hidden states of what is watched",
+        "minor: recovery",
+        "how far forgetting moved them",
+    ] {
+        assert!(page.contains(part), "no {part:?} in the report");
+    }
 }
 
 /// The published setting: both halves at one layer, `down_proj` of the blocks up to it.
