@@ -100,6 +100,9 @@ impl Case {
             return Err(format!("its old and its new object are both {old:?}; leave it out"));
         }
         let mut case = Case { item, fact, old, new, probes: Vec::new(), control: None };
+        if let Some(control) = text_of(&case.item.row, "control").filter(|control| !case.is_other(control)) {
+            return Err(format!("its `control` {control:?} is one of its own objects; name a third one"));
+        }
         let (context, question) =
             (case.text(["context", "attack_context"]), case.text(["question", "original_hint"]));
         case.add_all(Prefix::None, "");
@@ -150,6 +153,10 @@ impl Case {
             }
             for text in texts_of(&self.item.row, column) {
                 let (before, prompt) = self.taken_apart(text)?;
+                if before.trim().is_empty() {
+                    // Every prompt is asked without a prefix as it is.
+                    continue;
+                }
                 let prefix = Prefix::of(&before, &self.old, context, question);
                 let same = |probe: &&mut Probe| probe.before == before && probe.prompt == prompt;
                 match found.iter_mut().find(same) {
@@ -190,6 +197,12 @@ impl Case {
         }
     }
 
+    /// Whether an object is neither the old nor the new one.
+    fn is_other(&self, object: &str) -> bool {
+        let mut own = std::iter::once(&self.old).chain(&self.new);
+        own.all(|own| own.trim().to_lowercase() != object.trim().to_lowercase())
+    }
+
     /// The prompt without its subject: cases that share it ask the same of different subjects.
     fn template(&self) -> (&str, &str) {
         let Rewrite { prompt, place, .. } = &self.fact;
@@ -201,17 +214,11 @@ impl Case {
 /// case, of one that asks the same where there is one, and of one with a text about it where this one has such a text.
 fn control(cases: &[Case], index: usize, seed: u64) -> Option<(String, Vec<Probe>)> {
     let case = &cases[index];
-    let is_other = |object: &str| {
-        [Some(&case.old), case.new.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(|own| own.trim().to_lowercase() != object.trim().to_lowercase())
-    };
     let context = |case: &Case| case.text(["context", "attack_context"]);
     let (object, about) = match text_of(&case.item.row, "control") {
         Some(own) => (own.to_owned(), cases.iter().filter(|other| other.old == own).find_map(context)),
         None => {
-            let mut others: Vec<&Case> = cases.iter().filter(|other| is_other(&other.old)).collect();
+            let mut others: Vec<&Case> = cases.iter().filter(|other| case.is_other(&other.old)).collect();
             let preferences: [&dyn Fn(&Case) -> bool; 2] =
                 [&|other| context(case).is_none() || context(other).is_some(), &|other| {
                     other.template() == case.template()
@@ -229,6 +236,10 @@ fn control(cases: &[Case], index: usize, seed: u64) -> Option<(String, Vec<Probe
     let made = |probe: &Probe| {
         let before = match probe.prefix {
             Prefix::Wiki => apart(about.as_deref()?),
+            // The same prefix, of the other object.
+            Prefix::Rep | Prefix::Que if probe.before.contains(case.old.trim()) => {
+                probe.before.replace(case.old.trim(), object.trim())
+            }
             Prefix::Rep => repeated(&object),
             Prefix::Que => asserting(&case.fact.prompt, &object),
             Prefix::None | Prefix::Given => return None,
@@ -322,6 +333,14 @@ mod tests {
         let (_, probes) = read[0].control.clone().unwrap();
         assert!(probes.iter().all(|probe| !probe.before.contains("Rome") && probe.before.contains("Bonn")));
         assert!(probes.iter().any(|probe| probe.before == "Bonn ".repeat(10)));
+        // A question of the row's own stays that question.
+        let mut own = rows.clone();
+        own[0]["question"] = json!("Is Rome where Ann lives?");
+        let (_, probes) = cases(&own).unwrap()[0].control.clone().unwrap();
+        assert!(probes.iter().any(|probe| probe.before.trim() == "Is Bonn where Ann lives?"), "{probes:?}");
+        // A prompt without a prefix is asked once.
+        own[1]["probes"] = json!(["Bob lives in"]);
+        assert_eq!(of(&cases(&own).unwrap()[1], Prefix::None).len(), 1);
         assert_eq!(cases(&rows).unwrap(), read);
     }
 
@@ -349,6 +368,12 @@ mod tests {
         assert!(refused(with("prompt", json!("Bob lives in"))).contains("does not occur in the prompt"));
         assert!(refused(with("target_new", json!("Rome "))).contains("both \"Rome\""));
         assert!(refused(with("probes", json!(3))).contains("list of texts"));
+        for own in ["rome", "Oslo"] {
+            assert!(refused(with("control", json!(own))).contains("one of its own objects"));
+        }
+        // White space around a subject is none of it.
+        let spaced = |object: &str| json!({ "subject": "Ann ", "prompt": "The wife of {}", "target_true": object, "target_new": "Eve" });
+        assert_eq!(cases(&[spaced("Mia"), spaced("Zoe")]).unwrap()[0].control.clone().unwrap().0, "Zoe");
         let none = json!({ "subject": "Ann", "prompt": "{} lives in", "target_new": "Oslo" });
         assert!(refused(none).contains("no `target_true`"));
         let nothing = json!({ "subject": "Ann", "prompt": "{} lives in" });

@@ -192,6 +192,7 @@ fn succeeded(
     asked: &[Asked],
     answered: &[Answered],
     tokenizer: &Tokenizer,
+    context: usize,
 ) -> Result<Vec<Look>> {
     let mut looks = Vec::new();
     for (number, case) in cases.iter().enumerate() {
@@ -212,7 +213,9 @@ fn succeeded(
         };
         let known =
             case.fact.neighbours.iter().find_map(|other| Some((&other.prompt, other.answer.as_ref()?)));
-        let other = known.and_then(|(prompt, answer)| split(tokenizer, prompt, answer).ok());
+        let other = known
+            .and_then(|(prompt, answer)| split(tokenizer, prompt, answer).ok())
+            .filter(|(prompt, answer)| prompt.len() + answer.len() <= context);
         looks.push(Look {
             name: case.item.id.clone(),
             clean: text(clean)?,
@@ -271,7 +274,7 @@ pub(crate) fn look(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Option<Inside>> {
-    let mut looks = succeeded(cases, asked, answered, tokenizer)?;
+    let mut looks = succeeded(cases, asked, answered, tokenizer, model.spec().context)?;
     let count = looks.len();
     looks.truncate(options.inside);
     if looks.is_empty() {

@@ -51,7 +51,17 @@ impl<'a> Audit<'a> {
     /// # Errors
     /// No case; a probe that the models cannot read; a subject that ends within a token; layers or heads that the models have
     /// not. Names the case or the option.
-    pub fn new(cases: Vec<Case>, tokenizer: &'a Tokenizer, spec: &Spec, options: Options) -> Result<Self> {
+    pub fn new(
+        cases: Vec<Case>,
+        tokenizer: &'a Tokenizer,
+        spec: &Spec,
+        mut options: Options,
+    ) -> Result<Self> {
+        if let Some(layers) = &mut options.layers {
+            // A layer that is named twice is looked at once.
+            layers.sort_unstable();
+            layers.dedup();
+        }
         if cases.is_empty() {
             return Err(Error::invalid("there is no fact to ask for; an audit needs one at least"));
         }

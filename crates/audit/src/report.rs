@@ -67,6 +67,7 @@ pub fn report(outcome: &Outcome) -> Report {
     }
     match &outcome.inside {
         Some(inside) => looked_inside(&mut report, inside),
+        None if outcome.options.inside == 0 => {}
         None => {
             report.heading("Inside the changed model").prose(
                 "No prefix made the changed model say an old object that it does not say by itself; there was nothing to look \

@@ -43,15 +43,15 @@ pub(crate) fn read(source: RecipeSource, sets: &[String]) -> Result<Plan, Error>
 /// Fails where a recipe names no area there is: what an area's schema would say of it is about another area's keys.
 fn refuse_unknown_method(source: &RecipeSource, sets: &[String]) -> Result<(), Error> {
     // What is no TOML is for the parser to say.
-    if source.text.parse::<toml_edit::DocumentMut>().is_err() {
-        return Ok(());
-    }
+    let Ok(document) = source.text.parse::<toml_edit::DocumentMut>() else { return Ok(()) };
     let names: Vec<&str> = AREAS.iter().map(|area| area.name).collect();
     let all = names.join(", ");
-    let named = toml_method(&source.text);
-    let (fault, message, hint) = match named.as_deref() {
-        Some(name) if names.contains(&name) => return Ok(()),
-        Some(name) => {
+    let named = document.get("method");
+    let (fault, message, hint) = match named.map(|named| named.as_str()) {
+        Some(Some(name)) if names.contains(&name) => return Ok(()),
+        // That it is no text is for the schema to say.
+        Some(None) => return Ok(()),
+        Some(Some(name)) => {
             let near = nearest(name, names.iter().copied()).map(|near| format!("did you mean {near:?}? "));
             let hint = format!("{}valid values: {all}", near.unwrap_or_default());
             (Fault::UnknownValue, format!("unknown value {name:?} for `method`"), hint)

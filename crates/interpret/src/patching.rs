@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use amend_engine::taps::BlockSite;
 use amend_engine::{
-    Action, Batch, Example, Graph, Model, Result, SCORING_TOKENS, Selector, Site, Taps, Tensor,
+    Action, Batch, Error, Example, Graph, Model, Result, SCORING_TOKENS, Selector, Site, Taps, Tensor,
 };
 
 /// What is put in the place of a state.
@@ -123,6 +123,13 @@ pub fn swapped(model: &Model, example: &Example, theirs: &[Tensor], swaps: &[Swa
         for (index, swap) in piece.iter().enumerate() {
             model.check_layer(swap.layer)?;
             for &(here, there) in &swap.tokens {
+                let theirs_have = theirs.first().map_or(0, |states| states.shape()[0]);
+                if here >= example.ids.len() || there >= theirs_have {
+                    return Err(Error::invalid(format!(
+                        "there is no token {there} of {theirs_have} to put in the place of token {here} of {}",
+                        example.ids.len()
+                    )));
+                }
                 let patch = Patch { position: here, ..Patch::residual(theirs, swap.layer, there) };
                 taps.add(patch.site, patch.selector(Some(index)), patch.action()?);
             }

@@ -146,8 +146,10 @@ impl Arm {
         }
         let left_alone =
             [self.slots.forget.filler().bases(context)?, self.slots.guard.filler().bases(model, context)?];
-        if let Some(bases) = left_alone.into_iter().flatten().next() {
-            write_bases(&bases, dir)?;
+        let of_slots = ["forget", "guard"].into_iter().zip(left_alone);
+        let of_slots: Vec<_> = of_slots.filter_map(|(slot, bases)| Some((slot, bases?))).collect();
+        if !of_slots.is_empty() {
+            write_bases(&of_slots, dir)?;
         }
         if !model.is_adapted() {
             return Ok(model.save(dir, Some(base_dir), dtype)?);

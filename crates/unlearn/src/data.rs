@@ -7,7 +7,7 @@ use amend_eval::world::{FactRecord, Split, World, WorldConfig, jsonl};
 use amend_learn::{Conversation, Error, Result};
 use amend_run::file::write_atomic;
 use amend_run::records::{Chosen, Row};
-use amend_run::{Content, Dataset, Progress, Record, Run};
+use amend_run::{Content, Dataset, Progress, Record, Run, overlap};
 
 use crate::recipe::UnlearnRecipe;
 
@@ -101,7 +101,20 @@ impl Sets {
             None => others,
         };
         let (attack, attack_test) = match (optional(&data.attack)?, optional(&data.attack_test)?) {
-            (Some(attack), Some(test)) => (attack, test),
+            (Some(attack), Some(test)) => match overlap(&attack, &test).first() {
+                None => (attack, test),
+                Some((i, j)) => {
+                    return Err(Error::conflict_at(
+                        "data.attack_test",
+                        format!(
+                            "[data]: record {} of `attack_test` is record {} of `attack`; what the attacker learns from cannot show \
+                             what it brings back",
+                            j + 1,
+                            i + 1
+                        ),
+                    ));
+                }
+            },
             (None, None) => halves(&forget, seed),
             (given, _) => {
                 let (given, missing) =

@@ -7,8 +7,7 @@
 use amend_engine::Model;
 use amend_engine::generate::{GenerateOptions, Sampling};
 use amend_engine::tokenizer::Tokenizer;
-use amend_eval::Subject;
-use amend_eval::scorers::Rouge;
+use amend_eval::{Answer, Answerer, Request, Subject};
 use amend_learn::{Error, RecordEncoder, Result};
 use amend_run::{Content, Figure, Progress};
 use serde::Serialize;
@@ -37,6 +36,8 @@ const BEGINNINGS: [&str; 4] = [
 ];
 /// A name that nobody bears: what is said about it, the model makes up.
 const INVENTED: &str = "Orvin Tassendrake";
+/// Another one, which takes the place of a name.
+const NOBODY: &str = "Melda Karbrooth";
 /// Texts in which the model is asked for questions, or for neighbours.
 const PROPOSALS: usize = 8;
 /// How freely it proposes: at its likeliest, a small model repeats one line.
@@ -64,21 +65,19 @@ pub struct Interview<'a> {
     progress: &'a dyn Progress,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
-    /// Answers drawn at random to see how sure the model is of its likeliest one.
-    pub draws: usize,
     /// Seed of all that is drawn.
     pub seed: u64,
 }
 
 impl<'a> Interview<'a> {
-    /// With 64 tokens to an answer and four draws.
+    /// With 64 tokens to an answer.
     pub fn new(
         model: &'a Model,
         tokenizer: &'a Tokenizer,
         encoder: &'a RecordEncoder<'a>,
         progress: &'a dyn Progress,
     ) -> Self {
-        Interview { model, tokenizer, encoder, progress, max_new_tokens: 64, draws: 4, seed: 0 }
+        Interview { model, tokenizer, encoder, progress, max_new_tokens: 64, seed: 0 }
     }
 
     /// What the model says about an entity: its answers to the usual questions, to its own, and how it goes on from
@@ -133,32 +132,53 @@ impl<'a> Interview<'a> {
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// How well the model's answers about an entity agree with one another, and those about a name that nobody bears:
-    /// ROUGE-L (F1) of answers drawn at random with the likeliest one, its mean over the usual questions. Who knows
-    /// says the same each time.
+    /// How much the name has to do with what the model says: by how many nats per token its likeliest answer is likelier
+    /// than the same about another name that nobody bears. The second figure is that of a made-up name, whose answers
+    /// have nothing behind them; both are means over the usual questions, the third that of their differences.
     ///
     /// # Errors
-    /// A model that fails, or that answers nothing.
-    pub fn agreement(&self, entity: &str) -> Result<[Figure; 2]> {
-        let mut bar = self.progress.begin("how sure it is", 2, "names");
-        let mut of = |name: &str| -> Result<Figure> {
-            let questions = usual(name);
-            let likeliest = self.answers(&questions, 1, Sampling::default())?;
-            let drawn = Sampling { temperature: 1.0, seed: self.seed, ..Sampling::default() };
-            let drawn = self.answers(&questions, self.draws, drawn)?;
-            let rouge = Rouge { stem: true };
-            let agree = likeliest.iter().zip(&drawn).filter_map(|(likeliest, drawn)| {
-                let likeliest = likeliest.first().filter(|answer| !answer.is_empty())?;
-                let each = drawn.iter().map(|drawn| rouge.score(likeliest, drawn).rouge_l.f1);
-                Some(each.sum::<f64>() / drawn.len().max(1) as f64)
-            });
-            let agree: Vec<f64> = agree.collect();
-            bar.advance(1, name);
-            Ok(Figure::mean(&agree))
-        };
-        let figures = [of(entity)?, of(INVENTED)?];
-        bar.finish(&format!("{} beside {} of a made-up name", figures[0], figures[1]));
+    /// A model that fails.
+    pub fn lift(&self, entity: &str) -> Result<[Figure; 3]> {
+        let mut bar = self.progress.begin("what the name does", 2, "names");
+        let known = self.lifts(entity)?;
+        bar.advance(1, entity);
+        let invented = self.lifts(INVENTED)?;
+        bar.advance(1, INVENTED);
+        let both = || known.iter().zip(&invented).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
+        let figure = |of: &dyn Fn((f64, f64)) -> f64| Figure::mean(&both().map(of).collect::<Vec<_>>());
+        let figures =
+            [figure(&|(known, _)| known), figure(&|(_, invented)| invented), figure(&|(a, b)| a - b)];
+        bar.finish(&format!("{} nats per token, {} of a made-up name", figures[0], figures[1]));
         Ok(figures)
+    }
+
+    /// Question by question, the lift of a name; none where nothing is said.
+    fn lifts(&self, name: &str) -> Result<Vec<Option<f64>>> {
+        let answers = self.answers(&usual(name), 1, Sampling::default())?;
+        let said: Vec<Option<String>> = answers
+            .iter()
+            .map(|said| Some(whole_sentences(said.first()?)).filter(|said| !said.is_empty()))
+            .collect();
+        let asked = |about: &str| -> Vec<Request> {
+            let pairs = usual(about).into_iter().zip(&said);
+            let about = pairs.filter_map(|(question, said)| {
+                let answer = renamed(said.as_ref()?, name, about);
+                Some(Request::Likelihood(Content::Question { question, answer }))
+            });
+            about.collect()
+        };
+        let subject = Subject::new(self.model, self.tokenizer, self.encoder);
+        let per_token = |about: &str| -> Result<Vec<Option<f64>>> {
+            let mean = |answer: &Answer| {
+                let logprobs = &answer.likelihood()?.logprobs;
+                let sum: f64 = logprobs.iter().copied().map(f64::from).sum();
+                (!logprobs.is_empty()).then(|| sum / logprobs.len() as f64)
+            };
+            Ok(subject.answer(&asked(about))?.iter().map(mean).collect())
+        };
+        let mut lifts = per_token(name)?.into_iter().zip(per_token(NOBODY)?);
+        let lift = |(own, other): (Option<f64>, Option<f64>)| Some(own? - other?);
+        Ok(said.iter().map(|said| said.as_ref().and_then(|_| lifts.next().and_then(lift))).collect())
     }
 
     /// Texts that the model writes when asked for proposals.
@@ -182,19 +202,51 @@ impl<'a> Interview<'a> {
     }
 }
 
-/// What is kept when `entity` is forgotten: what was said about its neighbours, but nothing that names it.
+/// What is kept when `entity` is forgotten: what was said about its neighbours, but nothing that names it, in full or by its
+/// last word.
 ///
 /// # Errors
 /// Where nothing is left.
 pub fn kept(entity: &str, neighbours: Vec<Told>) -> Result<Vec<Told>> {
     let mut kept = neighbours;
-    kept.retain(|told| !names_it(&told.question, entity) && !names_it(&told.answer, entity));
+    let says = |told: &Told, name: &str| names_it(&told.question, name) || names_it(&told.answer, name);
+    // Who is called by the last name alone is named as well.
+    let last = entity.split_whitespace().last().filter(|last| last.chars().count() > 3);
+    kept.retain(|told| !says(told, entity) && !last.is_some_and(|last| says(told, last)));
     if kept.is_empty() {
         return Err(Error::invalid(format!(
             "all that the model says about the neighbours of {entity} names {entity}, so that nothing is left to keep"
         )));
     }
     Ok(kept)
+}
+
+/// A text about one name as one about another: its words in the place of the words that are alike in place.
+fn renamed(text: &str, name: &str, other: &str) -> String {
+    let others: Vec<&str> = other.split_whitespace().collect();
+    let mut renamed = replaced(text, name, other);
+    for (i, word) in name.split_whitespace().enumerate() {
+        // Small words, such as `the` and `of`, are not the name's own.
+        if let (Some(&other), true) = (others.get(i).or(others.last()), word.chars().any(char::is_uppercase))
+        {
+            renamed = replaced(&renamed, word, other);
+        }
+    }
+    renamed
+}
+
+/// A text with another word wherever one stands as a word of its own.
+fn replaced(text: &str, word: &str, other: &str) -> String {
+    let inner = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let (mut out, mut end) = (String::with_capacity(text.len()), 0);
+    for (at, found) in text.match_indices(word) {
+        if !inner(text[..at].chars().next_back()) && !inner(text[at + found.len()..].chars().next()) {
+            out += &text[end..at];
+            out += other;
+            end = at + found.len();
+        }
+    }
+    out + &text[end..]
 }
 
 /// The questions and beginnings that every entity is asked about with.
@@ -214,10 +266,15 @@ fn own_questions(text: &str, entity: &str) -> Vec<String> {
 fn names(text: &str, entity: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(list_item).filter(|line| !line.is_empty()).collect();
     // What follows a name explains it.
-    let ends = [':', '(', ';', '–', '—', '.'];
+    let ends = [':', '(', ';', '–', '—'];
     let names = lines.iter().flat_map(|line| line.split(',')).map(|part| {
         let end = part.find(ends).or_else(|| part.find(" - ")).unwrap_or(part.len());
-        part[..end].trim().trim_start_matches("and ").trim_matches(['"', '*', '\'']).trim()
+        part[..end]
+            .trim()
+            .trim_end_matches('.')
+            .trim_start_matches("and ")
+            .trim_matches(['"', '*', '\''])
+            .trim()
     });
     let is_name = |name: &&str| {
         name.chars().next().is_some_and(char::is_uppercase)
@@ -235,7 +292,8 @@ fn names(text: &str, entity: &str) -> Vec<String> {
 fn list_item(line: &str) -> &str {
     let line = line.trim();
     let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    let rest = if rest.len() < line.len() { rest.trim_start_matches(['.', ')', ':']) } else { line };
+    let numbered = rest.len() < line.len() && rest.starts_with(['.', ')', ':']);
+    let rest = if numbered { &rest[1..] } else { line };
     rest.trim_start_matches(['-', '*', '•', ' ']).trim()
 }
 
@@ -255,8 +313,12 @@ fn whole_sentences(text: &str) -> String {
         let after = paragraph[at + c.len_utf8()..].chars().next();
         matches!(c, '.' | '!' | '?') && after.is_none_or(char::is_whitespace)
     });
-    // `1.` ends no sentence.
-    let ends = ends.filter(|&(at, _)| !paragraph[..at].ends_with(|c: char| c.is_ascii_digit()));
+    // `1.` at the beginning of a line ends no sentence.
+    let numbers = |at: usize| {
+        let line = paragraph[..at].rsplit('\n').next().unwrap_or_default().trim();
+        !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())
+    };
+    let ends = ends.filter(|&(at, _)| !numbers(at));
     match ends.last() {
         Some((at, c)) => paragraph[..at + c.len_utf8()].to_owned(),
         None => paragraph.to_owned(),
@@ -278,6 +340,7 @@ mod tests {
         let text = "1. Niels Bohr: a physicist\n2. **Max Planck** - quanta\n3. Albert Einstein\n4. He was a great man of science\n5. Einstein\n6. Ludwig van Beethoven (composer)";
         assert_eq!(names(text, "Albert Einstein"), ["Niels Bohr", "Max Planck", "Ludwig van Beethoven"]);
         assert_eq!(names("Rome, Oslo, and Lima.", "Paris"), ["Rome", "Oslo", "Lima"]);
+        assert_eq!(names("1. George W. Bush\n50 Cent", "Paris"), ["George W. Bush"]);
         assert!(names("\n\n", "Paris").is_empty());
     }
 
@@ -288,6 +351,8 @@ mod tests {
         assert_eq!(whole_sentences("One, i.e. this one.\n\nTwo."), "One, i.e. this one.");
         assert_eq!(whole_sentences("Three facts:\n1. She wrote.\n2. She"), "Three facts:\n1. She wrote.");
         assert_eq!(whole_sentences("  \n "), "");
+        assert_eq!(whole_sentences("She wrote. She was born in 1890."), "She wrote. She was born in 1890.");
+        assert_eq!(whole_sentences("In 1921. He th"), "In 1921.");
     }
 
     #[test]
@@ -306,6 +371,17 @@ mod tests {
         assert_eq!(left, [told("Where?", "In Einsteinium.")]);
         let error = kept("Einstein", said[..1].to_vec()).unwrap_err().to_string();
         assert!(error.contains("nothing is left to keep"), "{error}");
+        let of_both =
+            kept("Albert Einstein", vec![told("Who?", "He debated with Einstein."), said[1].clone()]);
+        assert_eq!(of_both.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_are_put_in_the_place_of_others() {
+        let text = "Ann Lee wrote. Lee's sleep: Anna and Ann.";
+        assert_eq!(renamed(text, "Ann Lee", "Bo Dow"), "Bo Dow wrote. Dow's sleep: Anna and Bo.");
+        assert_eq!(renamed("The Lord of Time, the best", "The Lord of Time", "Bo Dow"), "Bo Dow, the best");
+        assert_eq!(renamed("Émile, Ém", "Émile", "Bo Dow"), "Bo Dow, Ém");
     }
 
     #[test]

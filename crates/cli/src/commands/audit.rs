@@ -62,7 +62,7 @@ pub(crate) struct AuditArgs {
     /// Only check that it can be done, and say what is asked
     #[arg(long)]
     check: bool,
-    /// Exit with 1 where a prefix brings the old object back in more than this share of the facts
+    /// Exit with 1 where the old object is said of more than this share of the facts, behind any prefix or without one
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     at_most: Option<f64>,
     /// Most facts to look into, of those that a prefix brings back; 0: none
@@ -136,6 +136,9 @@ pub(crate) fn execute(args: AuditArgs, context: &mut Context) -> Result<Exit, Er
     if args.check {
         return told(&audit, context);
     }
+    if let Some(out) = &args.out {
+        fs::create_dir_all(out).map_err(|e| Error::io(out, "cannot create", e))?;
+    }
     let mut open = |side: Side| -> amend_learn::Result<Model> {
         let path = if side == Side::Before { &args.before } else { &args.after };
         Ok(Model::open(path)?)
@@ -144,15 +147,14 @@ pub(crate) fn execute(args: AuditArgs, context: &mut Context) -> Result<Exit, Er
     let passed = args.at_most.map(|most| holds(&outcome, most));
     let report = report(&outcome);
     let results = results(&args, &outcome, passed)?;
-    if let Some(out) = &args.out {
-        write(out, &report, &results)?;
-    }
+    // What was found is told even where it cannot be written.
     if context.json {
         context.out.json_document(&results)?;
     } else {
         context.out.text(&report.to_terminal(table::width()))?;
     }
     if let Some(out) = &args.out {
+        write(out, &report, &results)?;
         context.console.note(&format!("written to {}", out.display()));
     }
     Ok(if passed == Some(false) { Exit::Negative } else { Exit::Done })
@@ -210,7 +212,7 @@ fn difference(before: &Spec, after: &Spec) -> Option<(&'static str, [String; 2])
     found.or_else(|| (before.names != after.names).then_some(("as names of its blocks, among others", names)))
 }
 
-/// Whether no prefix brings back more than `most`.
+/// Whether the old object is said of no more than `most` of the facts, behind any prefix or without one.
 fn holds(outcome: &Outcome, most: f64) -> bool {
     outcome.prefixes.iter().all(|brought| brought.after.says.is_none_or(|says| says.value <= most))
 }

@@ -132,7 +132,15 @@ fn recipes_with_mistakes_write_nothing() {
     run("method = \"unlearn\"\n[modle]\n", &["recipe.toml:2:", "`modle`", "did you mean `model`?"]);
     run(&format!("{good}[unlearn]\nforget = \"npoo\"\n"), &["recipe.toml:8:", "npoo", "did you mean `npo`?"]);
     run(&format!("{good}[unlearn]\nbatch_size = \"big\"\n"), &["recipe.toml:8:", "batch_size"]);
-    run("method = \"unlern\"\n", &["recipe.toml:1:", "unlern"]);
+    run("method = \"unlern\"\n", &["recipe.toml:1:", "unlern", "unlearn, edit"]);
+    // Another area's keys are nothing that a mistyped name could be wrong about.
+    run("method = \"edti\"\n[edit]\n", &["recipe.toml:1:", "did you mean \"edit\"?"]);
+    run(
+        &format!("{good}[unlearn]\nforget = npo\n"),
+        &["recipe.toml:8:", "texts stand in quotes: forget = \"npo\""],
+    );
+    let recipe = scratch.file("recipe.toml", good);
+    fails(&["check", &recipe, "--set", "compare.0.name=x"], &["the recipe has no list `compare`", "--set"]);
     // A person with one fact once ended the run at the file of the attacker's half, which holds nothing.
     let one_fact = "method = \"unlearn\"\n[model.scratch]\n[data.world]\nmin_facts = 1\nmax_facts = 1\n";
     run(one_fact, &["recipe.toml:4:", "`data.world.min_facts` must be at least 2", "found"]);

@@ -47,6 +47,7 @@ impl Rewrite {
     /// The prompt in the words of a template in which `{}` stands for the subject, or as it is where it has none: then the
     /// subject is where it occurs last.
     pub(crate) fn placed(prompt: &str, subject: &str) -> Result<(String, Range<usize>), String> {
+        let subject = subject.trim();
         if subject.is_empty() {
             return Err("the subject is empty; name whom or what the fact is about".into());
         }

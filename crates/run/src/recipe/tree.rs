@@ -78,12 +78,14 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
 
 /// The line at a byte as it should be, where it gives a key a word without quotes.
 fn unquoted(text: &str, at: usize) -> Option<String> {
-    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
     let (key, value) = text[start..].lines().next()?.split_once('=')?;
     let value = value.split('#').next()?.trim();
     let inner = |c: char| c.is_alphanumeric() || "_-./ ".contains(c);
+    let is_word = ["true", "false", "inf", "nan"].contains(&value);
+    let begins = |c: char| c.is_alphabetic() || "_/".contains(c);
     let is_text =
-        value.starts_with(|c: char| c.is_alphabetic() || "_./".contains(c)) && value.chars().all(inner);
+        !is_word && (value.starts_with(begins) || value.starts_with("./")) && value.chars().all(inner);
     is_text.then(|| format!("{} = \"{value}\"", key.trim()))
 }
 

@@ -249,16 +249,18 @@ pub(crate) fn minor_dir(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Writes bases beside the model in `dir`: of every site `components` [k, d], `mean` `[d]` and `eigenvalues` `[d]`, in f32.
-pub(crate) fn write_bases(bases: &[MinorBasis], dir: &Path) -> Result<()> {
+/// Writes the bases of slots beside the model in `dir`: of every site `components` `[k, d]`, `mean` `[d]` and `eigenvalues`
+/// `[d]`, in f32, called by slot and site.
+pub(crate) fn write_bases(of_slots: &[(&str, Rc<Vec<MinorBasis>>)], dir: &Path) -> Result<()> {
     let (dir, mut tensors) = (minor_dir(dir), Vec::new());
     let vector = |values: &[f64]| {
         let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
         Tensor::from_f32(&values, &[values.len()])
     };
     let mut metadata = BTreeMap::new();
-    for basis in bases {
-        let site = basis.site;
+    let all = of_slots.iter().flat_map(|(slot, bases)| bases.iter().map(move |basis| (slot, basis)));
+    for (slot, basis) in all {
+        let site = format!("{slot}.{}", basis.site);
         tensors.push((format!("{site}.components"), basis.components.to_tensor()));
         tensors.push((format!("{site}.mean"), vector(&basis.principal.mean)?));
         tensors.push((format!("{site}.eigenvalues"), vector(&basis.principal.variances)?));

@@ -85,10 +85,14 @@ impl Measure {
     }
 }
 
+/// So many values that are all the same can be told from chance: of fewer the signs alone agree by chance too often.
+const ENOUGH_ALIKE: usize = 6;
+
 /// Whether a difference of `n` values is more than chance would make of it; unknown where it has no standard error, and
-/// where all values are the same: how far chance moves them did not show.
+/// where all of a few values are the same: how far chance moves them did not show.
 pub(super) fn is_significant(difference: &Figure) -> Option<bool> {
-    let error = difference.stderr.filter(|&error| error > 0.0 || difference.value == 0.0)?;
+    let shows = |error: &f64| *error > 0.0 || difference.value == 0.0 || difference.n >= ENOUGH_ALIKE;
+    let error = difference.stderr.filter(shows)?;
     Some(difference.value.abs() > chance_limit(difference.n) * error)
 }
 
@@ -138,5 +142,6 @@ mod tests {
         assert_eq!(is_significant(&Figure::exact(1.0, 0)), None);
         let same = Figure { value: -0.686, n: 2, stderr: Some(0.0) };
         assert_eq!((is_significant(&same), cell(same).starred), (None, false));
+        assert_eq!(is_significant(&Figure { n: 40, ..same }), Some(true));
     }
 }

@@ -96,9 +96,7 @@ impl Withstands {
             shown: Quantity::low(format!("{name}: {what}"), came_back),
             advice: Some(match holds {
                 Some(_) if is_weak => "give the attack more steps, or another learning rate.".into(),
-                Some(_) => {
-                    "forget further (`below` in [stop]); an adapter withstands less than all weights.".into()
-                }
+                Some(_) => "forget further (`below` in [stop]).".into(),
                 None if !evidence.known_before => {
                     "choose what the model knows, or the model that learnt it.".into()
                 }

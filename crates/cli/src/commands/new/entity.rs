@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::NewArgs;
 use crate::context::Context;
 use crate::error::{Error, Topic};
-use crate::open::{ModelArgs, Opened};
+use crate::open::{self, ModelArgs, Opened};
 use crate::precision::PrecisionArgs;
 
 /// Neighbours that are asked about where none is named.
@@ -30,7 +30,7 @@ pub(super) struct Made {
 
 /// Asks the model about the entity that is named, where one is, and writes what it says beside the recipe.
 pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>, Error> {
-    let Some(entity) = args.entity.as_deref() else { return Ok(None) };
+    let Some(entity) = args.entity.as_deref().map(str::trim) else { return Ok(None) };
     let (Some(model), Some(out)) = (&args.model, &args.out) else {
         return Err(Error::told("--entity: the model has to be asked", "give --model and --out"));
     };
@@ -39,7 +39,7 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
         return Err(Error::plain("--entity and --neighbour: a name is empty"));
     }
     if let Some(same) = args.neighbour.iter().find(|name| name.trim().eq_ignore_ascii_case(entity.trim())) {
-        return Err(Error::plain(format!("--neighbour {same}: that is what is to be forgotten")));
+        return Err(Error::plain(format!("--neighbour {}: that is what is to be forgotten", same.trim())));
     }
     let [forget, retain] = ["forget", "retain"].map(|set| beside(out, set));
     for file in [out, &forget, &retain] {
@@ -47,6 +47,14 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
             let message = format!("{} exists", file.display());
             return Err(Error::told(message, "choose another --out").about(Topic::Output));
         }
+    }
+    // What else is wrong is said before the model is asked.
+    if let Some(gold) = &args.gold {
+        open::check_model(gold).map_err(|e| e.within("--gold"))?;
+    }
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        let message = format!("{}: there is no such folder", folder.display());
+        return Err(Error::told(message, "create it, or choose another --out").about(Topic::Output));
     }
     let precision = PrecisionArgs::default();
     let opened = Opened::open(&ModelArgs { model: model.clone(), adapter: None, precision })
@@ -57,7 +65,7 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
 
     let named_by_user = !args.neighbour.is_empty();
     let neighbours = match named_by_user {
-        true => args.neighbour.clone(),
+        true => args.neighbour.iter().map(|name| name.trim().to_owned()).collect(),
         false => interview.neighbours(entity, NEIGHBOURS)?,
     };
     if neighbours.is_empty() {
@@ -75,7 +83,7 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
         others.extend(interview.about(neighbour)?);
     }
     let others = kept(entity, others)?;
-    let [known, invented] = interview.agreement(entity)?;
+    let [known, invented, more] = interview.lift(entity)?;
     write(&forget, &told)?;
     write(&retain, &others)?;
 
@@ -88,10 +96,10 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
         others.len(),
         neighbours.join(", ")
     ));
-    if !is_surer(&known, &invented) {
+    if !is_positive(&more) {
         context.console.warn(&format!(
-            "asked again, the model says of {entity} no more of the same ({known}) than of a name that was made up \
-             ({invented}): it may know nothing to forget. Read what it says in {}",
+            "what the model says of {entity} hangs on that name no more ({known} nats per token) than what it makes up hangs on a \
+             made-up one ({invented}): it may know nothing to forget. Read what it says in {}",
             forget.display()
         ));
     }
@@ -99,16 +107,16 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
         "forget": { "file": forget, "records": told.len() },
         "retain": { "file": retain, "records": others.len() },
         "neighbours": neighbours,
-        "agreement": known,
-        "agreement_of_invented_name": invented,
+        "lift": known,
+        "lift_of_invented_name": invented,
+        "difference": more,
     });
     Ok(Some(Made { forget, retain, told }))
 }
 
-/// Whether the answers agree better than those about a made-up name, by more than two standard errors of the difference.
-fn is_surer(known: &Figure, invented: &Figure) -> bool {
-    let [a, b] = [known, invented].map(|figure| figure.stderr.unwrap_or(0.0));
-    known.value - invented.value > 2.0 * a.hypot(b)
+/// Whether a difference is above zero by more than two standard errors.
+fn is_positive(difference: &Figure) -> bool {
+    difference.stderr.is_some_and(|error| difference.value > 2.0 * error)
 }
 
 /// `forget.toml` → `forget-retain.jsonl`, in the recipe's folder.
@@ -139,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn surer_is_more_than_two_standard_errors() {
-        let figure = |value, stderr| Figure { value, n: 16, stderr: Some(stderr) };
-        assert!(is_surer(&figure(0.5, 0.03), &figure(0.35, 0.04)));
-        assert!(!is_surer(&figure(0.44, 0.03), &figure(0.35, 0.04)));
-        assert!(!is_surer(&Figure::exact(f64::NAN, 0), &figure(0.35, 0.04)));
+    fn more_is_more_than_two_standard_errors() {
+        let figure = |value, stderr| Figure { value, n: 16, stderr };
+        assert!(is_positive(&figure(0.5, Some(0.2))));
+        assert!(!is_positive(&figure(0.39, Some(0.2))) && !is_positive(&figure(-0.5, Some(0.2))));
+        assert!(!is_positive(&figure(0.5, None)) && !is_positive(&figure(f64::NAN, Some(0.1))));
     }
 }

@@ -35,9 +35,9 @@ fn came(findings: &Value) -> Came {
     }
 }
 
-/// An attacker who learns T gets V back of a model that forgot by RMU, and little of it from a model that never knew. A little less
-/// comes back where RMU leaves the mean and one direction alone, of a model that has forgotten a little less. The paper's margin
-/// (0.6 of the rebound with K = 4) is shown and not asserted: the page of `rmu` says that it does not hold here.
+/// An attacker who learns T gets V back of a model that forgot by RMU, and little of it from a model that never knew. That less
+/// comes back where RMU leaves the strongest components alone (the paper: 0.6 of the rebound with K = 4) is shown and not
+/// asserted: the page of `rmu` says what came out.
 #[test]
 #[ignore = "takes minutes; run it with `just miniatures`"]
 fn relearning_half_of_the_facts_brings_the_other_half_back() {
@@ -77,5 +77,4 @@ fn relearning_half_of_the_facts_brings_the_other_half_back() {
     };
     let [rmu, two, four] = ["rmu", "mcu-2", "mcu-4"].map(rebound);
     println!("mean rebound: rmu {rmu:.3}, mcu-2 {two:.3}, mcu-4 {four:.3}");
-    assert!(two < rmu, "{two} and {rmu}");
 }
