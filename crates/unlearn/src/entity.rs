@@ -159,26 +159,31 @@ impl<'a> Interview<'a> {
             .iter()
             .map(|said| Some(whole_sentences(said.first()?)).filter(|said| !said.is_empty()))
             .collect();
-        let asked = |about: &str| -> Vec<Request> {
-            let pairs = usual(about).into_iter().zip(&said);
-            let about = pairs.filter_map(|(question, said)| {
-                let answer = renamed(said.as_ref()?, name, about);
-                Some(Request::Likelihood(Content::Question { question, answer }))
-            });
-            about.collect()
+        let about = |question: String, answer: String| -> Result<Option<Request>> {
+            let content = Content::Question { question, answer };
+            let fits = self.encoder.encode(&content)?.ids.len() <= self.model.spec().context;
+            Ok(fits.then_some(Request::Likelihood(content)))
         };
-        let subject = Subject::new(self.model, self.tokenizer, self.encoder);
-        let per_token = |about: &str| -> Result<Vec<Option<f64>>> {
-            let mean = |answer: &Answer| {
-                let logprobs = &answer.likelihood()?.logprobs;
-                let sum: f64 = logprobs.iter().copied().map(f64::from).sum();
-                (!logprobs.is_empty()).then(|| sum / logprobs.len() as f64)
+        // Of every question the answer about the name, and the same about nobody, where the context has room for both.
+        let mut asked: Vec<Option<[Request; 2]>> = Vec::new();
+        for ((own, other), said) in usual(name).into_iter().zip(usual(NOBODY)).zip(said) {
+            let Some(said) = said else {
+                asked.push(None);
+                continue;
             };
-            Ok(subject.answer(&asked(about))?.iter().map(mean).collect())
+            let renamed = renamed(&said, name, NOBODY);
+            asked.push(about(own, said)?.zip(about(other, renamed)?).map(|(a, b)| [a, b]));
+        }
+        let requests: Vec<Request> = asked.iter().flatten().flatten().cloned().collect();
+        let subject = Subject::new(self.model, self.tokenizer, self.encoder);
+        let per_token = |answer: &Answer| {
+            let logprobs = &answer.likelihood()?.logprobs;
+            let sum: f64 = logprobs.iter().copied().map(f64::from).sum();
+            (!logprobs.is_empty()).then(|| sum / logprobs.len() as f64)
         };
-        let mut lifts = per_token(name)?.into_iter().zip(per_token(NOBODY)?);
-        let lift = |(own, other): (Option<f64>, Option<f64>)| Some(own? - other?);
-        Ok(said.iter().map(|said| said.as_ref().and_then(|_| lifts.next().and_then(lift))).collect())
+        let answers = subject.answer(&requests)?;
+        let mut lifts = answers.chunks(2).map(|pair| Some(per_token(&pair[0])? - per_token(pair.get(1)?)?));
+        Ok(asked.iter().map(|asked| asked.as_ref().and_then(|_| lifts.next().flatten())).collect())
     }
 
     /// Texts that the model writes when asked for proposals.

@@ -350,7 +350,7 @@ fn components_are_kept_with_the_run_and_shown() {
     let arms = "compare=[{ name = \"rmu\", forget = \"rmu\" }, \
                 { name = \"minor\", forget = { name = \"rmu\", layer = 1, tokens = \"subject\", minor = { k = 3, tokens = \"subject\" } } }, \
                 { name = \"filter\", guard = \"mcu\" }, { name = \"adapter\", guard = \"mcu\", where = \"lora\" }, \
-                { name = \"breaking\", forget = \"mlp-breaking\", retain = \"mlp-breaking\" }]";
+                { name = \"breaking\", forget = \"mlp-breaking\", retain = \"mlp-breaking\", guard = \"mcu\" }]";
     let (outcome, folder) = run(&[attack, arms, "unlearn.combine=sum"]);
     let arms = &outcome.seeds[0].arms;
     for (arm, sites) in arms.iter().zip([&[][..], &[1], &[0, 1], &[0, 1], &[0]]) {
@@ -362,10 +362,19 @@ fn components_are_kept_with_the_run_and_shown() {
         }
         let kept = amend_engine::checkpoint::SafetensorsFile::open(&file).unwrap();
         let name = |layer: &usize| match arm.name.as_str() {
-            "breaking" => format!("blocks.{layer}.hook_mlp_out"),
-            _ => format!("blocks.{layer}.hook_resid_post"),
+            "breaking" => format!("forget.blocks.{layer}.hook_mlp_out"),
+            "minor" => format!("forget.blocks.{layer}.hook_resid_post"),
+            _ => format!("guard.blocks.{layer}.hook_resid_post"),
         };
-        assert_eq!(kept.names().count(), 3 * sites.len(), "{}", arm.name);
+        // Of an objective and a guard that both leave components alone, both are kept.
+        let of_guard = kept.names().filter(|name| name.starts_with("guard.")).count();
+        let of_forget = kept.names().filter(|name| name.starts_with("forget.")).count();
+        let expected = match arm.name.as_str() {
+            "breaking" => [3, 6],
+            "minor" => [3, 0],
+            _ => [0, 6],
+        };
+        assert_eq!([of_forget, of_guard], expected, "{}", arm.name);
         for site in sites.iter().map(name) {
             let k = if arm.name == "minor" { 3 } else { 8 };
             kept.tensor_f32(&format!("{site}.components"), &[k, 32]).unwrap();

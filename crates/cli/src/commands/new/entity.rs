@@ -96,7 +96,12 @@ pub(super) fn make(args: &NewArgs, context: &mut Context) -> Result<Option<Made>
         others.len(),
         neighbours.join(", ")
     ));
-    if !is_positive(&more) {
+    if more.n == 0 {
+        context.console.warn(&format!(
+            "the model's context has no room for what it says of {entity} and of a made-up name: whether it knows anything to \
+             forget was not measured"
+        ));
+    } else if !is_positive(&more) {
         context.console.warn(&format!(
             "what the model says of {entity} hangs on that name no more ({known} nats per token) than what it makes up hangs on a \
              made-up one ({invented}): it may know nothing to forget. Read what it says in {}",
