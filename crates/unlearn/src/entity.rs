@@ -258,7 +258,7 @@ fn replaced(text: &str, word: &str, other: &str) -> String {
 fn usual(entity: &str) -> Vec<String> {
     let named = |form: &&str| form.replace("{}", entity);
     let begun = |form: &&str| format!("Complete this sentence: \"{}\"", named(form));
-    QUESTIONS.iter().map(|form| named(form)).chain(BEGINNINGS.iter().map(|form| begun(form))).collect()
+    QUESTIONS.iter().map(named).chain(BEGINNINGS.iter().map(begun)).collect()
 }
 
 /// The questions of a text that names the entity in them, one to a line.
@@ -323,8 +323,8 @@ fn whole_sentences(text: &str) -> String {
         let line = paragraph[..at].rsplit('\n').next().unwrap_or_default().trim();
         !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())
     };
-    let ends = ends.filter(|&(at, _)| !numbers(at));
-    match ends.last() {
+    let mut ends = ends.filter(|&(at, _)| !numbers(at));
+    match ends.next_back() {
         Some((at, c)) => paragraph[..at + c.len_utf8()].to_owned(),
         None => paragraph.to_owned(),
     }
