@@ -1,19 +1,17 @@
 //! Where the old object comes from when an attack brings it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod cut;
+mod moved;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use amend_engine::taps::BlockSite;
 use amend_engine::tokenizer::Tokenizer;
-use amend_engine::{Action, Example, Model, Rng, Selector, Site, Taps};
+use amend_engine::{Example, Model, Taps};
 use amend_interpret::heads::added;
-use amend_interpret::{
-    Head, HeadVectors, Held, Swap, attribution, held, lens, probabilities, ranks, states, swapped,
-    without_heads, without_vectors,
-};
+use amend_interpret::{Head, HeadVectors, Held, attribution, held, lens, probabilities, ranks};
 use amend_learn::{Error, Result};
 use amend_run::{Progress, RunError, Stop};
-use serde::{Deserialize, Serialize};
 
 use crate::asking::{Answered, Asked, of_own_prompt, split, subject};
 use crate::case::Case;
@@ -21,117 +19,18 @@ use crate::estimate::Estimate;
 use crate::outcome::{CutOut, Inside, Objects, Options, Selected, Swapped};
 use crate::prefix::Prefix;
 
+pub use cut::Cut;
+pub use moved::Moved;
+
+use cut::Cutting;
+use moved::swap;
+
 /// Among how many first tokens an object counts as decoded.
 const DECODED: usize = 15;
 
 /// Of so many heads one is taken out unless asked otherwise, but of all at least [`FEWEST`].
 const HEADS_PER_SELECTED: usize = 50;
 const FEWEST: usize = 2;
-
-/// At which tokens states of the attacked run are put into the clean one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Moved {
-    /// The subject's last.
-    LastOfSubject,
-    /// The prompt's last.
-    Last,
-    /// Both of them.
-    Both,
-    /// The text's first.
-    First,
-    /// One of the prompt's others.
-    Random,
-}
-
-impl Moved {
-    /// All of them.
-    pub const ALL: [Moved; 5] = [Moved::LastOfSubject, Moved::Last, Moved::Both, Moved::First, Moved::Random];
-
-    /// What it is called where people read it.
-    pub fn words(self) -> &'static str {
-        match self {
-            Moved::LastOfSubject => "the subject's last token",
-            Moved::Last => "the last token",
-            Moved::Both => "both",
-            Moved::First => "the first token",
-            Moved::Random => "another token of the prompt",
-        }
-    }
-
-    /// Tokens of the clean text, each with the token of the attacked one that belongs there; none where there is no such token.
-    fn tokens(self, look: &Look, random: &mut Rng) -> Vec<(usize, usize)> {
-        let [clean, attacked] = [&look.clean, &look.attacked];
-        let subject = (clean.subject, attacked.subject);
-        let last = (clean.ids.len() - 1, attacked.ids.len() - 1);
-        match self {
-            Moved::LastOfSubject => vec![subject],
-            Moved::Last => vec![last],
-            Moved::Both if subject == last => vec![last],
-            Moved::Both => vec![subject, last],
-            Moved::First => vec![(0, 0)],
-            Moved::Random => {
-                // Both texts end alike, with the prompt.
-                let there = |here: usize| (here + attacked.ids.len()).checked_sub(clean.ids.len());
-                let others: Vec<(usize, usize)> = (1..last.0)
-                    .filter(|&here| here != subject.0)
-                    .filter_map(|here| Some((here, there(here)?)))
-                    .collect();
-                others.get(random.below(others.len().max(1))).copied().into_iter().collect()
-            }
-        }
-    }
-}
-
-/// What is taken out of the attacked run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cut {
-    /// Nothing.
-    Nothing,
-    /// The heads that say most of the old object.
-    Heads,
-    /// As many others, of the same layers where there are others.
-    RandomHeads,
-    /// The singular vectors of those heads that do most for it, at the last token.
-    Vectors,
-    /// As many others of the same heads.
-    RandomVectors,
-    /// What attention adds in the upper half of the layers, from the last token on.
-    LateAttention,
-    /// What feed-forwards add there.
-    LateMlp,
-}
-
-impl Cut {
-    /// All of them.
-    pub const ALL: [Cut; 7] = [
-        Cut::Nothing,
-        Cut::Heads,
-        Cut::RandomHeads,
-        Cut::Vectors,
-        Cut::RandomVectors,
-        Cut::LateAttention,
-        Cut::LateMlp,
-    ];
-
-    /// What it is called where people read it.
-    pub fn words(self) -> &'static str {
-        match self {
-            Cut::Nothing => "nothing",
-            Cut::Heads => "the heads that say most of the old object",
-            Cut::RandomHeads => "as many other heads",
-            Cut::Vectors => "their strongest singular vectors, at the last token",
-            Cut::RandomVectors => "as many others of theirs",
-            Cut::LateAttention => "attention in the upper half, from the last token on",
-            Cut::LateMlp => "feed-forwards in the upper half, from the last token on",
-        }
-    }
-
-    fn is_random(self) -> bool {
-        matches!(self, Cut::RandomHeads | Cut::RandomVectors)
-    }
-}
 
 /// A text that is looked into.
 struct Text {
@@ -400,33 +299,6 @@ fn check(stop: &Stop) -> Result<()> {
     if stop.requested() { Err(RunError::Interrupted.into()) } else { Ok(()) }
 }
 
-/// Puts states of the attacked run into the clean one, at every kind of token behind every layer.
-fn swap(model: &Model, look: &Look, options: &Options, found: &mut Pairs<(Moved, usize)>) -> Result<()> {
-    let theirs = states(model, &look.attacked.ids)?;
-    let all: Vec<usize> = (0..model.spec().layers).collect();
-    let layers = options.layers.as_ref().unwrap_or(&all);
-    let (mut keys, mut swaps) = (Vec::new(), Vec::new());
-    for moved in Moved::ALL {
-        let mut random = Rng::named(options.seed, &format!("audit/token/{}", look.name));
-        let tokens = moved.tokens(look, &mut random);
-        if tokens.is_empty() {
-            continue;
-        }
-        for &layer in layers {
-            keys.push((moved, layer));
-            swaps.push(Swap { layer, tokens: tokens.clone() });
-        }
-    }
-    let mut by_object = Vec::new();
-    for example in look.examples(&look.clean) {
-        by_object.push(swapped(model, &example, &theirs, &swaps)?);
-    }
-    for (index, key) in keys.into_iter().enumerate() {
-        found.push(key, &by_object.iter().map(|p| p[index]).collect::<Vec<_>>());
-    }
-    Ok(())
-}
-
 /// The heads with the largest means, the largest first; the earlier of equals.
 fn most(heads: &[Vec<Vec<f64>>], count: usize) -> Vec<Head> {
     let mut all: Vec<(Head, f64)> = Vec::new();
@@ -440,129 +312,9 @@ fn most(heads: &[Vec<Vec<f64>>], count: usize) -> Vec<Head> {
     all.into_iter().map(|(head, _)| head).collect()
 }
 
-/// What is taken out of one case's attacked run.
-struct Cutting<'a> {
-    model: &'a Model,
-    look: &'a Look,
-    chosen: &'a [Head],
-    vectors: &'a [HeadVectors],
-    /// Of every chosen head the vectors that do most, and the others.
-    strongest: &'a [(Vec<usize>, Vec<usize>)],
-    seed: u64,
-}
-
-impl Cutting<'_> {
-    fn taps(&self, cut: Cut, draw: usize) -> Taps {
-        let mut taps = Taps::none();
-        let last = self.look.attacked.ids.len() - 1;
-        let mut random = Rng::named(self.seed, &format!("audit/{cut:?}/{}/{draw}", self.look.name));
-        match cut {
-            Cut::Nothing => {}
-            Cut::Heads => without_heads(&mut taps, self.model, self.chosen),
-            Cut::RandomHeads => {
-                let spec = self.model.spec();
-                let heads = other_heads(self.chosen, [spec.layers, spec.heads], &mut random);
-                without_heads(&mut taps, self.model, &heads);
-            }
-            Cut::Vectors => {
-                for (vectors, (strongest, _)) in self.vectors.iter().zip(self.strongest) {
-                    without_vectors(&mut taps, self.model, vectors, strongest, last);
-                }
-            }
-            Cut::RandomVectors => {
-                for (vectors, (strongest, rest)) in self.vectors.iter().zip(self.strongest) {
-                    let mut drawn = rest.clone();
-                    random.shuffle(&mut drawn);
-                    drawn.truncate(strongest.len());
-                    without_vectors(&mut taps, self.model, vectors, &drawn, last);
-                }
-            }
-            Cut::LateAttention => self.late(&mut taps, BlockSite::AttnOut),
-            Cut::LateMlp => self.late(&mut taps, BlockSite::MlpOut),
-        }
-        taps
-    }
-
-    /// Nothing is added at a place of the upper layers, where the object is being written.
-    fn late(&self, taps: &mut Taps, place: BlockSite) {
-        let Look { attacked, old, new, .. } = self.look;
-        let longest = old.len().max(new.as_ref().map_or(0, Vec::len));
-        let from = attacked.ids.len() - 1;
-        let positions: BTreeSet<u32> = (from..from + longest).map(|position| position as u32).collect();
-        for layer in self.model.spec().layers / 2..self.model.spec().layers {
-            let here = Selector { positions: Some(positions.clone()), ..Selector::default() };
-            taps.add(Site::Block(layer, place), here, Action::Zero);
-        }
-    }
-}
-
-/// For every chosen head another one: of its layer where one is left, otherwise of any.
-fn other_heads(chosen: &[Head], [layers, heads]: [usize; 2], random: &mut Rng) -> Vec<Head> {
-    let mut left: Vec<Head> = (0..layers)
-        .flat_map(|layer| (0..heads).map(move |head| Head { layer, head }))
-        .filter(|head| !chosen.contains(head))
-        .collect();
-    random.shuffle(&mut left);
-    let take = |head: &Head| {
-        let near = left.iter().position(|other| other.layer == head.layer);
-        (!left.is_empty()).then(|| left.remove(near.unwrap_or(0)))
-    };
-    chosen.iter().filter_map(take).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn look(clean: usize, attacked: usize, subject: usize) -> Look {
-        let text = |length: usize, subject| Text { ids: vec![0; length], subject };
-        Look {
-            name: "one".into(),
-            clean: text(clean, subject),
-            attacked: text(attacked, subject + attacked - clean),
-            old: vec![1],
-            new: None,
-            other: None,
-        }
-    }
-
-    #[test]
-    fn tokens_go_where_they_belong() {
-        let look = look(6, 10, 2);
-        let of = |moved: Moved| moved.tokens(&look, &mut Rng::named(0, "t"));
-        assert_eq!(of(Moved::LastOfSubject), [(2, 6)]);
-        assert_eq!(of(Moved::Last), [(5, 9)]);
-        assert_eq!(of(Moved::Both), [(2, 6), (5, 9)]);
-        assert_eq!(of(Moved::First), [(0, 0)]);
-        for draw in 0..20 {
-            let (here, there) = Moved::Random.tokens(&look, &mut Rng::named(draw, "t"))[0];
-            assert!([1, 3, 4].contains(&here) && there == here + 4);
-        }
-    }
-
-    #[test]
-    fn a_subject_at_the_end_is_one_token() {
-        let look = look(2, 4, 1);
-        let of = |moved: Moved| moved.tokens(&look, &mut Rng::named(0, "t"));
-        assert_eq!(of(Moved::Both), [(1, 3)]);
-        assert!(of(Moved::Random).is_empty(), "no token is left");
-    }
-
-    #[test]
-    fn other_heads_are_other_ones_of_the_same_layers() {
-        let head = |layer, head| Head { layer, head };
-        let chosen = [head(1, 0), head(1, 2), head(0, 1), head(1, 1)];
-        for seed in 0..20 {
-            let drawn = other_heads(&chosen, [2, 4], &mut Rng::named(seed, "t"));
-            assert_eq!(drawn.len(), 4);
-            let distinct: BTreeSet<Head> = drawn.iter().copied().collect();
-            assert_eq!(distinct.len(), 4);
-            assert!(drawn.iter().all(|other| !chosen.contains(other)));
-            // Layer 1 has one left; the others come from layer 0.
-            assert_eq!(drawn.iter().filter(|other| other.layer == 1).count(), 1);
-            assert_eq!(drawn[0], head(1, 3));
-        }
-    }
 
     #[test]
     fn the_heads_that_say_most_come_first() {
